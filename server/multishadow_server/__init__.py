@@ -1,0 +1,1 @@
+"""multishadow's server: the router, the worker and control."""

@@ -1,0 +1,1 @@
+"""The ports made real: gRPC, JetStream, PostgreSQL, OpenFeature, embedded engines."""

@@ -1,0 +1,87 @@
+"""What the router records of a sampled request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from multishadow_server.core.prediction import Json
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Capture:
+    """One sampled request, with the live answer.
+
+    Args:
+        request_id: the caller's id, or the router's.
+        session_id: empty when the caller gave none.
+        model: the model's name.
+        method: full gRPC method name.
+        attributes: the request's attributes.
+        request: the request's bytes.
+        metadata: what may go to shadows; no credentials.
+        live: name of the version that answered.
+        shadows: names of the versions to copy it to.
+        revision: the flags' revision of the decision.
+        response: the live answer's bytes; empty when it failed.
+        status_code: gRPC status of the live call; 0 is OK.
+        status_message: the status's details.
+        live_latency: the live call's duration in seconds.
+        received_at: when the router received it, seconds since the Unix epoch.
+    """
+
+    request_id: str
+    session_id: str
+    model: str
+    method: str
+    attributes: Mapping[str, Json]
+    request: bytes
+    metadata: Metadata
+    live: str
+    shadows: tuple[str, ...]
+    revision: int
+    response: bytes
+    status_code: int
+    status_message: str
+    live_latency: float
+    received_at: float
+
+    @property
+    def size(self) -> int:
+        """Bytes it holds, near enough for a buffer's bound."""
+        return len(self.request) + len(self.response) + 512
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DropTally:
+    """Captures that never reached the log: how many, why, and whose samples they would have been."""
+
+    model: str
+    live: str
+    shadows: tuple[str, ...]
+    revision: int
+    reason: str
+    count: int
+    received_at: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptureBatch:
+    """One message of the capture log."""
+
+    router: str
+    captures: Sequence[Capture]
+    drops: Sequence[DropTally] = ()
+
+
+def partition_of(session_id: str, request_id: str, partitions: int) -> int:
+    """Partition of the capture log: by session where there is one, so that a session keeps its order.
+
+    FNV-1a, 32 bits (http://www.isthe.com/chongo/tech/comp/fnv/): stable across processes, unlike `hash`.
+    """
+    value = 0x811C9DC5
+    for byte in (session_id or request_id).encode():
+        value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
+    return value % partitions

@@ -1,0 +1,95 @@
+"""Every error that multishadow raises on purpose.
+
+    MultishadowError
+    ├── InvalidInput            what was asked cannot be understood           INVALID_ARGUMENT
+    ├── NotFound                a name that does not exist                    NOT_FOUND
+    ├── FailedPrecondition      the present state does not allow it           FAILED_PRECONDITION
+    ├── Conflict                somebody else changed it first                ABORTED
+    ├── MessageTooLarge         over a size limit                             RESOURCE_EXHAUSTED
+    ├── DeadlineExpired         the caller's time is over                     DEADLINE_EXCEEDED
+    ├── Unavailable             something that is needed is away              UNAVAILABLE
+    │   ├── StoreUnavailable        PostgreSQL
+    │   ├── LogUnavailable          JetStream
+    │   └── VersionUnavailable      a version server
+    ├── LogFull                 the capture log takes no more for now
+    ├── LeaseLost               another worker owns the partition now; what was not committed is dropped
+    └── EngineFailed            an embedded engine did not start or stop
+
+Messages say what was wrong, where, and what to do. Foreign errors are wrapped once, at the adapter that meets them. The
+gRPC status of each stands in `entrypoints/status.py`.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "Conflict",
+    "DeadlineExpired",
+    "EngineFailed",
+    "FailedPrecondition",
+    "InvalidInput",
+    "LeaseLost",
+    "LogFull",
+    "LogUnavailable",
+    "MessageTooLarge",
+    "MultishadowError",
+    "NotFound",
+    "StoreUnavailable",
+    "Unavailable",
+    "VersionUnavailable",
+]
+
+
+class MultishadowError(Exception):
+    """Base of all errors here."""
+
+
+class InvalidInput(MultishadowError):
+    """What was asked cannot be understood or is not allowed."""
+
+
+class NotFound(MultishadowError):
+    """A name that does not exist."""
+
+
+class FailedPrecondition(MultishadowError):
+    """The present state does not allow what was asked."""
+
+
+class Conflict(MultishadowError):
+    """Somebody else changed it first; read again and decide again."""
+
+
+class MessageTooLarge(MultishadowError):
+    """A message is over a size limit."""
+
+
+class DeadlineExpired(MultishadowError):
+    """The caller's deadline has passed."""
+
+
+class Unavailable(MultishadowError):
+    """Something that is needed cannot be reached now."""
+
+
+class StoreUnavailable(Unavailable):
+    """PostgreSQL cannot be reached."""
+
+
+class LogUnavailable(Unavailable):
+    """The capture log cannot be reached."""
+
+
+class VersionUnavailable(Unavailable):
+    """A version server cannot be reached."""
+
+
+class LogFull(MultishadowError):
+    """The capture log is at its size limit and takes no more until workers catch up."""
+
+
+class LeaseLost(MultishadowError):
+    """Another worker owns the partition now."""
+
+
+class EngineFailed(MultishadowError):
+    """An embedded engine did not start or stop as it should."""

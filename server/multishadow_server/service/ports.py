@@ -1,0 +1,381 @@
+"""What the use cases need of the world. Adapters make these real."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from multishadow_server.core.capture import Capture, CaptureBatch, Metadata
+from multishadow_server.core.configuration import Configuration
+from multishadow_server.core.experiment import Epoch, Experiment
+from multishadow_server.core.model import Comparator, Model
+from multishadow_server.core.observation import Observation
+from multishadow_server.core.prediction import Prediction
+from multishadow_server.core.rollup import Rollup
+
+# --- calling model versions ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What a version answered.
+
+    Args:
+        status_code: gRPC status; 0 is OK.
+        status_message: its details.
+        response: the response's bytes; empty when it failed.
+        latency: duration of the call in seconds.
+        trailing_metadata: as the version sent it, for the caller.
+    """
+
+    status_code: int
+    status_message: str = ""
+    response: bytes = b""
+    latency: float = 0.0
+    trailing_metadata: Metadata = ()
+
+
+class ModelGateway(Protocol):
+    """Calls versions. Requests and responses pass as bytes."""
+
+    async def call(
+        self, address: str, method: str, request: bytes, *, metadata: Metadata, deadline: float | None
+    ) -> Answer:
+        """Call one version; a gRPC error is an Answer with its status, never an exception.
+
+        `deadline` is a point on the `time.monotonic` clock. Cancelling the coroutine cancels the call.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close every channel."""
+        ...
+
+
+class PredictionCodec(Protocol):
+    """Reads a version's response."""
+
+    def decode(self, response: bytes) -> Prediction:
+        """Read the bytes of a PredictResponse; `Unreadable` when they are none. Never raises."""
+        ...
+
+
+# --- configuration ------------------------------------------------------------------------------------------------
+
+
+class ConfigurationSource(Protocol):
+    """Where routers and workers read models, flags and epochs."""
+
+    async def read(self) -> Configuration:
+        """Everything at the present revision. Raises StoreUnavailable."""
+        ...
+
+    async def revision(self) -> int:
+        """The present revision alone, for a cheap periodic check. Raises StoreUnavailable."""
+        ...
+
+    def changes(self) -> AsyncIterator[int]:
+        """Revisions as they are committed (LISTEN/NOTIFY). Raises StoreUnavailable when the connection is lost."""
+        ...
+
+
+# --- the capture log ----------------------------------------------------------------------------------------------
+
+
+class CaptureLog(Protocol):
+    """The writing end of the capture log."""
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions it has."""
+        ...
+
+    async def append(self, partition: int, batch: CaptureBatch, *, message_id: str) -> None:
+        """Append one message, durably. Appending the same `message_id` again within two minutes changes nothing.
+
+        Raises:
+            LogUnavailable: it cannot be reached; the same call may be repeated with the same id.
+            LogFull: it is at its size limit.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoggedBatch:
+    """One message of the log as read: its sequence number grows within the log."""
+
+    sequence: int
+    batch: CaptureBatch
+
+
+class PartitionReader(Protocol):
+    """The reading end of one partition, for its one owner. Messages arrive in order, from the first unacknowledged."""
+
+    @property
+    def log_id(self) -> str:
+        """Identity of the log's contents: differs after the log was deleted and made again (sequences restart)."""
+        ...
+
+    async def fetch(self, *, max_messages: int, wait: float) -> Sequence[LoggedBatch]:
+        """Up to `max_messages`, in order; waits up to `wait` seconds for the first one. Raises LogUnavailable."""
+        ...
+
+    async def acknowledge(self, batches: Sequence[LoggedBatch]) -> None:
+        """They are done with and may be deleted. Raises LogUnavailable."""
+        ...
+
+    async def aclose(self) -> None:
+        """Stop reading. What was fetched and not acknowledged is delivered again to the next reader."""
+        ...
+
+
+class CaptureReader(Protocol):
+    """Opens partitions of the capture log for reading."""
+
+    async def open(self, partition: int) -> PartitionReader:
+        """Take over the partition: a reader that had it before gets nothing more. Raises LogUnavailable."""
+        ...
+
+
+class PartitionLeases(Protocol):
+    """Which worker owns which partitions. A lease ends by itself when its process or its connection dies."""
+
+    async def balance(self) -> frozenset[int]:
+        """Take and give back partitions towards a fair share; return those held now. Raises StoreUnavailable.
+
+        After StoreUnavailable no lease is held.
+        """
+        ...
+
+    async def release(self, partition: int) -> None:
+        """Give one back; the caller has stopped working on it."""
+        ...
+
+    async def aclose(self) -> None:
+        """Give all back."""
+        ...
+
+
+# --- observations -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredComparison:
+    """One capture with what its shadows made of it, kept for people to look at.
+
+    `kept_because` is "diverged" (some shadow diverged, or failed) or "sample" (drawn uniformly from the rest).
+    """
+
+    epoch_id: int
+    capture: Capture
+    observations: Sequence[Observation]
+    kept_because: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Flush:
+    """What a worker commits for one micro-batch of one partition, in one transaction.
+
+    Args:
+        log_id: see PartitionReader.
+        partition: which.
+        previous_offset: sequence of the last message committed before; the commit is refused when it is not so.
+        offset: sequence of the last message in this micro-batch.
+        rollups: additions by (epoch id, start of the bucket in seconds since the Unix epoch).
+        comparisons: samples to store.
+    """
+
+    log_id: str
+    partition: int
+    previous_offset: int
+    offset: int
+    rollups: Mapping[tuple[int, int], Rollup] = field(default_factory=dict)
+    comparisons: Sequence[StoredComparison] = ()
+
+
+class ObservationStore(Protocol):
+    """Where workers put what they saw."""
+
+    async def offset(self, log_id: str, partition: int) -> int:
+        """Sequence of the last message whose effect is committed; 0 when there is none. Raises StoreUnavailable."""
+        ...
+
+    async def commit(self, flush: Flush) -> None:
+        """Add the rollups, store the samples and move the offset, all or nothing.
+
+        Raises:
+            LeaseLost: the offset is not `previous_offset`: somebody else commits to this partition.
+            StoreUnavailable: the outcome is unknown; read `offset` again.
+        """
+        ...
+
+
+# --- control ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FlagRecord:
+    """A flag with its last change."""
+
+    key: str
+    definition: Mapping[str, Any]
+    revision: int
+    changed_at: float
+    changed_by: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Promotion:
+    """One promotion, for rolling it back: who was live before, and the two flags as they were."""
+
+    id: int
+    model: str
+    version: str
+    previous: str
+    flags_before: Mapping[str, Mapping[str, Any]]
+    revision: int
+    rolled_back: bool
+
+
+class Change(Protocol):
+    """One change of the configuration: a transaction that holds the lock on the revision.
+
+    Everything written in it belongs to revision `configuration.revision + 1`, and is announced when it commits. A
+    change that wrote nothing makes no revision.
+    """
+
+    @property
+    def configuration(self) -> Configuration:
+        """As it was when the lock was taken."""
+        ...
+
+    @property
+    def revision(self) -> int:
+        """The revision that this change makes."""
+        ...
+
+    @property
+    def now(self) -> float:
+        """The transaction's time, seconds since the Unix epoch."""
+        ...
+
+    async def put_model(self, model: Model) -> None:
+        """Create or update the model's own settings (not its versions)."""
+        ...
+
+    async def put_versions(self, model: Model) -> None:
+        """Create or update its versions."""
+        ...
+
+    async def put_flag(self, key: str, definition: Mapping[str, Any], *, reason: str) -> None:
+        """Set a flag; the former definition stays in the history."""
+        ...
+
+    async def running_experiment(self, model: str) -> Experiment | None:
+        """The model's running experiment."""
+        ...
+
+    async def start_experiment(
+        self, *, model: str, candidates: Sequence[str], percent: float, bucket_seconds: int, duration: float
+    ) -> Experiment:
+        """Record a new experiment that starts now."""
+        ...
+
+    async def stop_experiment(self, experiment: Experiment, *, reason: str) -> Experiment:
+        """Record that it ended now."""
+        ...
+
+    async def open_epoch(
+        self,
+        experiment: Experiment,
+        *,
+        live: str,
+        candidates: Sequence[str],
+        comparator: Mapping[str, Any],
+        reason: str,
+    ) -> Epoch:
+        """Open its next epoch, from this change's revision on."""
+        ...
+
+    async def close_epoch(self, epoch: Epoch) -> None:
+        """Close it: it covers no revision from this change's on."""
+        ...
+
+    async def record_promotion(
+        self, *, model: str, version: str, previous: str, flags_before: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        """Remember a promotion, so that it can be rolled back."""
+        ...
+
+    async def last_promotion(self, model: str) -> Promotion | None:
+        """The newest promotion of the model that was not rolled back."""
+        ...
+
+    async def mark_rolled_back(self, promotion: Promotion) -> None:
+        """It has been taken back."""
+        ...
+
+    async def audit(self, action: str, subject: str, detail: Mapping[str, Any]) -> None:
+        """Add a line to the audit log, with the change's actor."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProcessStatus:
+    """What a process says of itself."""
+
+    role: str
+    instance: str
+    host: str
+    pid: int
+    started_at: float
+    revision: int
+    counters: Mapping[str, int]
+    seen_at: float = 0.0
+
+
+class ControlStore(Protocol):
+    """What control reads and changes."""
+
+    def change(self, actor: str) -> AbstractAsyncContextManager[Change]:
+        """Begin a change; leaving the block commits, an exception in it undoes everything. Raises StoreUnavailable."""
+        ...
+
+    async def read(self) -> Configuration:
+        """Everything at the present revision. Raises StoreUnavailable."""
+        ...
+
+    async def flags(self) -> Sequence[FlagRecord]:
+        """Every flag with its last change, by key."""
+        ...
+
+    async def experiments(self, model: str | None = None) -> Sequence[Experiment]:
+        """Newest first."""
+        ...
+
+    async def epochs(self, experiment_id: int) -> Sequence[Epoch]:
+        """An experiment's epochs, by number."""
+        ...
+
+    async def rollup(self, epoch_id: int) -> Rollup:
+        """An epoch's counts, summed over its buckets."""
+        ...
+
+    async def processes(self) -> Sequence[ProcessStatus]:
+        """What processes last said of themselves, newest first."""
+        ...
+
+
+class ProcessRegistry(Protocol):
+    """Where processes report themselves."""
+
+    async def report(self, status: ProcessStatus) -> None:
+        """Say how this process is. Raises StoreUnavailable."""
+        ...
+
+    async def withdraw(self, instance: str) -> None:
+        """This process ends in order."""
+        ...
