@@ -294,7 +294,7 @@ class Change(Protocol):
         *,
         live: str,
         candidates: Sequence[str],
-        comparator: Mapping[str, Any],
+        comparator: Comparator,
         reason: str,
     ) -> Epoch:
         """Open its next epoch, from this change's revision on."""
