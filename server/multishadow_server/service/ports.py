@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from multishadow_server.core.capture import Capture, CaptureBatch, Metadata
+from multishadow_server.core.comparison import Comparison
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.experiment import Epoch, Experiment
 from multishadow_server.core.model import Comparator, Model
@@ -59,6 +60,17 @@ class PredictionCodec(Protocol):
 
     def decode(self, response: bytes) -> Prediction:
         """Read the bytes of a PredictResponse; `Unreadable` when they are none. Never raises."""
+        ...
+
+
+class Comparer(Protocol):
+    """Compares a shadow's answer with the live one."""
+
+    async def compare(self, comparator: Comparator, live: bytes, shadow: bytes) -> Comparison:
+        """Compare the bytes of two PredictResponses.
+
+        Never raises: what cannot be read, fails or takes too long is `uncomparable`, with its reason.
+        """
         ...
 
 
