@@ -1,0 +1,66 @@
+"""Real engines for the tests: one PostgreSQL and one nats-server for the whole run, a fresh database for each test."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from multishadow_server.adapters.embedded import EmbeddedNats, EmbeddedPostgres
+
+TEMPLATE = "migrated"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """A running PostgreSQL, shared by all tests; a test that stops or kills it starts one of its own."""
+    engine = EmbeddedPostgres(tmp_path_factory.mktemp("postgres") / "data")
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres: EmbeddedPostgres) -> str:
+    """Name of a database at the newest schema, to make others from."""
+    from multishadow_server.adapters.postgres.migration import migrate  # noqa: PLC0415  tests without a store do without
+
+    migrate(postgres.create_database(TEMPLATE))
+    return TEMPLATE
+
+
+@pytest.fixture
+def database_url(postgres: EmbeddedPostgres, migrated_template: str) -> Iterator[str]:
+    """A fresh, migrated database for this test."""
+    name = f"test_{next(_numbers)}"
+    yield postgres.create_database(name, template=migrated_template)
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running nats-server with JetStream, shared by all tests."""
+    engine = EmbeddedNats(tmp_path_factory.mktemp("nats"))
+    yield engine.start()
+    engine.stop()
+
+
+@pytest.fixture
+def log_name() -> str:
+    """Name of a capture log that no other test uses."""
+    return f"captures-{next(_numbers)}"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Settings and saved choices of whoever runs the tests stay out of them."""
+    for name in [name for name in os.environ if name.startswith("MULTISHADOW_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))

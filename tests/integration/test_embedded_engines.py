@@ -1,0 +1,59 @@
+"""The embedded PostgreSQL and nats-server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nats
+import psutil
+import psycopg
+import pytest
+
+from multishadow_server.adapters.embedded import EmbeddedNats, EmbeddedPostgres
+from multishadow_server.errors import EngineFailed
+
+
+def test_postgres_keeps_its_data_over_a_stop_and_over_a_kill(tmp_path: Path) -> None:
+    engine = EmbeddedPostgres(tmp_path / "data")
+    url = engine.start()
+    try:
+        with psycopg.connect(url) as connection:
+            connection.execute("CREATE TABLE kept (n int)")
+        for end in (engine.stop, engine.kill):
+            with psycopg.connect(url) as connection:
+                connection.execute("INSERT INTO kept VALUES (1)")
+            end()
+            assert engine.start() == url
+        with psycopg.connect(url) as connection:
+            assert connection.execute("SELECT count(*) FROM kept").fetchone() == (2,)
+    finally:
+        engine.stop()
+
+
+async def test_nats_keeps_its_streams_and_its_address_over_a_stop_and_over_a_kill(tmp_path: Path) -> None:
+    engine = EmbeddedNats(tmp_path / "data")
+    url = engine.start()
+    try:
+        for count, end in enumerate((engine.stop, engine.kill)):
+            client = await nats.connect(url)
+            if count == 0:
+                await client.jetstream().add_stream(name="kept", subjects=["kept"])
+            await client.jetstream().publish("kept", b"message")
+            await client.close()
+            end()
+            assert engine.start() == url
+        client = await nats.connect(url)
+        assert (await client.jetstream().stream_info("kept")).state.messages == 2
+        await client.close()
+    finally:
+        pid = engine.pid
+        engine.stop()
+    assert not psutil.pid_exists(pid)
+
+
+def test_an_engine_that_cannot_start_says_why_and_what_to_use_instead(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    # A stream folder that is a file: nats-server refuses it.
+    (tmp_path / "data" / "jetstream").write_text("")
+    with pytest.raises(EngineFailed, match="MULTISHADOW_NATS_URL"):
+        EmbeddedNats(tmp_path / "data").start()
