@@ -1092,12 +1092,17 @@ class PromoteRequest(_message.Message):
     PERCENT_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     version: _builtins.str
     percent: _builtins.float
     """Share of requests in percent, (0, 100]; absent is 100."""
     actor: _builtins.str
     reason: _builtins.str
+    force: _builtins.bool
+    """Promote although control cannot connect to the version's address (FAILED_PRECONDITION otherwise): for when only
+    the routers can reach it.
+    """
     def __init__(
         self,
         *,
@@ -1106,10 +1111,11 @@ class PromoteRequest(_message.Message):
         percent: _builtins.float | None = ...,
         actor: _builtins.str = ...,
         reason: _builtins.str = ...,
+        force: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_percent", b"_percent", "percent", b"percent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_percent", b"_percent", "actor", b"actor", "model", b"model", "percent", b"percent", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_percent", b"_percent", "actor", b"actor", "force", b"force", "model", b"model", "percent", b"percent", "reason", b"reason", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__percent: _TypeAlias = _typing.Literal["percent"]  # noqa: Y015
     _WhichOneofArgType__percent: _TypeAlias = _typing.Literal["_percent", b"_percent"]  # noqa: Y015

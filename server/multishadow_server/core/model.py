@@ -39,6 +39,7 @@ class Version:
         max_in_flight: most shadow calls that one worker process has under way at once.
         allowed_metadata: credential-like metadata keys (lower case) that may go to it when it is a shadow.
         ordinal: place in the order of registration; 0 is the base.
+        created_at: when it was registered, seconds since the Unix epoch; None until it is stored.
     """
 
     model: str
@@ -48,6 +49,7 @@ class Version:
     max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
     allowed_metadata: frozenset[str] = frozenset()
     ordinal: int = 0
+    created_at: float | None = None
 
     @property
     def flag_key(self) -> str:
@@ -64,12 +66,14 @@ class Model:
         comparator: when two answers agree.
         default_timeout: a live call's time limit in seconds, for callers that set no deadline.
         versions: in order of registration; the first is the base.
+        created_at: when it was registered, seconds since the Unix epoch; None until it is stored.
     """
 
     name: str
     comparator: Comparator = field(default_factory=Comparator)
     default_timeout: float = DEFAULT_TIMEOUT
     versions: tuple[Version, ...] = ()
+    created_at: float | None = None
 
     def version(self, name: str) -> Version | None:
         """The version of that name, or None."""
