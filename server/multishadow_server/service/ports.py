@@ -381,6 +381,22 @@ class ControlStore(Protocol):
         ...
 
 
+class VersionProbe(Protocol):
+    """Asks whether a version's server is there at all."""
+
+    async def connect(self, address: str, *, within: float) -> None:
+        """Connect to it and hang up. Raises VersionUnavailable when that takes longer than `within` seconds."""
+        ...
+
+
+class CaptureBacklog(Protocol):
+    """How far workers are behind."""
+
+    async def waiting(self) -> int:
+        """Messages of the capture log that no worker has finished. Raises LogUnavailable."""
+        ...
+
+
 class ProcessRegistry(Protocol):
     """Where processes report themselves."""
 
