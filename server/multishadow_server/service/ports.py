@@ -28,14 +28,17 @@ class Answer:
         status_message: its details.
         response: the response's bytes; empty when it failed.
         latency: duration of the call in seconds.
-        trailing_metadata: as the version sent it, for the caller.
+        initial_metadata, trailing_metadata: as the version sent them, for the caller.
+        reached: False when the version could not be reached at all, so that the status is not its own.
     """
 
     status_code: int
     status_message: str = ""
     response: bytes = b""
     latency: float = 0.0
+    initial_metadata: Metadata = ()
     trailing_metadata: Metadata = ()
+    reached: bool = True
 
 
 class ModelGateway(Protocol):
@@ -104,12 +107,18 @@ class CaptureLog(Protocol):
         """How many partitions it has."""
         ...
 
+    @property
+    def largest_message(self) -> int:
+        """Most bytes of one message."""
+        ...
+
     async def append(self, partition: int, batch: CaptureBatch, *, message_id: str) -> None:
         """Append one message, durably. Appending the same `message_id` again within two minutes changes nothing.
 
         Raises:
             LogUnavailable: it cannot be reached; the same call may be repeated with the same id.
             LogFull: it is at its size limit.
+            MessageTooLarge: the batch is over `largest_message`; nothing was sent.
         """
         ...
 

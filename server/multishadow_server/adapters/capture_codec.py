@@ -1,0 +1,126 @@
+"""Capture batches as the bytes of one message of the log."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from google.protobuf.struct_pb2 import Struct
+
+from multishadow.v1 import capture_pb2
+from multishadow_server.core.capture import Capture, CaptureBatch, DropTally, Metadata
+from multishadow_server.core.prediction import Json
+
+MICROSECONDS = 1_000_000
+
+
+def encode(batch: CaptureBatch) -> bytes:
+    """The bytes of a `multishadow.v1.CaptureBatch`."""
+    message = capture_pb2.CaptureBatch(
+        router=batch.router,
+        captures=[_capture_message(capture) for capture in batch.captures],
+        drops=[_drop_message(drop) for drop in batch.drops],
+    )
+    return message.SerializeToString()
+
+
+def decode(data: bytes) -> CaptureBatch:
+    """Read what `encode` wrote.
+
+    Times keep microseconds. Raises google.protobuf.message.DecodeError when the bytes are no batch.
+    """
+    message = capture_pb2.CaptureBatch.FromString(data)
+    return CaptureBatch(
+        router=message.router,
+        captures=tuple(_capture(item) for item in message.captures),
+        drops=tuple(_drop(item) for item in message.drops),
+    )
+
+
+def json_of(struct: Struct) -> dict[str, Json]:
+    """A Struct as plain values; numbers are floats."""
+    return {name: _value(value) for name, value in struct.fields.items()}
+
+
+def _value(value: object) -> Json:
+    kind = value.WhichOneof("kind")  # type: ignore[attr-defined]  # a google.protobuf.Value
+    if kind == "struct_value":
+        return json_of(value.struct_value)  # type: ignore[attr-defined]  # as above
+    if kind == "list_value":
+        return [_value(item) for item in value.list_value.values]  # type: ignore[attr-defined]  # as above
+    if kind in {None, "null_value"}:
+        return None
+    return cast("Json", getattr(value, kind))
+
+
+def _capture_message(capture: Capture) -> capture_pb2.Capture:
+    message = capture_pb2.Capture(
+        request_id=capture.request_id,
+        session_id=capture.session_id,
+        model=capture.model,
+        method=capture.method,
+        request=capture.request,
+        live_version=capture.live,
+        shadow_versions=capture.shadows,
+        revision=capture.revision,
+        response=capture.response,
+        status_code=capture.status_code,
+        status_message=capture.status_message,
+        live_latency_us=round(capture.live_latency * MICROSECONDS),
+        received_at_us=round(capture.received_at * MICROSECONDS),
+    )
+    if capture.attributes:
+        message.attributes.update(capture.attributes)
+    for key, value in capture.metadata:
+        message.metadata.add(key=key, value=value.encode() if isinstance(value, str) else value)
+    return message
+
+
+def _capture(message: capture_pb2.Capture) -> Capture:
+    return Capture(
+        request_id=message.request_id,
+        session_id=message.session_id,
+        model=message.model,
+        method=message.method,
+        attributes=json_of(message.attributes),
+        request=message.request,
+        metadata=_metadata(message),
+        live=message.live_version,
+        shadows=tuple(message.shadow_versions),
+        revision=message.revision,
+        response=message.response,
+        status_code=message.status_code,
+        status_message=message.status_message,
+        live_latency=message.live_latency_us / MICROSECONDS,
+        received_at=message.received_at_us / MICROSECONDS,
+    )
+
+
+def _metadata(message: capture_pb2.Capture) -> Metadata:
+    # gRPC: only keys that end in "-bin" carry bytes.
+    return tuple(
+        (entry.key, entry.value if entry.key.endswith("-bin") else entry.value.decode()) for entry in message.metadata
+    )
+
+
+def _drop_message(drop: DropTally) -> capture_pb2.DropTally:
+    return capture_pb2.DropTally(
+        model=drop.model,
+        live_version=drop.live,
+        shadow_versions=drop.shadows,
+        revision=drop.revision,
+        reason=drop.reason,
+        count=drop.count,
+        received_at_us=round(drop.received_at * MICROSECONDS),
+    )
+
+
+def _drop(message: capture_pb2.DropTally) -> DropTally:
+    return DropTally(
+        model=message.model,
+        live=message.live_version,
+        shadows=tuple(message.shadow_versions),
+        revision=message.revision,
+        reason=message.reason,
+        count=message.count,
+        received_at=message.received_at_us / MICROSECONDS,
+    )

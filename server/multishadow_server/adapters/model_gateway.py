@@ -1,0 +1,115 @@
+"""Version servers over gRPC. Requests and responses pass as bytes; nothing is parsed here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+import grpc
+import grpc.aio
+
+from multishadow_server.core.capture import Metadata
+from multishadow_server.service import ports
+
+# gRPC itself owns these; a call that sets them fails or says something untrue.
+_TRANSPORT_KEYS = frozenset({"user-agent", "te", "content-type", "accept-encoding", "content-encoding"})
+# How gRPC core begins the message of a status it made itself, because there was nobody to talk to. There is no other
+# sign: neither the code nor the metadata tells whether a status came from the peer.
+_UNREACHED = ("failed to connect", "errors resolving", "DNS resolution failed", "no addresses", "empty address list")
+
+
+class GrpcModelGateway(ports.ModelGateway):
+    """One channel per address, made on its first use and kept.
+
+    Args:
+        max_message_bytes: largest request or response.
+    """
+
+    def __init__(self, *, max_message_bytes: int) -> None:
+        self._options = _channel_options(max_message_bytes)
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._methods: dict[tuple[str, str], grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
+
+    async def call(
+        self, address: str, method: str, request: bytes, *, metadata: Metadata, deadline: float | None
+    ) -> ports.Answer:
+        """Call one version; see ports.ModelGateway."""
+        started = time.monotonic()
+        timeout = None if deadline is None else max(0.0, deadline - started)
+        call = self._method(address, method)(request, timeout=timeout, metadata=_sendable(metadata))
+        try:
+            response = await call
+        except grpc.aio.AioRpcError as error:
+            return _failure(error, latency=time.monotonic() - started)
+        latency = time.monotonic() - started
+        return ports.Answer(
+            status_code=0,
+            response=response,
+            latency=latency,
+            initial_metadata=_plain(await call.initial_metadata()),
+            trailing_metadata=_plain(await call.trailing_metadata()),
+        )
+
+    async def aclose(self) -> None:
+        """Close every channel; calls under way fail."""
+        channels, self._channels = list(self._channels.values()), {}
+        self._methods.clear()
+        for channel in channels:
+            await channel.close()
+
+    def _method(self, address: str, method: str) -> grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]:
+        known = self._methods.get((address, method))
+        if known is None:
+            known = self._methods[address, method] = self._channel(address).unary_unary(method)
+        return known
+
+    def _channel(self, address: str) -> grpc.aio.Channel:
+        channel = self._channels.get(address)
+        if channel is None:
+            channel = self._channels[address] = grpc.aio.insecure_channel(address, options=self._options)
+        return channel
+
+
+def _channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.max_receive_message_length", max_message_bytes),
+        # A version that comes back is called again within a second; gRPC's own backoff grows to two minutes.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
+        # Addresses of versions are meant as they stand, whatever proxy the environment names.
+        ("grpc.enable_http_proxy", 0),
+        # No retries by service config: the router alone decides who answers, and a shadow is called once.
+        ("grpc.enable_retries", 0),
+        ("grpc.service_config_disable_resolution", 1),
+    ]
+
+
+def _sendable(metadata: Metadata) -> Metadata:
+    """Without what gRPC sets itself."""
+    return tuple(
+        (key, value)
+        for key, value in metadata
+        if key not in _TRANSPORT_KEYS and not (key.startswith("grpc-") and not key.endswith("-bin"))
+    )
+
+
+def _plain(metadata: Iterable[tuple[str, str | bytes]] | None) -> Metadata:
+    return tuple((key, value) for key, value in metadata) if metadata else ()
+
+
+def _failure(error: grpc.aio.AioRpcError, *, latency: float) -> ports.Answer:
+    details = error.details() or ""
+    unavailable = error.code() is grpc.StatusCode.UNAVAILABLE
+    return ports.Answer(
+        status_code=_number(error.code()),
+        status_message=details,
+        latency=latency,
+        initial_metadata=_plain(error.initial_metadata()),
+        trailing_metadata=_plain(error.trailing_metadata()),
+        reached=not (unavailable and details.startswith(_UNREACHED)),
+    )
+
+
+_number: Callable[[grpc.StatusCode], int] = {code: int(code.value[0]) for code in grpc.StatusCode}.__getitem__
