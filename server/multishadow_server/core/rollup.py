@@ -1,10 +1,59 @@
-"""Additive integer counts: everything that a report is computed from."""
+"""Additive integer counts: everything that a report is computed from.
+
+One epoch's counts in one time bucket. "Counted" is ok or bad; bad is diverged, error or timeout. A status is one
+letter: `o` ok, `b` bad, `x` excluded (uncomparable or dropped), `u` unsampled. A pair's subject is `A|B`, in the
+epoch's order of candidates. s is similarity and d confidence delta, in millionths; s is 0 for failures.
+
+| family              | subject | level                         | counts                                               |
+|---------------------|---------|-------------------------------|------------------------------------------------------|
+| outcome             | version | outcome                       | observations                                         |
+| uncomparable_reason | version | reason                        | uncomparable observations                            |
+| dropped_reason      | version | reason                        | dropped observations                                 |
+| error_reason        | version | reason                        | failed calls, by gRPC status                         |
+| joint               | A|B|C   | statuses, `obx`               | captures by everybody's status; k <= 5 only          |
+| pair                | A|B     | statuses, `ob`                | captures by the pair's status; 16 levels             |
+| complete_bad        | version | (empty)                       | bad ones among captures that count for everybody     |
+| complete_histogram  | (empty) | how many bad                  | captures that count for everybody                    |
+| similarity          | version | 0 … 100                       | counted ones in [i, i + 1) %; 100 is exactly 1       |
+| similarity_sum      | version | sum, squares                  | Σs, Σs² over counted observations                    |
+| similarity_pair_sum | A|B     | first, second, first_squares, | Σs₁, Σs₂, Σs₁², Σs₂², Σs₁s₂ over captures that count |
+|                     |         | second_squares, products      | for both                                             |
+| confidence_delta    | version | n, sum, squares               | n, Σd, Σd²                                           |
+| latency             | version | bin or inf                    | answers by latency; timeouts are inf, errors left out|
+| live_latency        | version | bin                           | the live answers to the same requests                |
+| latency_ratio       | version | bin or inf                    | candidate's latency ÷ live's                         |
+| live                | (empty) | answered, failed              | sampled captures, by whether live itself answered    |
+
+Latency bins are 1 % wide, see `latency`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import NamedTuple
+
+
+class Family(StrEnum):
+    """What is counted; see the table above."""
+
+    OUTCOME = "outcome"
+    UNCOMPARABLE_REASON = "uncomparable_reason"
+    DROPPED_REASON = "dropped_reason"
+    ERROR_REASON = "error_reason"
+    JOINT = "joint"
+    PAIR = "pair"
+    COMPLETE_BAD = "complete_bad"
+    COMPLETE_HISTOGRAM = "complete_histogram"
+    SIMILARITY = "similarity"
+    SIMILARITY_SUM = "similarity_sum"
+    SIMILARITY_PAIR_SUM = "similarity_pair_sum"
+    CONFIDENCE_DELTA = "confidence_delta"
+    LATENCY = "latency"
+    LIVE_LATENCY = "live_latency"
+    LATENCY_RATIO = "latency_ratio"
+    LIVE = "live"
 
 
 class Cell(NamedTuple):
@@ -30,3 +79,15 @@ class Rollup:
         for cell, count in other.cells.items():
             total[cell] = total.get(cell, 0) + count
         return Rollup(total)
+
+    def tables(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
+        """Counts by level, by (family, subject): one pass, for readers that ask for whole histograms."""
+        tables: dict[tuple[str, str], dict[str, int]] = {}
+        for (family, subject, level), count in self.cells.items():
+            tables.setdefault((family, subject), {})[level] = count
+        return tables
+
+
+def pair_subject(first: str, second: str) -> str:
+    """Subject of a pair's cells; `first` comes before `second` in the epoch's candidates."""
+    return f"{first}|{second}"
