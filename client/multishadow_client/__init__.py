@@ -1,0 +1,41 @@
+"""Client of multishadow: predictions through the router, control, and the `shadowctl` command."""
+
+from multishadow_client._aio import AsyncClient
+from multishadow_client._client import Client, ControlClient
+from multishadow_client._errors import (
+    Conflict,
+    DeadlineExpired,
+    FailedPrecondition,
+    InvalidInput,
+    MultishadowError,
+    NotAllowed,
+    NotFound,
+    NotSpoken,
+    ResourceExhausted,
+    ServerFailed,
+    Unavailable,
+    Unreachable,
+)
+from multishadow_client._prediction import Classification, Embedding, Output, Prediction
+
+__all__ = [
+    "AsyncClient",
+    "Classification",
+    "Client",
+    "Conflict",
+    "ControlClient",
+    "DeadlineExpired",
+    "Embedding",
+    "FailedPrecondition",
+    "InvalidInput",
+    "MultishadowError",
+    "NotAllowed",
+    "NotFound",
+    "NotSpoken",
+    "Output",
+    "Prediction",
+    "ResourceExhausted",
+    "ServerFailed",
+    "Unavailable",
+    "Unreachable",
+]

@@ -1,0 +1,191 @@
+"""The clients for threads: predictions through the router, and control."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+import grpc
+
+from multishadow.v1 import control_pb2, control_pb2_grpc, prediction_pb2_grpc
+from multishadow_client import _address, _prediction
+from multishadow_client._errors import MultishadowError, from_status
+from multishadow_client._prediction import Prediction
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+
+class _Connection:
+    """A channel that is closed with its owner, and turns gRPC's errors into ours."""
+
+    def __init__(self, address: str, *, default: str, timeout: float | None) -> None:
+        self._address = _address.Address.parse(address, default=default)
+        self._timeout = timeout
+        self._channel = self._address.open()
+
+    def close(self) -> None:
+        """Close the connection; calls under way end as cancelled."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def address(self) -> str:
+        """Where it connects to, as gRPC names it."""
+        return self._address.target
+
+    def _error(self, error: grpc.RpcError) -> MultishadowError:
+        # The error of a unary call is its call, too, which its declared type does not say.
+        call = cast("grpc.Call", error)
+        trailing = _prediction.text_values(call.trailing_metadata())
+        return from_status(call.code(), call.details() or "", address=self.address, trailing=trailing)
+
+
+class Client(_Connection):
+    """Asks models, through the router. Safe to share between threads; make one and keep it.
+
+    Args:
+        address: of the router; a scheme may stand before it.
+        timeout: seconds that a call may take unless it says otherwise; None leaves it to the router.
+
+    Example:
+        >>> with Client("127.0.0.1:50051") as client:
+        ...     prediction = client.predict("spam", text="You have won", session_id="user-17")
+        >>> prediction.output.label, prediction.version
+        ('spam', 'A')
+    """
+
+    def __init__(self, address: str = _address.ROUTER, *, timeout: float | None = 10.0) -> None:
+        super().__init__(address, default=_address.ROUTER, timeout=timeout)
+        self._stub = prediction_pb2_grpc.PredictionServiceStub(self._channel)
+
+    def predict(
+        self,
+        model: str,
+        *,
+        text: str | None = None,
+        tensor: object = None,
+        structured: Mapping[str, Any] | None = None,
+        raw: bytes | None = None,
+        session_id: str = "",
+        request_id: str = "",
+        attributes: Mapping[str, Any] | None = None,
+        metadata: Sequence[tuple[str, str | bytes]] = (),
+        timeout: float | None = None,
+    ) -> Prediction:
+        """Ask a model; exactly one of `text`, `tensor`, `structured`, `raw` is its input.
+
+        Args:
+            model: the model's name.
+            text: a text.
+            tensor: an array of numbers: anything with the buffer protocol (numpy, array), with `tolist()` (torch), or
+                nested sequences; sent as 32-bit floats with its shape.
+            structured: a JSON-like mapping; its numbers are 64-bit floats on the wire.
+            raw: bytes.
+            session_id: requests of one session are shadowed together or not at all.
+            request_id: your id of this request; the router makes one when it is empty.
+            attributes: JSON-like values that targeting rules read and reports are cut by.
+            metadata: further gRPC metadata, e.g. `authorization`.
+            timeout: seconds; None takes the client's.
+
+        Raises:
+            MultishadowError: see the error tree; with the server's message.
+            TypeError: not exactly one input, or one of no kind that can be sent.
+            ValueError: a tensor whose rows differ in length.
+        """
+        request = _prediction.request(
+            model,
+            text=text,
+            tensor=tensor,
+            structured=structured,
+            raw=raw,
+            session_id=session_id,
+            request_id=request_id,
+            attributes=attributes,
+        )
+        limit = self._timeout if timeout is None else timeout
+        try:
+            response, call = self._stub.Predict.with_call(request, timeout=limit, metadata=tuple(metadata))
+        except grpc.RpcError as error:
+            raise self._error(error) from error
+        trailing = _prediction.text_values(call.trailing_metadata())
+        return _prediction.prediction(response, trailing=trailing, request_id=request_id)
+
+
+class ControlClient(_Connection):
+    """What `shadowctl` calls: models, flags, experiments, reports, promotion.
+
+    Requests and responses are the messages of `multishadow.v1.control_pb2`, whose comments say what fields mean.
+
+    Args:
+        address: of control; a scheme may stand before it.
+        timeout: seconds that a call may take.
+
+    Every method raises MultishadowError with the server's message.
+    """
+
+    def __init__(self, address: str = _address.CONTROL, *, timeout: float | None = 10.0) -> None:
+        super().__init__(address, default=_address.CONTROL, timeout=timeout)
+        self._stub = control_pb2_grpc.ControlServiceStub(self._channel)
+
+    def apply_model(self, request: control_pb2.ApplyModelRequest) -> control_pb2.ApplyModelResponse:
+        """Create or update a model and its versions; versions that are not named are left as they are."""
+        return self._call(self._stub.ApplyModel, request)
+
+    def list_models(self) -> control_pb2.ListModelsResponse:
+        """Every model, with what is live."""
+        return self._call(self._stub.ListModels, control_pb2.ListModelsRequest())
+
+    def list_versions(self, model: str = "") -> control_pb2.ListVersionsResponse:
+        """A model's versions; of all models when empty."""
+        return self._call(self._stub.ListVersions, control_pb2.ListVersionsRequest(model=model))
+
+    def list_flags(self, model: str = "") -> control_pb2.ListFlagsResponse:
+        """A model's flags; of all models when empty."""
+        return self._call(self._stub.ListFlags, control_pb2.ListFlagsRequest(model=model))
+
+    def set_flag(self, request: control_pb2.SetFlagRequest) -> control_pb2.SetFlagResponse:
+        """Set what one version claims."""
+        return self._call(self._stub.SetFlag, request)
+
+    def list_experiments(self, model: str = "") -> control_pb2.ListExperimentsResponse:
+        """A model's experiments, newest first; of all models when empty."""
+        return self._call(self._stub.ListExperiments, control_pb2.ListExperimentsRequest(model=model))
+
+    def start_experiment(self, request: control_pb2.StartExperimentRequest) -> control_pb2.StartExperimentResponse:
+        """Open a comparison and set the candidates' flags to `shadow`."""
+        return self._call(self._stub.StartExperiment, request)
+
+    def stop_experiment(self, request: control_pb2.StopExperimentRequest) -> control_pb2.StopExperimentResponse:
+        """End the running experiment; its statistics stay."""
+        return self._call(self._stub.StopExperiment, request)
+
+    def compare(self, request: control_pb2.CompareRequest) -> control_pb2.CompareResponse:
+        """Report on the experiment's present epoch."""
+        return self._call(self._stub.Compare, request)
+
+    def promote(self, request: control_pb2.PromoteRequest) -> control_pb2.PromoteResponse:
+        """Make a version live by flipping its flag."""
+        return self._call(self._stub.Promote, request)
+
+    def rollback(self, request: control_pb2.RollbackRequest) -> control_pb2.RollbackResponse:
+        """Take the last promotion back."""
+        return self._call(self._stub.Rollback, request)
+
+    def status(self) -> control_pb2.GetStatusResponse:
+        """What is live now, and how the processes are."""
+        return self._call(self._stub.GetStatus, control_pb2.GetStatusRequest())
+
+    def _call(self, method: grpc.UnaryUnaryMultiCallable[_Request, _Response], request: _Request) -> _Response:
+        try:
+            return method(request, timeout=self._timeout)
+        except grpc.RpcError as error:
+            raise self._error(error) from error
