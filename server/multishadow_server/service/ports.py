@@ -125,10 +125,14 @@ class CaptureLog(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoggedBatch:
-    """One message of the log as read: its sequence number grows within the log."""
+    """One message of the log as read: its sequence number grows within the log.
+
+    `unreadable` says why a message could not be read; its batch is empty then.
+    """
 
     sequence: int
     batch: CaptureBatch
+    unreadable: str = ""
 
 
 class PartitionReader(Protocol):
@@ -164,14 +168,15 @@ class PartitionLeases(Protocol):
     """Which worker owns which partitions. A lease ends by itself when its process or its connection dies."""
 
     async def balance(self) -> frozenset[int]:
-        """Take and give back partitions towards a fair share; return those held now. Raises StoreUnavailable.
+        """Take free partitions up to a fair share, and return those to work on. Raises StoreUnavailable.
 
-        After StoreUnavailable no lease is held.
+        What is held beyond the share stays held and is not returned: stop working on it, then `release` it. After
+        StoreUnavailable no lease is held.
         """
         ...
 
     async def release(self, partition: int) -> None:
-        """Give one back; the caller has stopped working on it."""
+        """Give one back; the caller has stopped working on it. Not held: nothing happens. Raises StoreUnavailable."""
         ...
 
     async def aclose(self) -> None:
