@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from multishadow_server.core.model import Comparator
+from multishadow_server.core.model import Comparator, Model
+from multishadow_server.errors import InvalidInput
 
 DEFAULT_DURATION = 14 * 86_400.0
 LONGEST_DURATION = 30 * 86_400.0
 DEFAULT_BUCKET_SECONDS = 3_600
+LONGEST_BUCKET_SECONDS = 86_400
+MOST_CANDIDATES = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,3 +91,115 @@ def epoch_of(epochs: tuple[Epoch, ...], *, model: str, live: str, revision: int)
         and (epoch.until_revision is None or revision < epoch.until_revision)
     )
     return max(covering, key=lambda epoch: epoch.from_revision, default=None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EpochPlan:
+    """What an open epoch is to cover: captures that `live` answered, compared with `candidates` by `comparator`."""
+
+    live: str
+    candidates: tuple[str, ...]
+    comparator: Comparator
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EpochTurn:
+    """What one change means for an experiment's epochs: those that end, and those that begin."""
+
+    closing: tuple[Epoch, ...]
+    opening: tuple[EpochPlan, ...]
+
+
+def plan_epochs(experiment: Experiment, model: Model, serving: Collection[str]) -> tuple[EpochPlan, ...]:
+    """The epochs that must be open: one for each version that may serve, as captures come with any of them live.
+
+    Args:
+        experiment: the running one.
+        model: as it is now.
+        serving: names of the versions that some request may be answered by.
+
+    Returns:
+        In order of registration. Everybody else who serves is a candidate too, because losing live claims shadow; where
+        that leaves nobody to compare there is no epoch.
+    """
+    compared = {*experiment.candidates, *serving}
+    plans = (
+        EpochPlan(
+            live=live.name,
+            candidates=tuple(each.name for each in model.versions if each.name in compared and each is not live),
+            comparator=model.comparator,
+        )
+        for live in model.versions
+        if live.name in serving
+    )
+    return tuple(plan for plan in plans if plan.candidates)
+
+
+def turn_epochs(
+    open_epochs: Sequence[Epoch], plans: Sequence[EpochPlan], *, replaced: Collection[str] = ()
+) -> EpochTurn:
+    """End what no longer holds and begin what is not there yet.
+
+    Args:
+        open_epochs: the experiment's open epochs.
+        plans: what must be open.
+        replaced: versions behind whose name another implementation answers now; their statistics do not go on.
+    """
+    wanted = set(plans)
+    kept = {
+        _plan_of(epoch): epoch
+        for epoch in open_epochs
+        if _plan_of(epoch) in wanted and not {epoch.live, *epoch.candidates} & set(replaced)
+    }
+    return EpochTurn(
+        closing=tuple(epoch for epoch in open_epochs if kept.get(_plan_of(epoch)) is not epoch),
+        opening=tuple(plan for plan in plans if plan not in kept),
+    )
+
+
+def _plan_of(epoch: Epoch) -> EpochPlan:
+    return EpochPlan(live=epoch.live, candidates=epoch.candidates, comparator=epoch.comparator)
+
+
+def present_epoch(epochs: Sequence[Epoch], live: str) -> Epoch | None:
+    """The epoch that a report is about: of those that cover the newest revision, the one of the version that is live.
+
+    When none is open (the experiment has ended), the last ones that were; when none of them is the live version's, the
+    youngest.
+    """
+    newest = max((_end(epoch) for epoch in epochs), default=0)
+    current = [epoch for epoch in epochs if _end(epoch) == newest]
+    return max(current, key=lambda epoch: (epoch.live == live, epoch.number), default=None)
+
+
+def _end(epoch: Epoch) -> float:
+    return math.inf if epoch.until_revision is None else epoch.until_revision
+
+
+def check_terms(*, duration: float, bucket_seconds: int) -> None:
+    """Refuse a time box or a bucket width out of range.
+
+    Args:
+        duration: seconds.
+        bucket_seconds: width of the rollups' buckets.
+
+    Raises:
+        InvalidInput: which, and what is allowed.
+    """
+    if not 1 <= duration <= LONGEST_DURATION:
+        raise InvalidInput(
+            f"duration_seconds: {duration:g} is out of range; an experiment lasts from 1 second to 30 days "
+            f"({LONGEST_DURATION:.0f} seconds)"
+        )
+    if not 1 <= bucket_seconds <= LONGEST_BUCKET_SECONDS:
+        raise InvalidInput(
+            f"bucket_seconds: {bucket_seconds} is out of range; allowed are 1 to {LONGEST_BUCKET_SECONDS}"
+        )
+
+
+def in_words(duration: float) -> str:
+    """A time box in its largest whole unit: "14 d", "36 h", "90 s"."""
+    for unit, seconds in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if duration >= seconds and duration % seconds == 0:
+            return f"{duration / seconds:.0f} {unit}"
+    return f"{duration:g} s"

@@ -1,0 +1,152 @@
+"""Promotion and rollback: which flags to write, and in which revisions, so that no reader is ever without a live version.
+
+OpenFeature has no atomic read of several flags: a reader that goes from the newest version to the base may see one flag
+as it was and the next one as it is now. It still always finds a live version when, between two revisions, either one flag
+keeps standing (claims `live` for every request) in both, or the older of two versions starts to stand in a revision before
+the newer one ceases to. `next_step` makes only such steps, towards a target that says what is wanted in the end:
+
+- Promoting a version that is newer than the live one is one revision: its flag. The former live version's flag stays
+  `live`: it is the fallback and goes on being compared. It is demoted by the next promotion, whose revision also
+  demotes what claims `live` beneath it.
+- Promoting an older one is two: it claims `live`, then whatever is newer is demoted.
+- Rolling back gives the flags that decide who is live back what they said before the promotion. Of a newer version this
+  is one revision. Flags that only ever shadowed stay as they are now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from multishadow_server.core import flags as flag_rules
+from multishadow_server.core import serving
+from multishadow_server.core.experiment import Experiment
+from multishadow_server.core.model import Model, Version
+from multishadow_server.core.routing import Claim
+from multishadow_server.core.serving import Flags
+from multishadow_server.errors import FailedPrecondition
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """What one revision writes on the way to a target.
+
+    Args:
+        writes: new definition by flag key; never empty.
+        arrives: whether the target is reached with it.
+    """
+
+    writes: Mapping[str, Mapping[str, Any]]
+    arrives: bool
+
+
+def next_step(model: Model, flags: Flags, target: Flags) -> Step | None:
+    """The next revision towards `target`, or None when the flags say it already.
+
+    Args:
+        model: whose flags.
+        flags: as they are.
+        target: definition by flag key, for every version of the model.
+    """
+    differing = {
+        version.flag_key: target[version.flag_key]
+        for version in model.versions
+        if serving.flag_of(version, flags) != target[version.flag_key]
+    }
+    if not differing:
+        return None
+    keeps_standing = any(
+        serving.stands(version, flags) and serving.stands(version, target) for version in model.versions
+    )
+    if keeps_standing or serving.standing(model, flags) is None:
+        return Step(writes=differing, arrives=True)
+    rising = {version.flag_key for version in model.versions if serving.stands(version, target)}
+    first = {key: definition for key, definition in differing.items() if key in rising}
+    return Step(writes=first or differing, arrives=not first or len(first) == len(differing))
+
+
+def promotion_target(
+    model: Model, flags: Flags, version: Version, *, percent: float, previous: Version, experiment: Experiment | None
+) -> Flags:
+    """What the flags say once `version` is live for `percent` of the requests.
+
+    Args:
+        model: whose flags.
+        flags: as they are.
+        version: to be promoted.
+        percent: (0, 100]; below 100, `check_stage` must have passed.
+        previous: who was live when the promotion began.
+        experiment: the running one, whose candidates go on being shadowed when they lose `live`.
+    """
+    target = {each.flag_key: serving.flag_of(each, flags) for each in model.versions}
+    target[version.flag_key] = flag_rules.claim_definition(model.name, Claim.LIVE, percent)
+    if percent >= 100:
+        for each in _demoted(model, flags, version, previous):
+            target[each.flag_key] = _after_live(each, experiment)
+    return target
+
+
+def _demoted(model: Model, flags: Flags, version: Version, previous: Version) -> list[Version]:
+    """Whoever is newer would win against it; whoever claims beneath the former live version has been left over."""
+    left_over = previous.ordinal if previous.ordinal < version.ordinal and serving.stands(previous, flags) else 0
+    return [
+        each
+        for each in model.versions
+        if (each.ordinal > version.ordinal or each.ordinal < left_over) and serving.may_serve(each, flags)
+    ]
+
+
+def _after_live(version: Version, experiment: Experiment | None) -> Mapping[str, Any]:
+    if experiment is not None and version.name in experiment.candidates:
+        return flag_rules.claim_definition(version.model, Claim.SHADOW, experiment.percent)
+    return flag_rules.claim_definition(version.model, Claim.OFF)
+
+
+def check_stage(model: Model, flags: Flags, version: Version, percent: float) -> None:
+    """Refuse a share below 100 % where the rest of the requests would not be answered by the present live version.
+
+    Raises:
+        FailedPrecondition: a newer version claims `live`, or no older one stands for the rest.
+    """
+    if percent >= 100:
+        return
+    newer = [each.name for each in model.versions if each.ordinal > version.ordinal and serving.may_serve(each, flags)]
+    if newer:
+        raise FailedPrecondition(
+            f"{version.name} cannot be promoted at {percent:g} %: the newer {', '.join(newer)} of {model.name} claims "
+            f"`live`, and the newest live claim wins. Promote {version.name} at 100 %, which demotes "
+            f"{', '.join(newer)}, or take the last promotion back with `shadowctl rollback`"
+        )
+    if not any(each.ordinal < version.ordinal and serving.stands(each, flags) for each in model.versions):
+        raise FailedPrecondition(
+            f"{version.name} cannot be promoted at {percent:g} %: no older version of {model.name} claims `live` for "
+            f"the other {100 - percent:g} %. Promote another version first, or take the last promotion back with "
+            "`shadowctl rollback`"
+        )
+
+
+def rollback_target(model: Model, flags: Flags, *, before: Flags, previous: str) -> Flags:
+    """What the flags say once a promotion has been taken back.
+
+    Args:
+        model: whose flags.
+        flags: as they are.
+        before: the model's flags before the promotion.
+        previous: who was live then, and is to be live again.
+
+    Only flags that claim `live`, now or before, are given back. One exception: a version older than `previous` that
+    stands now (it was promoted over a newer one) keeps standing beneath it until the next promotion, because a reader
+    on its way from `previous` to it must not find both without a claim.
+    """
+    target: dict[str, Mapping[str, Any]] = {}
+    again_live = model.version(previous)
+    for version in model.versions:
+        now = serving.flag_of(version, flags)
+        then = serving.flag_of(version, before)
+        decides = serving.may_serve(version, flags) or serving.may_serve(version, before)
+        beneath = again_live is not None and version.ordinal < again_live.ordinal and serving.stands(version, flags)
+        target[version.flag_key] = then if decides and not beneath else now
+    if again_live is not None and not serving.stands(again_live, target):
+        target[again_live.flag_key] = flag_rules.claim_definition(model.name, Claim.LIVE)
+    return target
