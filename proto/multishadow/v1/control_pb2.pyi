@@ -881,6 +881,7 @@ class CandidateReport(_message.Message):
     similarity: _builtins.float
     """Mean similarity in [0, 1]; absent while n = 0."""
     latency_p50_ms: _builtins.float
+    """Of answers, timeouts counting as infinitely long: infinity when so many calls timed out."""
     latency_p99_ms: _builtins.float
     live_latency_p50_ms: _builtins.float
     live_latency_p99_ms: _builtins.float
@@ -967,6 +968,7 @@ class PairReport(_message.Message):
     P_RAW_FIELD_NUMBER: _builtins.int
     P_ADJUSTED_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
+    REQUESTS_NEEDED_FIELD_NUMBER: _builtins.int
     first: _builtins.str
     second: _builtins.str
     n: _builtins.int
@@ -981,6 +983,8 @@ class PairReport(_message.Message):
     p_adjusted: _builtins.float
     verdict: _builtins.str
     """"better", "worse", "equivalent" or "undecided": the first, seen from the second."""
+    requests_needed: _builtins.int
+    """Roughly how many more requests this pair needs at its present rates; absent when it is decided, or nobody can say."""
     @_builtins.property
     def difference(self) -> Global___Interval:
         """Divergence rate of the first minus that of the second, simultaneous over all pairs."""
@@ -999,12 +1003,15 @@ class PairReport(_message.Message):
         p_raw: _builtins.float = ...,
         p_adjusted: _builtins.float = ...,
         verdict: _builtins.str = ...,
+        requests_needed: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["difference", b"difference"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_requests_needed", b"_requests_needed", "difference", b"difference", "requests_needed", b"requests_needed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["difference", b"difference", "first", b"first", "log_evidence_first_worse", b"log_evidence_first_worse", "log_evidence_second_worse", b"log_evidence_second_worse", "n", b"n", "only_first_bad", b"only_first_bad", "only_second_bad", b"only_second_bad", "p_adjusted", b"p_adjusted", "p_raw", b"p_raw", "second", b"second", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_requests_needed", b"_requests_needed", "difference", b"difference", "first", b"first", "log_evidence_first_worse", b"log_evidence_first_worse", "log_evidence_second_worse", b"log_evidence_second_worse", "n", b"n", "only_first_bad", b"only_first_bad", "only_second_bad", b"only_second_bad", "p_adjusted", b"p_adjusted", "p_raw", b"p_raw", "requests_needed", b"requests_needed", "second", b"second", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__requests_needed: _TypeAlias = _typing.Literal["requests_needed"]  # noqa: Y015
+    _WhichOneofArgType__requests_needed: _TypeAlias = _typing.Literal["_requests_needed", b"_requests_needed"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__requests_needed) -> _WhichOneofReturnType__requests_needed | None: ...
 
 Global___PairReport: _TypeAlias = PairReport  # noqa: Y015
 
