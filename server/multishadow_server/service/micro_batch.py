@@ -1,0 +1,128 @@
+"""What a run of finished messages of one partition comes to: rollups, samples to store, and counters."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from multishadow_server.core.capture import DropTally
+from multishadow_server.core.configuration import Configuration
+from multishadow_server.core.experiment import epoch_of
+from multishadow_server.core.keeping import Keeper
+from multishadow_server.core.observation import Observation
+from multishadow_server.core.tally import Tally
+from multishadow_server.service.ports import Flush, LoggedBatch, StoredComparison
+from multishadow_server.service.shadowing import Fate, Shadowed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished:
+    """One message of the log whose shadows have all answered, or had their time.
+
+    Args:
+        logged: the message.
+        configuration: what its captures were assigned by.
+        shadowed: what became of its captures, in their order.
+    """
+
+    logged: LoggedBatch
+    configuration: Configuration
+    shadowed: Sequence[Shadowed]
+
+
+class MicroBatch:
+    """Adds up finished messages.
+
+    Args:
+        keeper: chooses what is stored.
+        draw: uniform in [0, 1).
+    """
+
+    def __init__(self, *, keeper: Keeper, draw: Callable[[], float]) -> None:
+        self._keeper = keeper
+        self._draw = draw
+        self._tally = Tally()
+        self._comparisons: list[StoredComparison] = []
+        self._messages: list[LoggedBatch] = []
+        self.counters: Counter[str] = Counter()
+
+    @property
+    def messages(self) -> Sequence[LoggedBatch]:
+        """What it stands for, in order."""
+        return self._messages
+
+    def add(self, finished: Finished) -> None:
+        """Count one message: the next one of its partition."""
+        self._messages.append(finished.logged)
+        if finished.logged.unreadable:
+            self.counters["unreadable_message"] += 1
+        for shadowed in finished.shadowed:
+            self._add_shadowed(shadowed)
+        for drop in finished.logged.batch.drops:
+            self._add_drop(drop, finished.configuration)
+
+    def flush(self, *, log_id: str, partition: int, previous_offset: int) -> Flush:
+        """What is to be committed for it."""
+        return Flush(
+            log_id=log_id,
+            partition=partition,
+            previous_offset=previous_offset,
+            offset=self._messages[-1].sequence,
+            rollups=self._tally.rollups(),
+            comparisons=self._comparisons,
+        )
+
+    def _add_shadowed(self, shadowed: Shadowed) -> None:
+        capture = shadowed.capture
+        self.counters["captures"] += 1
+        self.counters[f"captures.{shadowed.fate}"] += 1
+        if shadowed.strangers:
+            self.counters["not_a_candidate"] += shadowed.strangers
+        if shadowed.epoch is None:
+            return
+        if shadowed.fate is Fate.LIVE_FAILED:
+            self._tally.add_live_failure(shadowed.epoch, received_at=capture.received_at)
+        elif shadowed.fate is Fate.OBSERVED:
+            self._tally.add_capture(
+                shadowed.epoch,
+                received_at=capture.received_at,
+                live_latency=capture.live_latency,
+                observations=shadowed.observations,
+            )
+            self._count(shadowed.observations)
+            self._keep(shadowed)
+
+    def _count(self, observations: Sequence[Observation]) -> None:
+        for observation in observations:
+            self.counters[f"observations.{observation.outcome}"] += 1
+
+    def _keep(self, shadowed: Shadowed) -> None:
+        assert shadowed.epoch is not None
+        kept = self._keeper.choose(
+            shadowed.epoch.id,
+            received_at=shadowed.capture.received_at,
+            observations=shadowed.observations,
+            draw=self._draw(),
+        )
+        if kept is not None:
+            self._comparisons.append(
+                StoredComparison(
+                    epoch_id=shadowed.epoch.id,
+                    capture=shadowed.capture,
+                    observations=shadowed.observations,
+                    kept_because=kept,
+                )
+            )
+
+    def _add_drop(self, drop: DropTally, configuration: Configuration) -> None:
+        self.counters["log_drops"] += drop.count
+        epoch = epoch_of(configuration.epochs, model=drop.model, live=drop.live, revision=drop.revision)
+        if epoch is None:
+            self.counters["log_drops.no_experiment"] += drop.count
+            return
+        versions = [name for name in drop.shadows if name in epoch.candidates]
+        if versions:
+            self._tally.add_drops(
+                epoch, received_at=drop.received_at, versions=versions, reason=drop.reason, count=drop.count
+            )

@@ -1,0 +1,274 @@
+"""One partition of the capture log, from taking it over to giving it back: read, shadow, commit, acknowledge.
+
+Messages are shadowed as they come, several at once, so that a hung shadow holds up its own captures and nothing else.
+They are committed in order: the finished ones at the head of the line go into one transaction, together with the
+partition's offset, and only then are they acknowledged. So whatever happens in between, a message either counts or is
+delivered again, and what is delivered again although it counts is known by the offset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from typing import Protocol
+
+from multishadow_server.core.configuration import Configuration
+from multishadow_server.core.keeping import Keeper
+from multishadow_server.errors import LeaseLost, MultishadowError, StoreUnavailable
+from multishadow_server.service.in_flight import UnderWay
+from multishadow_server.service.micro_batch import Finished, MicroBatch
+from multishadow_server.service.ports import CaptureReader, Flush, LoggedBatch, ObservationStore, PartitionReader
+from multishadow_server.service.shadowing import Shadowing
+
+SHORTEST_RETRY = 0.05
+LONGEST_RETRY = 2.0
+
+_logger = logging.getLogger(__name__)
+
+
+class ConfigurationInHand(Protocol):
+    """The configuration, followed as it changes."""
+
+    async def at_least(self, revision: int) -> Configuration:
+        """The configuration, read anew first when the one in hand is older than `revision`; waits for the store."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pace:
+    """How a partition groups its commits.
+
+    Args:
+        batch_captures: captures that make a micro-batch full; a full one is committed at once.
+        linger: shortest time between the commits of smaller ones, seconds; also how long a read waits for news.
+    """
+
+    batch_captures: int
+    linger: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workshop:
+    """What all partitions of a process share."""
+
+    readers: CaptureReader
+    store: ObservationStore
+    shadowing: Shadowing
+    configuration: ConfigurationInHand
+    under_way: UnderWay
+    counters: Counter[str]
+    pace: Pace
+    draw: Callable[[], float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Message:
+    """A message whose captures are being shadowed."""
+
+    logged: LoggedBatch
+    size: int
+    shadowing: asyncio.Task[Finished]
+
+    @property
+    def captures(self) -> int:
+        return len(self.logged.batch.captures)
+
+
+class PartitionWork:
+    """Works on one partition until it is stopped or loses it; one use.
+
+    Args:
+        partition: which.
+        workshop: what it works with.
+        keeper: chooses the comparisons to store.
+    """
+
+    def __init__(self, partition: int, workshop: Workshop, keeper: Keeper) -> None:
+        self.partition = partition
+        self._with = workshop
+        self._keeper = keeper
+        self._line: deque[_Message] = deque()
+        self._progress = asyncio.Event()
+        self._reading_over = False
+        self._offset = 0
+        self._committed_at = 0.0
+
+    @property
+    def oldest_received_at(self) -> float | None:
+        """When the oldest capture under way was received, seconds since the Unix epoch; None when there is none."""
+        captures = self._line[0].logged.batch.captures if self._line else ()
+        return captures[0].received_at if captures else None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set; then finish what is under way and return.
+
+        Cancelling abandons what is under way; it is delivered again to whoever works on the partition next.
+
+        Raises:
+            LogUnavailable: reading must begin anew; what was under way is committed.
+            LeaseLost: somebody else commits to this partition; what was under way is dropped.
+            StoreUnavailable: the offset cannot be read.
+        """
+        reader = await self._with.readers.open(self.partition)
+        try:
+            # After the former owner was cut off; if it still commits, the next commit here is refused.
+            self._offset = await self._with.store.offset(reader.log_id, self.partition)
+            reading = asyncio.create_task(self._read(reader, stop))
+            try:
+                await self._commit_in_order(reader)
+                await reading
+            finally:
+                await self._abandon(reading)
+        finally:
+            await reader.aclose()
+
+    async def _read(self, reader: PartitionReader, stop: asyncio.Event) -> None:
+        try:
+            while not stop.is_set():
+                await self._with.under_way.room()
+                for logged in await reader.fetch(max_messages=1, wait=self._with.pace.linger):
+                    if logged.sequence <= self._offset:
+                        await reader.acknowledge([logged])
+                    else:
+                        self._begin(logged)
+        finally:
+            self._reading_over = True
+            self._progress.set()
+
+    def _begin(self, logged: LoggedBatch) -> None:
+        if logged.unreadable:
+            _logger.error(
+                "message %d of partition %d of the capture log cannot be read and is passed over: %s",
+                logged.sequence,
+                self.partition,
+                logged.unreadable,
+            )
+        size = sum(len(item.request) + len(item.response) * (1 + len(item.shadows)) for item in logged.batch.captures)
+        message = _Message(logged=logged, size=size, shadowing=asyncio.create_task(self._shadow(logged)))
+        message.shadowing.add_done_callback(lambda _: self._progress.set())
+        self._with.under_way.take(message.captures, size)
+        self._line.append(message)
+
+    async def _shadow(self, logged: LoggedBatch) -> Finished:
+        batch = logged.batch
+        newest = max([0, *(item.revision for item in batch.captures), *(item.revision for item in batch.drops)])
+        # A capture must not be assigned by a configuration older than its decision: it would be the wrong epoch's.
+        configuration = await self._with.configuration.at_least(newest)
+        shadowed = await asyncio.gather(
+            *(self._with.shadowing.shadow(capture, configuration) for capture in batch.captures)
+        )
+        return Finished(logged=logged, configuration=configuration, shadowed=shadowed)
+
+    async def _commit_in_order(self, reader: PartitionReader) -> None:
+        while self._line or not self._reading_over:
+            finished = self._finished()
+            pause = self._pause(finished)
+            if finished and pause <= 0:
+                await self._commit(reader, finished)
+                continue
+            self._progress.clear()
+            try:
+                async with asyncio.timeout(pause if finished else None):
+                    await self._progress.wait()
+            except TimeoutError:
+                continue
+
+    def _finished(self) -> list[_Message]:
+        """The finished messages at the head of the line that make the next micro-batch."""
+        chosen: list[_Message] = []
+        captures = 0
+        for message in takewhile(lambda item: item.shadowing.done(), self._line):
+            if chosen and captures + message.captures > self._with.pace.batch_captures:
+                break
+            chosen.append(message)
+            captures += message.captures
+        return chosen
+
+    def _pause(self, finished: list[_Message]) -> float:
+        """Seconds until these should be committed: few at a time wait for more, so that commits do not follow traffic."""
+        full = sum(message.captures for message in finished) >= self._with.pace.batch_captures
+        more = len(finished) < len(self._line) and self._line[len(finished)].shadowing.done()
+        if full or more or self._reading_over:
+            return 0.0
+        return self._committed_at + self._with.pace.linger - time.monotonic()
+
+    async def _commit(self, reader: PartitionReader, messages: list[_Message]) -> None:
+        batch = MicroBatch(keeper=self._keeper, draw=self._with.draw)
+        for message in messages:
+            batch.add(message.shadowing.result())
+        flush = batch.flush(log_id=reader.log_id, partition=self.partition, previous_offset=self._offset)
+        await self._commit_surely(flush)
+        self._offset = flush.offset
+        self._committed_at = time.monotonic()
+        for _ in messages:
+            self._leave(self._line.popleft())
+        self._note(batch)
+        await reader.acknowledge([message.logged for message in messages])
+
+    async def _commit_surely(self, flush: Flush) -> None:
+        """Commit once: when the outcome is unknown, the offset tells."""
+        retry = SHORTEST_RETRY
+        while True:
+            try:
+                await self._commit_storable(flush)
+            except StoreUnavailable as error:
+                _logger.warning("partition %d: the commit's outcome is unknown, looking: %s", self.partition, error)
+                if await self._offset_moved_to(flush):
+                    return
+                await asyncio.sleep(retry)
+                retry = min(LONGEST_RETRY, 2 * retry)
+            else:
+                return
+
+    async def _commit_storable(self, flush: Flush) -> None:
+        try:
+            await self._with.store.commit(flush)
+        except MultishadowError:
+            raise
+        except Exception:
+            if not flush.comparisons:
+                raise
+            # Samples carry what callers sent, and a database may refuse some of it. The counts are ours.
+            _logger.exception("partition %d: %d samples cannot be stored", self.partition, len(flush.comparisons))
+            await self._with.store.commit(replace(flush, comparisons=()))
+            self._with.counters["comparisons_refused"] += len(flush.comparisons)
+
+    async def _offset_moved_to(self, flush: Flush) -> bool:
+        """Whether a commit of unknown outcome was made. Waits for the store."""
+        retry = SHORTEST_RETRY
+        while True:
+            try:
+                offset = await self._with.store.offset(flush.log_id, flush.partition)
+            except StoreUnavailable:
+                await asyncio.sleep(retry)
+                retry = min(LONGEST_RETRY, 2 * retry)
+                continue
+            if offset not in {flush.previous_offset, flush.offset}:
+                raise LeaseLost(
+                    f"partition {flush.partition} is at offset {offset}, neither {flush.previous_offset} nor "
+                    f"{flush.offset}: somebody else works on it"
+                )
+            return offset == flush.offset
+
+    def _note(self, batch: MicroBatch) -> None:
+        counters = self._with.counters
+        counters.update(batch.counters)
+        counters["batches"] += 1
+        counters["messages"] += len(batch.messages)
+
+    def _leave(self, message: _Message) -> None:
+        self._with.under_way.give_back(message.captures, message.size)
+
+    async def _abandon(self, reading: asyncio.Task[None]) -> None:
+        """End what is still under way, after a failure or when cancelled; after an orderly end there is nothing."""
+        tasks = [reading, *(message.shadowing for message in self._line)]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        while self._line:
+            self._leave(self._line.popleft())

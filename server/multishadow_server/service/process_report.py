@@ -1,0 +1,50 @@
+"""A process says how it is, every so often."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+from multishadow_server.errors import StoreUnavailable
+from multishadow_server.service.ports import ProcessRegistry, ProcessStatus
+
+_logger = logging.getLogger(__name__)
+
+
+class ProcessReport:
+    """Reports one process to the registry. A registry that is away is no trouble for the process.
+
+    Args:
+        registry: where it reports.
+        status: reads how the process is now.
+        interval: seconds between reports.
+    """
+
+    def __init__(self, registry: ProcessRegistry, *, status: Callable[[], ProcessStatus], interval: float) -> None:
+        self._registry = registry
+        self._status = status
+        self._interval = interval
+        self._away = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Report until `stop` is set; then report once more, for the last counts, and withdraw."""
+        while not stop.is_set():
+            await self._report()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._interval):
+                    await stop.wait()
+        await self._report()
+        with suppress(StoreUnavailable):
+            await self._registry.withdraw(self._status().instance)
+
+    async def _report(self) -> None:
+        try:
+            await self._registry.report(self._status())
+        except StoreUnavailable as error:
+            if not self._away:
+                _logger.warning("this process cannot report itself: %s", error)
+            self._away = True
+        else:
+            self._away = False

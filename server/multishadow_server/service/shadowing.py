@@ -1,0 +1,193 @@
+"""One capture goes to its shadows: who is called, and what each made of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from multishadow_server.core.capture import Capture, Metadata
+from multishadow_server.core.comparison import Comparison, Verdict
+from multishadow_server.core.configuration import Configuration
+from multishadow_server.core.experiment import Epoch, epoch_of
+from multishadow_server.core.model import Version
+from multishadow_server.core.observation import Observation, Outcome
+from multishadow_server.service.in_flight import CallSlots
+from multishadow_server.service.ports import Answer, Comparer, ModelGateway
+
+SHADOW_KEY = "x-shadow-deployment"
+REQUEST_ID_KEY = "x-multishadow-request-id"
+LONGEST_DETAIL = 300
+
+DEADLINE_EXCEEDED = 4
+# By number; https://grpc.io/docs/guides/status-codes/
+STATUS_NAMES = (
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+)
+
+_OUTCOMES = {
+    Verdict.AGREE: Outcome.OK,
+    Verdict.DIVERGE: Outcome.DIVERGED,
+    Verdict.UNCOMPARABLE: Outcome.UNCOMPARABLE,
+}
+
+_logger = logging.getLogger(__name__)
+
+
+class Fate(StrEnum):
+    """What became of a capture; all but `observed` called nobody."""
+
+    OBSERVED = "observed"
+    LIVE_FAILED = "live_failed"
+    NO_EXPERIMENT = "no_experiment"
+    NO_CANDIDATE = "no_candidate"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shadowed:
+    """What became of one capture.
+
+    Args:
+        capture: it.
+        fate: see Fate.
+        epoch: whose statistics it belongs to; None without an experiment.
+        observations: one per shadow that is a candidate of the epoch.
+        strangers: shadows that are no candidates of the epoch; they were not called.
+    """
+
+    capture: Capture
+    fate: Fate
+    epoch: Epoch | None = None
+    observations: Sequence[Observation] = ()
+    strangers: int = 0
+
+
+class Shadowing:
+    """Sends captures to their shadows, as one process does: its call slots are shared by all partitions.
+
+    Args:
+        gateway: calls versions.
+        comparer: compares their answers with the captured one.
+        slots: limits the calls under way.
+    """
+
+    def __init__(self, *, gateway: ModelGateway, comparer: Comparer, slots: CallSlots) -> None:
+        self._gateway = gateway
+        self._comparer = comparer
+        self._slots = slots
+
+    async def shadow(self, capture: Capture, configuration: Configuration) -> Shadowed:
+        """Call all shadows of the capture concurrently and compare what they answer.
+
+        `configuration` must not be older than the capture's decision. Never raises: a shadow's trouble, or ours with
+        it, is its observation.
+        """
+        epoch = epoch_of(configuration.epochs, model=capture.model, live=capture.live, revision=capture.revision)
+        if epoch is None or configuration.revision < capture.revision:
+            return Shadowed(capture=capture, fate=Fate.NO_EXPERIMENT)
+        called = tuple(name for name in dict.fromkeys(capture.shadows) if name in epoch.candidates)
+        strangers = len(capture.shadows) - len(called)
+        if not called or capture.status_code:
+            fate = Fate.LIVE_FAILED if called else Fate.NO_CANDIDATE
+            return Shadowed(capture=capture, fate=fate, epoch=epoch, strangers=strangers)
+        metadata = _metadata(capture)
+        observing = [self._observe(capture, epoch, configuration, name, metadata) for name in called]
+        return Shadowed(
+            capture=capture,
+            fate=Fate.OBSERVED,
+            epoch=epoch,
+            # One shadow needs no task of its own.
+            observations=await asyncio.gather(*observing) if len(observing) > 1 else [await observing[0]],
+            strangers=strangers,
+        )
+
+    async def _observe(
+        self, capture: Capture, epoch: Epoch, configuration: Configuration, name: str, metadata: Metadata
+    ) -> Observation:
+        model = configuration.models.get(capture.model)
+        version = model.version(name) if model else None
+        if version is None:
+            return Observation(version=name, outcome=Outcome.DROPPED, reason="unknown_version")
+        try:
+            answer = await self._call(version, capture, metadata)
+            return await self._judge(epoch, capture, name, answer)
+        except Exception:
+            # A capture that breaks our own code must neither stop its partition nor count against the shadow.
+            _logger.exception("request %s to %s.%s could not be shadowed", capture.request_id, capture.model, name)
+            return Observation(version=name, outcome=Outcome.DROPPED, reason="internal_error")
+
+    async def _call(self, version: Version, capture: Capture, metadata: Metadata) -> Answer | None:
+        """None when there was no slot for it in time."""
+        if not await self._slots.enter(version):
+            return None
+        try:
+            return await self._gateway.call(
+                version.address,
+                capture.method,
+                capture.request,
+                metadata=metadata,
+                deadline=time.monotonic() + version.timeout,
+            )
+        finally:
+            self._slots.leave(version)
+
+    async def _judge(self, epoch: Epoch, capture: Capture, name: str, answer: Answer | None) -> Observation:
+        if answer is None:
+            return Observation(version=name, outcome=Outcome.DROPPED, reason="in_flight_limit")
+        if answer.status_code:
+            return _failed(name, answer)
+        comparison = await self._comparer.compare(epoch.comparator, capture.response, answer.response)
+        return _compared(name, answer, comparison)
+
+
+def _metadata(capture: Capture) -> Metadata:
+    """What the router let through, marked as a shadow's copy: a caller's own marks do not count."""
+    ours = ((SHADOW_KEY, "true"), (REQUEST_ID_KEY, capture.request_id))
+    return (*(entry for entry in capture.metadata if entry[0] not in {SHADOW_KEY, REQUEST_ID_KEY}), *ours)
+
+
+def _failed(name: str, answer: Answer) -> Observation:
+    detail = answer.status_message[:LONGEST_DETAIL]
+    if answer.status_code == DEADLINE_EXCEEDED:
+        return Observation(version=name, outcome=Outcome.TIMEOUT, detail=detail, similarity=0.0)
+    known = answer.status_code < len(STATUS_NAMES)
+    return Observation(
+        version=name,
+        outcome=Outcome.ERROR,
+        reason=STATUS_NAMES[answer.status_code] if known else "UNKNOWN",
+        detail=detail,
+        similarity=0.0,
+        latency=answer.latency,
+    )
+
+
+def _compared(name: str, answer: Answer, comparison: Comparison) -> Observation:
+    return Observation(
+        version=name,
+        outcome=_OUTCOMES[comparison.verdict],
+        reason=comparison.reason,
+        detail=comparison.detail,
+        similarity=comparison.similarity,
+        latency=answer.latency,
+        confidence_delta=comparison.confidence_delta,
+        response=answer.response,
+    )
