@@ -1,9 +1,10 @@
-"""Promotion and rollback: which flags to write, and in which revisions, so that no reader is ever without a live version.
+"""Promotion and rollback: which flags to write, in which revisions, so that no reader is ever without a live version.
 
-OpenFeature has no atomic read of several flags: a reader that goes from the newest version to the base may see one flag
-as it was and the next one as it is now. It still always finds a live version when, between two revisions, either one flag
-keeps standing (claims `live` for every request) in both, or the older of two versions starts to stand in a revision before
-the newer one ceases to. `next_step` makes only such steps, towards a target that says what is wanted in the end:
+OpenFeature has no atomic read of several flags: a reader that goes from the newest version to the base may see one
+flag as it was and the next one as it is now. It still always finds a live version when, between two revisions, either
+one flag keeps standing (claims `live` for every request) in both, or the older of two versions starts to stand in a
+revision before the newer one ceases to. `next_step` makes only such steps, towards a target that says what is wanted
+in the end:
 
 - Promoting a version that is newer than the live one is one revision: its flag. The former live version's flag stays
   `live`: it is the fallback and goes on being compared. It is demoted by the next promotion, whose revision also

@@ -25,7 +25,7 @@ MOST_VERSIONS = 100
 MOST_ENTRIES = 100
 LONGEST_ENTRY = 256
 
-# Flag keys are `<model>.<version>`: with no dot in the model's name, the first dot of a key is where the version begins.
+# Flag keys are `<model>.<version>`: with no dot in the model's name, the first dot of a key begins the version.
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _HOST_AND_PORT = re.compile(
@@ -222,8 +222,8 @@ def check_model_name(name: str) -> None:
     """Raise InvalidInput unless it is letters, digits, `-`, `_`, beginning with a letter or digit; no dot."""
     if len(name) > LONGEST_NAME or not _MODEL_NAME.fullmatch(name):
         raise InvalidInput(
-            f"model: {_shown(name)} is no name for a model; allowed are 1 to {LONGEST_NAME} letters, digits, `-` and `_`, "
-            "beginning with a letter or digit. (No dot: flag keys are `<model>.<version>`)"
+            f"model: {_shown(name)} is no name for a model; allowed are 1 to {LONGEST_NAME} letters, digits, `-` and "
+            "`_`, beginning with a letter or digit. (No dot: flag keys are `<model>.<version>`)"
         )
 
 

@@ -1,9 +1,9 @@
-"""Which versions serve, as the flags stand: the reading of "newest live claim wins, base last" for no request in particular.
+"""Which versions serve, as the flags are: "newest live claim wins, base last" read for no request in particular.
 
-Three kinds of flags matter here. One that says `live` to every request *stands*: whatever is older than it never serves
-while its server is up. One that says `live` to some requests (a rollout, a targeting rule) *may* serve. All others never do.
-Control keeps one rule by these: **some flag of a model always stands**. As long as it holds, no reader can find a model
-without a live version, however its reads of several flags fall between changes.
+Three kinds of flags matter here. One that says `live` to every request *stands*: whatever is older than it never
+serves while its server is up. One that says `live` to some requests (a rollout, a targeting rule) *may* serve. All
+others never do. Control keeps one rule by these: **some flag of a model always stands**. As long as it holds, a reader
+finds a live version whenever it comes.
 """
 
 from __future__ import annotations

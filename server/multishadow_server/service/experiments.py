@@ -1,0 +1,186 @@
+"""Starting and stopping experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from multishadow_server.core import experiment as rules
+from multishadow_server.core import flags as flag_rules
+from multishadow_server.core import serving
+from multishadow_server.core.configuration import Configuration
+from multishadow_server.core.experiment import Experiment
+from multishadow_server.core.model import Model, Version
+from multishadow_server.core.routing import Claim
+from multishadow_server.core.serving import Flags
+from multishadow_server.errors import FailedPrecondition, InvalidInput
+from multishadow_server.service import epochs, names
+from multishadow_server.service.ports import Change, ControlStore
+
+CONTROL = "control"
+"""The actor of what control does of its own accord."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terms:
+    """What an experiment is to be.
+
+    Args:
+        model: the model's name.
+        candidates: names of the versions to compare with the live one.
+        percent: share of requests that each gets, in (0, 100].
+        duration: time box in seconds.
+        bucket_seconds: width of the rollups' time buckets.
+    """
+
+    model: str
+    candidates: tuple[str, ...]
+    percent: float = 100.0
+    duration: float = rules.DEFAULT_DURATION
+    bucket_seconds: int = rules.DEFAULT_BUCKET_SECONDS
+
+
+async def list_experiments(store: ControlStore, *, model: str = "") -> Sequence[Experiment]:
+    """The experiments of one model, or of all, newest first.
+
+    Raises:
+        NotFound: there is no such model.
+        StoreUnavailable: the database is away.
+    """
+    if model:
+        names.model_of(await store.read(), model)
+    return await store.experiments(model or None)
+
+
+async def start_experiment(store: ControlStore, terms: Terms, *, actor: str) -> tuple[Experiment, int]:
+    """Open a comparison and set the candidates' flags to `shadow`, in one revision.
+
+    Raises:
+        InvalidInput: the terms are out of range, or name a candidate twice.
+        NotFound: no such model or version.
+        FailedPrecondition: a candidate is live, or an experiment of this model runs already.
+        StoreUnavailable: the database is away.
+    """
+    rules.check_terms(duration=terms.duration, bucket_seconds=terms.bucket_seconds)
+    shadow = flag_rules.claim_definition(terms.model, Claim.SHADOW, terms.percent)
+    async with store.change(actor) as change:
+        model = names.model_of(change.configuration, terms.model)
+        candidates = _candidates(change.configuration, model, terms.candidates)
+        await _check_alone(change, model)
+        experiment = await change.start_experiment(
+            model=model.name,
+            candidates=[version.name for version in candidates],
+            percent=terms.percent,
+            bucket_seconds=terms.bucket_seconds,
+            duration=terms.duration,
+        )
+        reason = f"experiment {experiment.id} started"
+        written = {version.flag_key: shadow for version in candidates}
+        for key in written:
+            await change.put_flag(key, shadow, reason=reason)
+        await epochs.follow(change, experiment, model, {**change.configuration.flags, **written}, reason=reason)
+        await change.audit(
+            "start_experiment",
+            model.name,
+            {"experiment": experiment.id, "candidates": list(experiment.candidates), "percent": terms.percent},
+        )
+        return experiment, change.revision
+
+
+def _candidates(configuration: Configuration, model: Model, wanted: Sequence[str]) -> list[Version]:
+    """The versions that are named, in order of registration."""
+    if not 1 <= len(wanted) <= rules.MOST_CANDIDATES:
+        raise InvalidInput(f"candidates: name 1 to {rules.MOST_CANDIDATES} versions, not {len(wanted)}")
+    if len(set(wanted)) < len(wanted):
+        raise InvalidInput(f"candidates: each once; {names.listed(wanted)} names one twice")
+    candidates = sorted((names.version_of(model, name) for name in wanted), key=lambda version: version.ordinal)
+    for version in candidates:
+        _check_not_live(model, configuration.flags, version)
+    return candidates
+
+
+def _check_not_live(model: Model, flags: Flags, version: Version) -> None:
+    live = serving.live_version(model, flags)
+    if version == live:
+        raise FailedPrecondition(
+            f"{version.name} is the live version of {model.name}, with which candidates are compared; name others: "
+            f"{names.listed(each.name for each in model.versions if each != version)}"
+        )
+    if live is not None and version.ordinal > live.ordinal and serving.may_serve(version, flags):
+        claim = flag_rules.describe(serving.flag_of(version, flags))
+        raise FailedPrecondition(
+            f"{version.name} is being rolled out ({claim}); starting would take that away from its callers. Finish the "
+            f"rollout with `shadowctl promote {version.name}`, or take it back with `shadowctl rollback`"
+        )
+
+
+async def _check_alone(change: Change, model: Model) -> None:
+    running = await change.running_experiment(model.name)
+    if running is not None:
+        raise FailedPrecondition(
+            f"experiment {running.id} of {model.name} runs already ({names.listed(running.candidates)} at "
+            f"{running.percent:g} %, started by {running.started_by}); stop it first with `shadowctl stop`"
+        )
+
+
+async def stop_experiment(store: ControlStore, *, model: str, actor: str, reason: str) -> tuple[Experiment, int]:
+    """End the running experiment, and set to `off` what it shadowed. Its statistics stay.
+
+    Raises:
+        NotFound: no such model.
+        FailedPrecondition: none runs.
+        StoreUnavailable: the database is away.
+    """
+    async with store.change(actor) as change:
+        found = names.only_model(change.configuration, model)
+        running = await change.running_experiment(found.name)
+        if running is None:
+            raise FailedPrecondition(
+                f"no experiment of {found.name} runs; start one with `shadowctl start VERSION…`, and see past ones "
+                "with `shadowctl get experiments`"
+            )
+        return await _stop(change, found, running, reason=reason or f"stopped by {actor}"), change.revision
+
+
+async def _stop(change: Change, model: Model, experiment: Experiment, *, reason: str) -> Experiment:
+    for version in _shadowing(model, change.configuration.flags, experiment):
+        await change.put_flag(version.flag_key, flag_rules.claim_definition(model.name, Claim.OFF), reason=reason)
+    await epochs.close(change, experiment)
+    stopped = await change.stop_experiment(experiment, reason=reason)
+    await change.audit("stop_experiment", model.name, {"experiment": experiment.id, "reason": reason})
+    return stopped
+
+
+def _shadowing(model: Model, flags: Flags, experiment: Experiment) -> list[Version]:
+    """Its candidates that only shadow. One that was promoted meanwhile keeps its claim to `live`."""
+    return [
+        version
+        for version in model.versions
+        if version.name in experiment.candidates
+        and not serving.may_serve(version, flags)
+        and flag_rules.may_claim(serving.flag_of(version, flags), Claim.SHADOW)
+    ]
+
+
+async def end_overdue(store: ControlStore, *, clock: Callable[[], float]) -> list[Experiment]:
+    """Stop every experiment whose time box is over, and return those that this call stopped.
+
+    Args:
+        store: several processes may do this at once: each looks again while it holds the change's lock.
+        clock: the time, in seconds since the Unix epoch, that says when to look; the database's time decides.
+
+    Raises:
+        StoreUnavailable: the database is away.
+    """
+    ended = []
+    for experiment in await store.experiments():
+        if not experiment.running or experiment.ends_at > clock():
+            continue
+        async with store.change(CONTROL) as change:
+            running = await change.running_experiment(experiment.model)
+            if running is None or running.id != experiment.id or running.ends_at > change.now:
+                continue
+            model = change.configuration.models[experiment.model]
+            box = rules.in_words(running.ends_at - running.started_at)
+            ended.append(await _stop(change, model, running, reason=f"time box of {box} ended"))
+    return ended
