@@ -1,0 +1,78 @@
+"""Reads a version's response: protobuf in, the domain's predictions out."""
+
+from __future__ import annotations
+
+import numpy as np
+from google.protobuf import struct_pb2
+from google.protobuf.message import DecodeError
+
+from multishadow.v1 import prediction_pb2
+from multishadow_server.core.prediction import (
+    Classification,
+    Embedding,
+    Json,
+    Prediction,
+    Raw,
+    Scalar,
+    Structured,
+    Text,
+    Unreadable,
+)
+
+
+class ProtobufPredictionCodec:
+    """Decodes `multishadow.v1.PredictResponse`."""
+
+    def decode(self, response: bytes) -> Prediction:
+        """Read the bytes; `Unreadable` when they are no response, or a response that sets no output. Never raises."""
+        try:
+            message = prediction_pb2.PredictResponse.FromString(response)
+        except DecodeError as error:
+            # What it says names types of ours and positions, never contents.
+            return Unreadable(reason=f"no PredictResponse ({len(response):,} bytes): {error}")
+        return _prediction(message)
+
+
+def _prediction(message: prediction_pb2.PredictResponse) -> Prediction:  # noqa: PLR0911  # one per kind of answer
+    match message.WhichOneof("output"):
+        case "classification":
+            return _classification(message.classification)
+        case "embedding":
+            return Embedding(values=np.array(message.embedding.values, dtype=np.float32))
+        case "text":
+            return Text(text=message.text)
+        case "structured":
+            return Structured(value=_object(message.structured))
+        case "scalar":
+            return Scalar(value=message.scalar)
+        case "raw":
+            return Raw(data=message.raw)
+    return Unreadable(reason="a PredictResponse that sets no output known here")
+
+
+def _classification(message: prediction_pb2.Classification) -> Classification:
+    return Classification(
+        label=message.label,
+        confidence=message.confidence if message.HasField("confidence") else None,
+        probabilities=dict(message.probabilities),
+    )
+
+
+# Recursion is safe: protobuf refuses messages that nest deeper than 100, which is 33 levels of Struct.
+def _object(message: struct_pb2.Struct) -> dict[str, Json]:
+    return {key: _value(value) for key, value in message.fields.items()}
+
+
+def _value(message: struct_pb2.Value) -> Json:
+    match message.WhichOneof("kind"):
+        case "number_value":
+            return message.number_value
+        case "string_value":
+            return message.string_value
+        case "bool_value":
+            return message.bool_value
+        case "struct_value":
+            return _object(message.struct_value)
+        case "list_value":
+            return [_value(value) for value in message.list_value.values]
+    return None
