@@ -19,12 +19,13 @@ from dataclasses import dataclass
 
 import psycopg
 
+from multishadow_server.adapters.postgres.engine import driver_url, open_connection
 from multishadow_server.core import sharing
 from multishadow_server.errors import StoreUnavailable
 
 ANSWER_SECONDS = 5.0
 # A worker whose machine vanished without a word is noticed by the server after about ten seconds.
-SESSION_OPTIONS = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
+NOTICE_SILENCE = "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3"
 
 CENSUS = """
 SELECT classid::bigint, objid::bigint, pid, pid = pg_backend_pid()
@@ -53,7 +54,7 @@ class AdvisoryLeases:
     """
 
     def __init__(self, database_url: str, *, log_name: str, partitions: int) -> None:
-        self._database_url = database_url
+        self._url = driver_url(database_url, limits=False)
         self._partitions = partitions
         self._partition_class = _lock_class(f"{log_name}/partition")
         self._member_class = _lock_class(f"{log_name}/worker")
@@ -97,10 +98,7 @@ class AdvisoryLeases:
         """The connection whose life is the leases' life. Any trouble ends both, so that nothing is held in doubt."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                if self._connection is None or self._connection.closed:
-                    self._held.clear()
-                    self._connection = await self._connect()
-                yield self._connection
+                yield await self._connected()
         except (psycopg.Error, OSError, TimeoutError) as error:
             await self.aclose()
             raise StoreUnavailable(f"PostgreSQL does not answer for partition leases: {error!r}") from error
@@ -108,16 +106,13 @@ class AdvisoryLeases:
             await self.aclose()
             raise
 
-    async def _connect(self) -> psycopg.AsyncConnection:
-        connection = await psycopg.AsyncConnection.connect(
-            self._database_url,
-            autocommit=True,
-            connect_timeout=int(ANSWER_SECONDS),
-            options=SESSION_OPTIONS,
-            application_name="multishadow worker leases",
-        )
-        await connection.execute("SELECT pg_advisory_lock_shared(%s, 0)", (self._member_class,))
-        return connection
+    async def _connected(self) -> psycopg.AsyncConnection:
+        if self._connection is None or self._connection.closed:
+            self._held.clear()
+            self._connection = await open_connection(self._url)
+            await self._connection.execute(NOTICE_SILENCE)
+            await self._connection.execute("SELECT pg_advisory_lock_shared(%s, 0)", (self._member_class,))
+        return self._connection
 
     async def _take_census(self, connection: psycopg.AsyncConnection) -> Census:
         cursor = await connection.execute(CENSUS, ([self._member_class, self._partition_class],))

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.keeping import Keeper
-from multishadow_server.errors import LeaseLost, MultishadowError, StoreUnavailable
+from multishadow_server.errors import LeaseLost, StoreUnavailable
 from multishadow_server.service.in_flight import UnderWay
 from multishadow_server.service.micro_batch import Finished, MicroBatch
 from multishadow_server.service.ports import CaptureReader, Flush, LoggedBatch, ObservationStore, PartitionReader
@@ -190,7 +190,7 @@ class PartitionWork:
         return chosen
 
     def _pause(self, finished: list[_Message]) -> float:
-        """Seconds until these should be committed: few at a time wait for more, so that commits do not follow traffic."""
+        """Seconds until these should be committed: few at a time wait for more, so that commits keep their number."""
         full = sum(message.captures for message in finished) >= self._with.pace.batch_captures
         more = len(finished) < len(self._line) and self._line[len(finished)].shadowing.done()
         if full or more or self._reading_over:
@@ -228,7 +228,7 @@ class PartitionWork:
     async def _commit_storable(self, flush: Flush) -> None:
         try:
             await self._with.store.commit(flush)
-        except MultishadowError:
+        except (LeaseLost, StoreUnavailable):
             raise
         except Exception:
             if not flush.comparisons:
