@@ -1,0 +1,88 @@
+"""What control reads and changes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from sqlalchemy import func
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from multishadow_server.adapters.postgres.change import PostgresChange
+from multishadow_server.adapters.postgres.configuration import FLAGS, PostgresConfiguration
+from multishadow_server.adapters.postgres.engine import reaching
+from multishadow_server.adapters.postgres.records import epoch_of, experiment_of, flag_of, process_of
+from multishadow_server.adapters.postgres.tables import EpochRow, ExperimentRow, ProcessRow, RollupRow
+from multishadow_server.core.configuration import Configuration
+from multishadow_server.core.experiment import Epoch, Experiment
+from multishadow_server.core.rollup import Cell, Rollup
+from multishadow_server.service.ports import FlagRecord, ProcessStatus
+
+
+class PostgresControl:
+    """A ControlStore. Every method raises StoreUnavailable when PostgreSQL is.
+
+    Args:
+        engine: see `open_engine`.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._configuration = PostgresConfiguration(engine)
+
+    @asynccontextmanager
+    async def change(self, actor: str) -> AsyncIterator[PostgresChange]:
+        """Begin a change; leaving the block commits, an exception in it undoes everything.
+
+        Changes happen one after the other: a second one waits here for the first.
+        """
+        async with AsyncSession(self._engine, expire_on_commit=False) as session:
+            async with reaching(self._engine, "beginning a change"):
+                change = await PostgresChange.begin(session, actor)
+            yield change
+            await change.commit()
+
+    async def read(self) -> Configuration:
+        """Everything at the present revision."""
+        return await self._configuration.read()
+
+    async def flags(self) -> Sequence[FlagRecord]:
+        """Every flag with its last change, by key."""
+        async with reaching(self._engine, "reading flags"), AsyncSession(self._engine) as session:
+            return [flag_of(row) for row in await session.exec(FLAGS)]
+
+    async def experiments(self, model: str | None = None) -> Sequence[Experiment]:
+        """Newest first."""
+        wanted = select(ExperimentRow).order_by(col(ExperimentRow.id).desc())
+        if model is not None:
+            wanted = wanted.where(ExperimentRow.model == model)
+        async with reaching(self._engine, "reading experiments"), AsyncSession(self._engine) as session:
+            return [experiment_of(row) for row in await session.exec(wanted)]
+
+    async def epochs(self, experiment_id: int) -> Sequence[Epoch]:
+        """An experiment's epochs, by number."""
+        wanted = (
+            select(EpochRow, ExperimentRow.model, ExperimentRow.bucket_seconds)
+            .join(ExperimentRow, col(ExperimentRow.id) == EpochRow.experiment_id)
+            .where(EpochRow.experiment_id == experiment_id)
+            .order_by(col(EpochRow.number))
+        )
+        async with reaching(self._engine, "reading epochs"), AsyncSession(self._engine) as session:
+            rows = (await session.exec(wanted)).all()
+        return [epoch_of(row, model=model, bucket_seconds=seconds) for row, model, seconds in rows]
+
+    async def rollup(self, epoch_id: int) -> Rollup:
+        """An epoch's counts, summed over its buckets."""
+        cell = (col(RollupRow.family), col(RollupRow.subject), col(RollupRow.level))
+        wanted = select(*cell, func.sum(col(RollupRow.n))).where(RollupRow.epoch_id == epoch_id).group_by(*cell)
+        async with reaching(self._engine, "reading counts"), AsyncSession(self._engine) as session:
+            rows = (await session.exec(wanted)).all()
+        return Rollup({Cell(family, subject, level): int(n) for family, subject, level, n in rows})
+
+    async def processes(self) -> Sequence[ProcessStatus]:
+        """What processes last said of themselves, newest first."""
+        wanted = select(ProcessRow).order_by(col(ProcessRow.seen_at).desc())
+        async with reaching(self._engine, "reading processes"), AsyncSession(self._engine) as session:
+            return [process_of(row) for row in await session.exec(wanted)]

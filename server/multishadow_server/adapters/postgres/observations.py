@@ -1,0 +1,149 @@
+"""Where workers put what they saw: one transaction per micro-batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from psycopg import AsyncConnection as DriverConnection
+from psycopg.types.json import Jsonb
+from sqlalchemy import Executable, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from multishadow_server.adapters.postgres.engine import reaching
+from multishadow_server.adapters.postgres.records import moment, observation_record, storable_json, storable_text
+from multishadow_server.adapters.postgres.tables import PartitionOffsetRow
+from multishadow_server.core.rollup import Rollup
+from multishadow_server.errors import LeaseLost
+from multishadow_server.service.ports import Flush, StoredComparison
+
+
+class PostgresObservations:
+    """An ObservationStore.
+
+    Args:
+        engine: see `open_engine`.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def offset(self, log_id: str, partition: int) -> int:
+        """Sequence of the last message whose effect is committed; 0 when there is none. Raises StoreUnavailable."""
+        wanted = select(PartitionOffsetRow.offset).where(
+            PartitionOffsetRow.log_id == log_id, PartitionOffsetRow.partition == partition
+        )
+        async with reaching(self._engine, "reading an offset"), AsyncSession(self._engine) as session:
+            return (await session.exec(wanted)).one_or_none() or 0
+
+    async def commit(self, flush: Flush) -> None:
+        """Add the rollups, store the samples and move the offset, all or nothing.
+
+        Its cost follows the number of distinct counts and samples, not the number of captures behind them.
+
+        Raises:
+            LeaseLost: the offset is not `previous_offset`: somebody else commits to this partition.
+            StoreUnavailable: the outcome is unknown; read `offset` again.
+        """
+        async with reaching(self._engine, "committing a micro-batch"), self._engine.begin() as connection:
+            # The offset first: its row's lock keeps a second owner out before anything is written.
+            await _move_offset(connection, flush)
+            await _add_rollups(connection, flush.rollups)
+            await _store(connection, flush.comparisons)
+
+
+async def _move_offset(connection: AsyncConnection, flush: Flush) -> None:
+    moved = await connection.execute(_first_offset(flush) if flush.previous_offset == 0 else _next_offset(flush))
+    if moved.first() is None:
+        raise LeaseLost(
+            f"partition {flush.partition} of the log {flush.log_id} is not at message {flush.previous_offset} any "
+            "more: another worker commits to it; read its offset again"
+        )
+
+
+def _first_offset(flush: Flush) -> Executable:
+    first = insert(PartitionOffsetRow).values(log_id=flush.log_id, partition=flush.partition, offset=flush.offset)
+    return first.on_conflict_do_nothing().returning(col(PartitionOffsetRow.offset))
+
+
+def _next_offset(flush: Flush) -> Executable:
+    return (
+        update(PartitionOffsetRow)
+        .where(
+            col(PartitionOffsetRow.log_id) == flush.log_id,
+            col(PartitionOffsetRow.partition) == flush.partition,
+            col(PartitionOffsetRow.offset) == flush.previous_offset,
+        )
+        .values(offset=flush.offset)
+        .returning(col(PartitionOffsetRow.offset))
+    )
+
+
+async def _add_rollups(connection: AsyncConnection, rollups: Mapping[tuple[int, int], Rollup]) -> None:
+    # Sorted, because workers of different partitions add to the same rows: who locks in one order never deadlocks.
+    additions = sorted(
+        (epoch_id, bucket_start, *cell, count)
+        for (epoch_id, bucket_start), rollup in rollups.items()
+        for cell, count in rollup.cells.items()
+        if count
+    )
+    if additions:
+        columns = zip(*additions, strict=True)
+        await connection.execute(_ADD, dict(zip(_ADDED, map(list, columns), strict=True)))
+
+
+_ADDED = ("epochs", "buckets", "families", "subjects", "levels", "counts")
+# One statement however many counts: arrays are two orders of magnitude faster than a statement per row.
+_ADD = text(
+    """
+    INSERT INTO rollup AS present (epoch_id, bucket_start, family, subject, level, n)
+    SELECT epoch_id, to_timestamp(bucket), family, subject, level, n
+    FROM unnest(CAST(:epochs AS bigint[]), CAST(:buckets AS bigint[]), CAST(:families AS text[]),
+                CAST(:subjects AS text[]), CAST(:levels AS text[]), CAST(:counts AS numeric[]))
+         AS addition (epoch_id, bucket, family, subject, level, n)
+    ON CONFLICT (epoch_id, bucket_start, family, subject, level) DO UPDATE SET n = present.n + excluded.n
+    """
+)
+
+
+async def _store(connection: AsyncConnection, comparisons: Sequence[StoredComparison]) -> None:
+    if not comparisons:
+        return
+    driver = (await connection.get_raw_connection()).driver_connection
+    assert isinstance(driver, DriverConnection)
+    async with driver.cursor() as cursor, cursor.copy(_COPY) as copy:
+        for comparison in comparisons:
+            await copy.write_row(_comparison_row(comparison))
+
+
+_COPY = (
+    "COPY comparison (day, epoch_id, request_id, session_id, method, revision, received_at, attributes, request, "
+    "status_code, status_message, response, live_latency, observations, shadow_responses, kept_because) FROM STDIN"
+)
+
+
+def _comparison_row(comparison: StoredComparison) -> Sequence[Any]:
+    """The values of `_COPY`'s columns."""
+    capture = comparison.capture
+    received_at = moment(capture.received_at)
+    return (
+        received_at.date(),
+        comparison.epoch_id,
+        storable_text(capture.request_id),
+        storable_text(capture.session_id),
+        capture.method,
+        capture.revision,
+        received_at,
+        Jsonb(storable_json(dict(capture.attributes))),
+        capture.request,
+        capture.status_code,
+        storable_text(capture.status_message),
+        capture.response,
+        capture.live_latency,
+        Jsonb([observation_record(observation) for observation in comparison.observations]),
+        [observation.response for observation in comparison.observations],
+        comparison.kept_because,
+    )

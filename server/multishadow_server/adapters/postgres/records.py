@@ -1,0 +1,189 @@
+"""Between the tables' rows and the core's values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from multishadow_server.adapters.postgres.tables import (
+    EpochRow,
+    ExperimentRow,
+    FlagRevisionRow,
+    ModelRow,
+    ProcessRow,
+    PromotionRow,
+    VersionRow,
+)
+from multishadow_server.core.experiment import Epoch, Experiment
+from multishadow_server.core.model import Comparator, Model, Version
+from multishadow_server.core.observation import Observation
+from multishadow_server.core.prediction import Json
+from multishadow_server.service.ports import FlagRecord, ProcessStatus, Promotion
+
+
+def moment(seconds: float) -> datetime:
+    """A point in time from seconds since the Unix epoch."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def storable_text(text: str) -> str:
+    """The text as PostgreSQL can hold it: it has no NUL character, whereas a caller's request may."""
+    return text.replace("\x00", "\ufffd")
+
+
+def storable_json(value: Json) -> Json:
+    """The value as `jsonb` can hold it: without NUL characters, and with NaN and infinities as words.
+
+    Callers send attributes; one that cannot be stored must not stop its whole partition.
+    """
+    if isinstance(value, str):
+        return storable_text(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {storable_text(key): storable_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [storable_json(item) for item in value]
+    return value
+
+
+def comparator_record(comparator: Comparator) -> dict[str, Any]:
+    """A comparator as it is stored; see `comparator_of`."""
+    return asdict(comparator) | {"ignored_fields": list(comparator.ignored_fields)}
+
+
+def comparator_of(record: Mapping[str, Any]) -> Comparator:
+    """The comparator that `comparator_record` stored."""
+    return Comparator(**{**record, "ignored_fields": tuple(record["ignored_fields"])})
+
+
+def observation_record(observation: Observation) -> Json:
+    """An observation without its bytes, which are stored beside it."""
+    record = asdict(observation)
+    del record["response"]
+    return storable_json(record)
+
+
+def model_record(model: Model) -> dict[str, Any]:
+    """A model's own columns, without when it was created."""
+    return {
+        "name": model.name,
+        "comparator": comparator_record(model.comparator),
+        "default_timeout": model.default_timeout,
+    }
+
+
+def version_record(version: Version) -> dict[str, Any]:
+    """A version's columns, without when it was created."""
+    record = asdict(version) | {"allowed_metadata": sorted(version.allowed_metadata)}
+    del record["created_at"]
+    return record
+
+
+def models_of(models: Iterable[ModelRow], versions: Iterable[VersionRow]) -> dict[str, Model]:
+    """Models by name, each with its versions in order of registration."""
+    ordered: dict[str, list[Version]] = {}
+    for row in sorted(versions, key=lambda row: row.ordinal):
+        ordered.setdefault(row.model, []).append(_version_of(row))
+    return {
+        row.name: Model(
+            name=row.name,
+            comparator=comparator_of(row.comparator),
+            default_timeout=row.default_timeout,
+            versions=tuple(ordered.get(row.name, ())),
+            created_at=row.created_at.timestamp(),
+        )
+        for row in models
+    }
+
+
+def _version_of(row: VersionRow) -> Version:
+    return Version(
+        model=row.model,
+        name=row.name,
+        address=row.address,
+        timeout=row.timeout,
+        max_in_flight=row.max_in_flight,
+        allowed_metadata=frozenset(row.allowed_metadata),
+        ordinal=row.ordinal,
+        created_at=row.created_at.timestamp(),
+    )
+
+
+def flag_of(row: FlagRevisionRow) -> FlagRecord:
+    """A flag from its newest revision."""
+    return FlagRecord(
+        key=row.key,
+        definition=row.definition,
+        revision=row.revision,
+        changed_at=row.changed_at.timestamp(),
+        changed_by=row.changed_by,
+        reason=row.reason,
+    )
+
+
+def experiment_of(row: ExperimentRow) -> Experiment:
+    """An experiment."""
+    assert row.id is not None
+    return Experiment(
+        id=row.id,
+        model=row.model,
+        candidates=tuple(row.candidates),
+        percent=row.percent,
+        bucket_seconds=row.bucket_seconds,
+        started_at=row.started_at.timestamp(),
+        ends_at=row.ends_at.timestamp(),
+        started_by=row.started_by,
+        stopped_at=row.stopped_at.timestamp() if row.stopped_at else None,
+        stop_reason=row.stop_reason,
+    )
+
+
+def epoch_of(row: EpochRow, *, model: str, bucket_seconds: int) -> Epoch:
+    """An epoch, with what it has of its experiment."""
+    assert row.id is not None
+    return Epoch(
+        id=row.id,
+        experiment_id=row.experiment_id,
+        model=model,
+        number=row.number,
+        live=row.live,
+        candidates=tuple(row.candidates),
+        comparator=comparator_of(row.comparator),
+        from_revision=row.from_revision,
+        until_revision=row.until_revision,
+        opened_at=row.opened_at.timestamp(),
+        reason=row.reason,
+        bucket_seconds=bucket_seconds,
+    )
+
+
+def promotion_of(row: PromotionRow) -> Promotion:
+    """A promotion."""
+    assert row.id is not None
+    return Promotion(
+        id=row.id,
+        model=row.model,
+        version=row.version,
+        previous=row.previous,
+        flags_before=row.flags_before,
+        revision=row.revision,
+        rolled_back=row.rolled_back_revision is not None,
+    )
+
+
+def process_of(row: ProcessRow) -> ProcessStatus:
+    """What a process said of itself."""
+    return ProcessStatus(
+        role=row.role,
+        instance=row.instance,
+        host=row.host,
+        pid=row.pid,
+        started_at=row.started_at.timestamp(),
+        revision=row.revision,
+        counters=row.counters,
+        seen_at=row.seen_at.timestamp(),
+    )

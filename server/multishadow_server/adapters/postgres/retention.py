@@ -1,0 +1,101 @@
+"""Stored comparisons by day: partitions made ahead, and dropped when they are old.
+
+Dropping a partition costs the same however much it holds; deleting rows would not.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+
+from sqlalchemy import Connection, bindparam, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from multishadow_server.adapters.postgres.engine import reaching
+
+DAYS_AHEAD = 7
+# Processes that ended without a word are forgotten after this.
+PROCESS_DAYS = 1
+_DEFAULT = "comparison_default"
+_LOCK = 0x6D756C74_64617973  # "multdays": one process at a time keeps the partitions
+
+
+class PostgresRetention:
+    """Keeps the stored comparisons' partitions.
+
+    Args:
+        engine: see `open_engine`.
+        keep_days: whole days that stored comparisons are kept.
+    """
+
+    def __init__(self, engine: AsyncEngine, *, keep_days: int) -> None:
+        self._engine = engine
+        self._keep_days = keep_days
+
+    async def enforce(self) -> None:
+        """Make the coming days' partitions, drop those past retention, forget dead processes. Call it hourly.
+
+        Raises:
+            StoreUnavailable: not now; nothing was changed.
+        """
+        async with reaching(self._engine, "keeping the days of comparisons"), self._engine.begin() as connection:
+            await connection.run_sync(prepare_days)
+            await connection.run_sync(expire_days, keep_days=self._keep_days)
+            await connection.execute(_FORGET_PROCESSES, {"days": PROCESS_DAYS})
+
+
+def prepare_days(connection: Connection) -> None:
+    """Make the partitions from yesterday's to those a week ahead.
+
+    Rows that the default partition took for such a day (nobody had made it in time) move to their partition.
+    """
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    today, present = _today(connection), _days(connection)
+    for day in (today + timedelta(days=offset) for offset in range(-1, DAYS_AHEAD + 1)):
+        if day not in present:
+            _make_day(connection, day)
+
+
+def expire_days(connection: Connection, *, keep_days: int) -> None:
+    """Drop every partition that holds nothing younger than `keep_days` days."""
+    oldest = _today(connection) - timedelta(days=keep_days)
+    for day in _days(connection):
+        if day < oldest:
+            connection.execute(text(f"DROP TABLE {_partition(day)}"))
+    connection.execute(text(f"DELETE FROM {_DEFAULT} WHERE day < :oldest"), {"oldest": oldest})  # noqa: S608  a constant
+
+
+def _make_day(connection: Connection, day: date) -> None:
+    # Filled before it is attached: the default partition may hold no row of a day that has its own.
+    name, bounds = _partition(day), {"from": day, "until": day + timedelta(days=1)}
+    connection.execute(text(f"CREATE TABLE {name} (LIKE comparison INCLUDING ALL)"))
+    connection.execute(
+        text(
+            f"WITH moved AS (DELETE FROM {_DEFAULT} WHERE day = :day RETURNING *) "  # noqa: S608  names made of digits
+            f"INSERT INTO {name} SELECT * FROM moved"
+        ),
+        {"day": day},
+    )
+    attach = text(f"ALTER TABLE comparison ATTACH PARTITION {name} FOR VALUES FROM (:from) TO (:until)")
+    # DDL takes no parameters: the two dates are written out by the dialect.
+    literal = attach.bindparams(*(bindparam(key, value, literal_execute=True) for key, value in bounds.items()))
+    connection.execute(literal)
+
+
+def _days(connection: Connection) -> set[date]:
+    names = connection.execute(_PARTITIONS).scalars()
+    return {datetime.strptime(name, "comparison_%Y%m%d").date() for name in names if name != _DEFAULT}  # noqa: DTZ007  a day's name has no zone
+
+
+def _today(connection: Connection) -> date:
+    return connection.execute(text("SELECT (now() AT TIME ZONE 'UTC')::date")).scalar_one()  # type: ignore[no-any-return]  # the driver's type is not known here
+
+
+def _partition(day: date) -> str:
+    return f"comparison_{day:%Y%m%d}"
+
+
+_PARTITIONS = text(
+    "SELECT child.relname FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid "
+    "WHERE inhparent = 'comparison'::regclass"
+)
+_FORGET_PROCESSES = text("DELETE FROM process WHERE seen_at < clock_timestamp() - make_interval(days => :days)")

@@ -1,0 +1,257 @@
+"""The tables. This metadata is the truth: a test holds the migrations to it.
+
+Times are `timestamptz`; revisions grow by one with each change of the configuration. What is written once and read
+whole (comparators, flag definitions, observations) is `jsonb`.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKeyConstraint,
+    Index,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    String,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import registry
+from sqlmodel import Field, SQLModel
+
+# Every constraint has a name that a migration can drop and an error message can be understood by.
+NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+MOMENT = DateTime(timezone=True)
+NAME_LIST = ARRAY(String())
+
+# A count must hold Σs² with s = round(10⁶·similarity): 10¹² per comparison overflows bigint after nine million.
+COUNT = Numeric(39, 0)
+
+
+class Table(SQLModel, registry=registry(metadata=MetaData(naming_convention=NAMES))):
+    """Base of all tables: a metadata of their own."""
+
+
+class ConfigurationRevisionRow(Table, table=True):
+    """The present revision: one row, whose lock is the lock of a change."""
+
+    __tablename__ = "configuration_revision"
+    __table_args__ = (CheckConstraint("id = 1", name="single"),)
+
+    id: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    revision: int = Field(sa_type=BigInteger)
+
+
+class ModelRow(Table, table=True):
+    """A model's own settings."""
+
+    __tablename__ = "model"
+
+    name: str = Field(primary_key=True)
+    comparator: dict[str, Any] = Field(sa_type=JSONB)
+    default_timeout: float
+    created_at: datetime = Field(sa_type=MOMENT)
+
+
+class VersionRow(Table, table=True):
+    """A version; `ordinal` is its place in the order of registration."""
+
+    __tablename__ = "version"
+    __table_args__ = (UniqueConstraint("model", "ordinal"),)
+
+    model: str = Field(primary_key=True, foreign_key="model.name")
+    name: str = Field(primary_key=True)
+    ordinal: int
+    address: str
+    timeout: float
+    max_in_flight: int
+    allowed_metadata: list[str] = Field(sa_type=NAME_LIST)
+    created_at: datetime = Field(sa_type=MOMENT)
+
+
+class FlagRevisionRow(Table, table=True):
+    """Every definition that a flag ever had. Nothing updates an older revision's row."""
+
+    __tablename__ = "flag_revision"
+
+    key: str = Field(primary_key=True)
+    revision: int = Field(primary_key=True, sa_type=BigInteger)
+    definition: dict[str, Any] = Field(sa_type=JSONB)
+    changed_at: datetime = Field(sa_type=MOMENT)
+    changed_by: str
+    reason: str
+
+
+class FlagRow(Table, table=True):
+    """Which of its definitions a flag has now."""
+
+    __tablename__ = "flag"
+    __table_args__ = (ForeignKeyConstraint(["key", "revision"], ["flag_revision.key", "flag_revision.revision"]),)
+
+    key: str = Field(primary_key=True)
+    revision: int = Field(sa_type=BigInteger)
+
+
+class ExperimentRow(Table, table=True):
+    """An experiment; a model runs one at a time."""
+
+    __tablename__ = "experiment"
+    __table_args__ = (
+        CheckConstraint("percent > 0 AND percent <= 100", name="percent"),
+        CheckConstraint("bucket_seconds > 0", name="bucket_seconds"),
+        Index("ix_experiment_model_id", "model", "id"),
+        Index("uq_experiment_running", "model", unique=True, postgresql_where=text("stopped_at IS NULL")),
+    )
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigInteger)
+    model: str = Field(foreign_key="model.name")
+    candidates: list[str] = Field(sa_type=NAME_LIST)
+    percent: float
+    bucket_seconds: int
+    started_at: datetime = Field(sa_type=MOMENT)
+    ends_at: datetime = Field(sa_type=MOMENT)
+    started_by: str
+    stopped_at: datetime | None = Field(default=None, sa_type=MOMENT)
+    stop_reason: str = ""
+
+
+class EpochRow(Table, table=True):
+    """An epoch, with its comparator frozen as it was when it opened."""
+
+    __tablename__ = "epoch"
+    __table_args__ = (
+        UniqueConstraint("experiment_id", "number"),
+        CheckConstraint("until_revision >= from_revision", name="revisions"),
+        CheckConstraint("(until_revision IS NULL) = (closed_at IS NULL)", name="closed"),
+        Index("ix_epoch_closed_at", "closed_at"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigInteger)
+    experiment_id: int = Field(foreign_key="experiment.id", sa_type=BigInteger)
+    number: int
+    live: str
+    candidates: list[str] = Field(sa_type=NAME_LIST)
+    comparator: dict[str, Any] = Field(sa_type=JSONB)
+    from_revision: int = Field(sa_type=BigInteger)
+    until_revision: int | None = Field(default=None, sa_type=BigInteger)
+    opened_at: datetime = Field(sa_type=MOMENT)
+    closed_at: datetime | None = Field(default=None, sa_type=MOMENT)
+    reason: str
+
+
+class RollupRow(Table, table=True):
+    """One count of one epoch and time bucket."""
+
+    __tablename__ = "rollup"
+    # A flush updates rows in place: room on the page keeps these updates out of the index (HOT).
+    __table_args__: ClassVar[Any] = {"postgresql_with": {"fillfactor": "70"}}
+
+    epoch_id: int = Field(primary_key=True, foreign_key="epoch.id", sa_type=BigInteger)
+    bucket_start: datetime = Field(primary_key=True, sa_type=MOMENT)
+    family: str = Field(primary_key=True)
+    subject: str = Field(primary_key=True)
+    level: str = Field(primary_key=True)
+    n: Decimal = Field(sa_type=COUNT)
+
+
+class PartitionOffsetRow(Table, table=True):
+    """The last message of a log's partition whose effect is in this database."""
+
+    __tablename__ = "partition_offset"
+    __table_args__ = (CheckConstraint('"offset" > 0', name="offset"),)
+
+    log_id: str = Field(primary_key=True)
+    partition: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    offset: int = Field(sa_type=BigInteger)
+
+
+class ComparisonRow(Table, table=True):
+    """One stored comparison; `day` is the UTC day of `received_at`, by which old ones are dropped.
+
+    `observations` and `shadow_responses` run in parallel: bytes do not fit into `jsonb`.
+    """
+
+    __tablename__ = "comparison"
+    __table_args__: ClassVar[Any] = {"postgresql_partition_by": "RANGE (day)"}
+
+    day: date = Field(primary_key=True)
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": True})
+    epoch_id: int = Field(foreign_key="epoch.id", sa_type=BigInteger)
+    request_id: str
+    session_id: str
+    method: str
+    revision: int = Field(sa_type=BigInteger)
+    received_at: datetime = Field(sa_type=MOMENT)
+    attributes: dict[str, Any] = Field(sa_type=JSONB)
+    request: bytes
+    status_code: int
+    status_message: str
+    response: bytes
+    live_latency: float
+    observations: list[dict[str, Any]] = Field(sa_type=JSONB)
+    shadow_responses: list[bytes] = Field(sa_type=ARRAY(LargeBinary()))
+    kept_because: str
+
+
+class PromotionRow(Table, table=True):
+    """A promotion, with the flags as they were before it."""
+
+    __tablename__ = "promotion"
+    __table_args__ = (
+        ForeignKeyConstraint(["model", "version"], ["version.model", "version.name"]),
+        ForeignKeyConstraint(["model", "previous"], ["version.model", "version.name"]),
+        Index("ix_promotion_standing", "model", "id", postgresql_where=text("rolled_back_revision IS NULL")),
+    )
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigInteger)
+    model: str
+    version: str
+    previous: str
+    flags_before: dict[str, Any] = Field(sa_type=JSONB)
+    revision: int = Field(sa_type=BigInteger)
+    promoted_at: datetime = Field(sa_type=MOMENT)
+    promoted_by: str
+    rolled_back_revision: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class AuditRow(Table, table=True):
+    """One line of the audit log. A trigger refuses to update, delete or truncate it."""
+
+    __tablename__ = "audit_log"
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigInteger)
+    at: datetime = Field(sa_type=MOMENT)
+    actor: str
+    action: str
+    subject: str
+    detail: dict[str, Any] = Field(sa_type=JSONB)
+
+
+class ProcessRow(Table, table=True):
+    """What a process last said of itself."""
+
+    __tablename__ = "process"
+
+    role: str = Field(primary_key=True)
+    instance: str = Field(primary_key=True)
+    host: str
+    pid: int
+    started_at: datetime = Field(sa_type=MOMENT)
+    revision: int = Field(sa_type=BigInteger)
+    counters: dict[str, int] = Field(sa_type=JSONB)
+    seen_at: datetime = Field(sa_type=MOMENT)
