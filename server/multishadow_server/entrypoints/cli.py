@@ -1,0 +1,322 @@
+"""`multishadow`: the command that runs the roles."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from multishadow_server import app as composition
+from multishadow_server.errors import MultishadowError
+from multishadow_server.settings import Settings
+
+# Beyond `drain_seconds`: closing connections. Then the process ends itself, whatever it hangs in.
+EXIT_MARGIN_SECONDS = 5.0
+INTERRUPTED = 130  # as a shell says it of SIGINT
+
+Ready = Callable[[str], None]
+
+cli = typer.Typer(
+    name="multishadow",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Shadow several versions of a model on real traffic, rank them, and promote the winner.\n\n"
+    "[b]multishadow demo[/b] shows it all in about a minute. [b]multishadow serve[/b] runs every role on this machine, "
+    "with an embedded PostgreSQL and nats-server. [b]multishadow router|worker|control[/b] run one role each, for a "
+    "deployment of your own. [b]shadowctl[/b] is the command for models, flags, experiments and promotions.",
+    epilog="Everything that can be set has an environment variable MULTISHADOW_<NAME>; the README lists them.",
+)
+
+
+class Role(Protocol):
+    """A role of the composition root."""
+
+    async def __call__(self, settings: Settings, stop: asyncio.Event, *, ready: Ready) -> None:
+        """Serve until `stop` is set."""
+
+
+class LogLevel(StrEnum):
+    """How much the log says."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+DatabaseUrl = Annotated[
+    str | None, typer.Option("--database-url", help="PostgreSQL to use. [MULTISHADOW_DATABASE_URL]", show_default=False)
+]
+NatsUrl = Annotated[
+    str | None, typer.Option("--nats-url", help="NATS server to use. [MULTISHADOW_NATS_URL]", show_default=False)
+]
+Level = Annotated[LogLevel, typer.Option("--log-level", help="How much the log on standard error says.")]
+Listen = Annotated[
+    str | None, typer.Option("--listen", help="Address to serve on, host:port; port 0 takes a free one.")
+]
+
+
+@cli.command()
+def router(
+    *,
+    listen: Listen = None,
+    database_url: DatabaseUrl = None,
+    nats_url: NatsUrl = None,
+    log_level: Level = LogLevel.INFO,
+) -> None:
+    """Answer callers with the live version, and capture samples for the shadows.
+
+    Several routers may share one address on a machine. Set with MULTISHADOW_ROUTER_LISTEN, or --listen.
+
+    Example: multishadow router --listen 0.0.0.0:50051 --database-url postgresql://db/multishadow --nats-url nats://log
+    """
+    settings = _settings(router_listen=listen, database_url=database_url, nats_url=nats_url)
+    _run_role("router", composition.router, settings, log_level)
+
+
+@cli.command()
+def worker(*, database_url: DatabaseUrl = None, nats_url: NatsUrl = None, log_level: Level = LogLevel.INFO) -> None:
+    """Call the shadows with captured requests, compare, and count.
+
+    Start as many as the traffic needs: they share the log's partitions.
+
+    Example: multishadow worker --database-url postgresql://db/multishadow --nats-url nats://log
+    """
+    settings = _settings(database_url=database_url, nats_url=nats_url)
+    _run_role("worker", composition.worker, settings, log_level)
+
+
+@cli.command()
+def control(
+    *,
+    listen: Listen = None,
+    database_url: DatabaseUrl = None,
+    nats_url: NatsUrl = None,
+    log_level: Level = LogLevel.INFO,
+) -> None:
+    """Hold models, flags and experiments; report, promote and roll back. `shadowctl` talks to it.
+
+    Example: multishadow control --listen 0.0.0.0:50052 --database-url postgresql://db/multishadow --nats-url nats://log
+    """
+    settings = _settings(control_listen=listen, database_url=database_url, nats_url=nats_url)
+    _run_role("control", composition.control, settings, log_level)
+
+
+@cli.command()
+def serve(
+    *,
+    routers: Annotated[int, typer.Option(min=1, max=64, help="Router processes; they share the address.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
+    router_listen: Annotated[str | None, typer.Option(help="Address of the routers.", show_default=False)] = None,
+    control_listen: Annotated[str | None, typer.Option(help="Address of control.", show_default=False)] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the embedded engines.", show_default=False)] = None,
+    database_url: DatabaseUrl = None,
+    nats_url: NatsUrl = None,
+    log_level: Level = LogLevel.WARNING,
+) -> None:
+    """Run every role on this machine until Ctrl-C.
+
+    Without --database-url and --nats-url it starts a PostgreSQL and a nats-server of its own in --data-dir
+    (.multishadow), and stops them at the end. Crashed roles are started again. Ctrl-C or SIGTERM drains the routers,
+    then the workers, then control, then the engines.
+
+    Example: multishadow serve --routers 4 --workers 2
+    """
+    settings = _settings(
+        router_listen=router_listen,
+        control_listen=control_listen,
+        data_dir=data_dir,
+        database_url=database_url,
+        nats_url=nats_url,
+    )
+    _log_to_stderr("serve", log_level)
+    _run(
+        "serve",
+        lambda stop: composition.serve(
+            settings, stop, routers=routers, workers=workers, report=_say, log_level=log_level.value
+        ),
+    )
+
+
+@cli.command()
+def migrate(*, database_url: DatabaseUrl = None, log_level: Level = LogLevel.INFO) -> None:
+    """Bring the database to this program's schema. Safe to repeat, and to run from several places at once.
+
+    Example: multishadow migrate --database-url postgresql://db/multishadow
+    """
+    settings = _settings(database_url=database_url)
+    _require("migrate", database_url=settings.database_url)
+    _log_to_stderr("migrate", log_level)
+    _run("migrate", lambda _: composition.migrate(settings))
+    _say("the database is at this program's schema")
+
+
+@cli.command()
+def health(
+    address: Annotated[str, typer.Argument(help="host:port of a router, control or version server.")],
+    *,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the answer.")] = 3.0,
+) -> None:
+    """Ask a server whether it serves: exit code 0 yes, 1 no. For health checks of containers.
+
+    Example: multishadow health 127.0.0.1:50051
+    """
+    _run("health", lambda _: composition.health(address, timeout=timeout))
+    _say(f"{address} serves")
+
+
+@cli.command()
+def demo(
+    *,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep everything running at the end, until Ctrl-C.")] = False,
+    seconds: Annotated[float, typer.Option(min=5, max=600, help="How long to send traffic before promoting.")] = 30.0,
+) -> None:
+    """Show the whole path on this machine, with real models and real data, in about a minute.
+
+    It trains four versions of a digit classifier and four of a text summariser, serves each from a process of its own,
+    sends held-out samples as traffic, watches the comparison converge, promotes the winner and rolls back. It checks
+    what it claims: the exit code is 0 only if every station did what it should. Nothing is left behind.
+    """
+    _log_to_stderr("demo", LogLevel.ERROR)
+    _run("demo", lambda stop: composition.demo(stop, keep=keep, seconds=seconds, console=Console()))
+
+
+@cli.command("version-server")
+def version_server(
+    model: Annotated[str, typer.Argument(help="digits or summary.")],
+    version: Annotated[str, typer.Argument(help="live, A, B or C.")],
+    *,
+    listen: Annotated[str, typer.Option(help="Address to serve on; port 0 takes a free one.")] = "127.0.0.1:0",
+    log_level: Level = LogLevel.WARNING,
+) -> None:
+    """Train and serve one version of a demo model.
+
+    Example: multishadow version-server digits A --listen 127.0.0.1:9001
+    """
+    _log_to_stderr(f"version-server {model} {version}", log_level)
+    _run(
+        "version-server",
+        lambda stop: composition.version_server(
+            model, version, listen, stop, ready=_announcer(f"{model} {version}"), report=_say
+        ),
+    )
+
+
+@cli.command()
+def traffic(
+    model: Annotated[str, typer.Argument(help="digits or summary.")],
+    *,
+    router: Annotated[str, typer.Option(help="Address of the router.")] = "127.0.0.1:50051",
+    rate: Annotated[float, typer.Option(min=0.1, max=10_000, help="Requests per second.")] = 20.0,
+    seconds: Annotated[float, typer.Option(min=1, help="How long.")] = 30.0,
+) -> None:
+    """Send held-out samples of a demo model to a router, and say who answered.
+
+    Example: multishadow traffic digits --rate 50 --seconds 60
+    """
+    _run("traffic", lambda stop: composition.traffic(model, router, stop, rate=rate, seconds=seconds, report=_say))
+
+
+def main() -> None:
+    """Run the command line."""
+    cli()
+
+
+def _settings(**chosen: Any) -> Settings:
+    """Settings with the options that were given; a bad value ends the program with exit code 2."""
+    try:
+        return Settings(**{name: value for name, value in chosen.items() if value is not None})
+    except ValidationError as error:
+        for problem in error.errors():
+            name = "_".join(str(part) for part in problem["loc"]).upper()
+            _complain(f"MULTISHADOW_{name.removeprefix('MULTISHADOW_')}={problem['input']!r}: {problem['msg']}")
+        raise typer.Exit(2) from None
+
+
+def _require(role: str, **needed: str | None) -> None:
+    for name, value in needed.items():
+        if value is None:
+            option = "--" + name.replace("_", "-")
+            _complain(
+                f"multishadow {role}: no {name.replace('_', ' ')}. Give {option} or set MULTISHADOW_{name.upper()}, "
+                "or let `multishadow serve` start everything with engines of its own"
+            )
+            raise typer.Exit(2)
+
+
+def _run_role(name: str, role: Role, settings: Settings, log_level: LogLevel) -> None:
+    _require(name, database_url=settings.database_url, nats_url=settings.nats_url)
+    _log_to_stderr(name, log_level)
+
+    def give_up_later() -> None:
+        # The default action of SIGALRM ends the process even where the event loop hangs.
+        signal.setitimer(signal.ITIMER_REAL, settings.drain_seconds + EXIT_MARGIN_SECONDS)
+
+    _run(name, lambda stop: role(settings, stop, ready=_announcer(name)), on_stop=give_up_later)
+
+
+def _run(
+    name: str, work: Callable[[asyncio.Event], Awaitable[int | None]], *, on_stop: Callable[[], None] = lambda: None
+) -> None:
+    """Run `work` until it ends or SIGTERM or SIGINT sets its event; what it returns is the exit code.
+
+    An error of ours is one line and exit code 1.
+    """
+
+    async def until_signal() -> int:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def ask() -> None:
+            stop.set()
+            on_stop()
+            # Who asks twice means it.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, ask)
+        return await work(stop) or 0
+
+    try:
+        code = asyncio.run(until_signal())
+    except MultishadowError as error:
+        _complain(f"multishadow {name}: {error}")
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    if code:
+        raise typer.Exit(code)
+
+
+def _announcer(name: str) -> Ready:
+    """Say on standard output that it serves; a supervisor reads this line (adapters/processes.py)."""
+    return lambda address: _say(f"{name} ready on {address}")
+
+
+def _log_to_stderr(name: str, level: LogLevel) -> None:
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=level.value.upper(),
+        format=f"%(asctime)s %(levelname)s {name} %(name)s: %(message)s",
+    )
+
+
+def _say(line: str) -> None:
+    # Flushed: a supervisor or a log waits for the line.
+    print(line, flush=True)
+
+
+def _complain(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
