@@ -1,0 +1,237 @@
+"""Flag definitions: what claims look like, what people are told about them, and which ones are refused."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openfeature.contrib.tools.flagd.core import FlagdCore
+from openfeature.evaluation_context import EvaluationContext
+
+from multishadow_server.core import flags
+from multishadow_server.core.routing import Claim
+from multishadow_server.core.targeting import compile_flag, context_of
+from multishadow_server.errors import InvalidInput
+
+VARIANTS = {"off": "off", "shadow": "shadow", "live": "live"}
+PERCENTS = st.integers(1, 100_000).map(lambda thousandths: thousandths / 1000)
+
+
+def ruled(targeting: Any, **fields: Any) -> dict[str, Any]:
+    return {"state": "ENABLED", "variants": VARIANTS, "defaultVariant": "off", "targeting": targeting, **fields}
+
+
+def claimed(definition: dict[str, Any], session: str, version: str = "A") -> Claim:
+    compiled = compile_flag(f"spam.{version}", definition)
+    assert compiled is not None
+    return compiled.evaluate(context_of(model="spam", request_id="r", session_id=session, attributes={}))
+
+
+@pytest.mark.parametrize("claim", list(Claim))
+def test_a_whole_claim_is_static(claim: Claim) -> None:
+    assert flags.claim_definition("spam", claim) == {
+        "state": "ENABLED",
+        "variants": VARIANTS,
+        "defaultVariant": claim.value,
+    }
+
+
+def test_a_shadow_share_buckets_by_model_and_shadow_key() -> None:
+    definition = flags.claim_definition("spam", Claim.SHADOW, 25)
+    assert definition["targeting"] == {
+        "fractional": [{"cat": ["spam", {"var": "shadowKey"}]}, ["shadow", 25], ["off", 75]]
+    }
+    assert definition["defaultVariant"] == "off"
+
+
+def test_a_live_share_buckets_by_flag_and_shadows_the_rest() -> None:
+    definition = flags.claim_definition("spam", Claim.LIVE, 5)
+    assert definition["targeting"] == {"fractional": [["live", 5], ["shadow", 95]]}
+    assert definition["defaultVariant"] == "off"
+
+
+@pytest.mark.parametrize(
+    ("percent", "weights"),
+    [(0.1, [1, 999]), (12.5, [125, 875]), (0.25, [25, 9975]), (0.001, [1, 99_999]), (99.999, [99_999, 1])],
+)
+def test_weights_are_whole_numbers_however_fine_the_percent(percent: float, weights: list[int]) -> None:
+    rule = flags.claim_definition("spam", Claim.LIVE, percent)["targeting"]["fractional"]
+    assert [weight for _, weight in rule] == weights
+
+
+@pytest.mark.parametrize("percent", [0, -1, 100.001, float("nan"), float("inf"), 0.0001, 33.33333])
+def test_a_percent_that_cannot_be_kept_is_refused(percent: float) -> None:
+    with pytest.raises(InvalidInput, match="percent"):
+        flags.claim_definition("spam", Claim.SHADOW, percent)
+
+
+def test_a_share_of_off_is_refused() -> None:
+    with pytest.raises(InvalidInput, match='claim "shadow" for that share'):
+        flags.claim_definition("spam", Claim.OFF, 20)
+
+
+@given(small=PERCENTS, large=PERCENTS, session=st.text(min_size=1, max_size=20))
+def test_a_later_stage_keeps_everybody_who_had_the_new_version(small: float, large: float, session: str) -> None:
+    small, large = sorted((small, large))
+    if claimed(flags.claim_definition("spam", Claim.LIVE, small), session) is Claim.LIVE:
+        assert claimed(flags.claim_definition("spam", Claim.LIVE, large), session) is Claim.LIVE
+
+
+@given(small=PERCENTS, large=PERCENTS, session=st.text(min_size=1, max_size=20))
+def test_the_smaller_sample_lies_inside_the_larger_one(small: float, large: float, session: str) -> None:
+    small, large = sorted((small, large))
+    if claimed(flags.claim_definition("spam", Claim.SHADOW, small), session, "B") is Claim.SHADOW:
+        assert claimed(flags.claim_definition("spam", Claim.SHADOW, large), session, "A") is Claim.SHADOW
+
+
+def test_the_share_of_sessions_is_the_percent() -> None:
+    definition = flags.claim_definition("spam", Claim.SHADOW, 25)
+    hits = sum(claimed(definition, f"session-{i}") is Claim.SHADOW for i in range(20_000))
+    assert abs(hits / 20_000 - 0.25) < 0.012  # four standard deviations
+
+
+@pytest.mark.parametrize(
+    ("definition", "words"),
+    [
+        (flags.claim_definition("m", Claim.OFF), "off"),
+        (flags.claim_definition("m", Claim.SHADOW), "shadow"),
+        (flags.claim_definition("m", Claim.SHADOW, 25), "shadow 25 %"),
+        (flags.claim_definition("m", Claim.SHADOW, 0.125), "shadow 0.125 %"),
+        (flags.claim_definition("m", Claim.LIVE), "live"),
+        (flags.claim_definition("m", Claim.LIVE, 5), "live 5 % (else shadow)"),
+        (ruled({"if": [{"var": "beta"}, "live", "off"]}), "targeting rule"),
+        (ruled({"fractional": [["live", 1], ["shadow", 1], ["off", 1]]}), "targeting rule"),
+        (ruled({"fractional": [["live", 0], ["shadow", 0]]}), "targeting rule"),
+    ],
+)
+def test_a_definition_is_told_in_words(definition: dict[str, Any], words: str) -> None:
+    assert flags.describe(definition) == words
+
+
+@pytest.mark.parametrize(
+    ("definition", "claims"),
+    [
+        (flags.claim_definition("m", Claim.OFF), {Claim.OFF}),
+        (flags.claim_definition("m", Claim.LIVE), {Claim.LIVE}),
+        (flags.claim_definition("m", Claim.SHADOW, 25), {Claim.SHADOW, Claim.OFF}),
+        (flags.claim_definition("m", Claim.LIVE, 5), {Claim.LIVE, Claim.SHADOW, Claim.OFF}),
+        (ruled({"if": [{"var": "beta"}, "shadow", None]}), {Claim.SHADOW, Claim.OFF}),
+        (ruled({"fractional": [["live", 0], ["shadow", 7]]}), {Claim.SHADOW, Claim.OFF}),
+        (ruled({"var": "wanted"}), set(Claim)),
+        (ruled({"if": [{"var": "beta"}, {"cat": ["li", "ve"]}, "off"]}), set(Claim)),
+    ],
+)
+def test_it_is_known_which_claims_a_definition_can_make(definition: dict[str, Any], claims: set[Claim]) -> None:
+    assert {claim for claim in Claim if flags.may_claim(definition, claim)} == claims
+
+
+# --- before commit ------------------------------------------------------------------------------------------------
+
+
+@given(claim=st.sampled_from([Claim.SHADOW, Claim.LIVE]), percent=PERCENTS)
+def test_whatever_claims_make_passes_the_checks_unchanged(claim: Claim, percent: float) -> None:
+    definition = flags.claim_definition("spam", claim, percent)
+    assert flags.validate("spam.A", definition) == definition
+
+
+@pytest.mark.parametrize(
+    ("definition", "said"),
+    [
+        ({}, "state"),
+        (ruled(None, state="DISABLED"), 'spam.A: state: must be "ENABLED"'),
+        (ruled(None, variants={"on": True}), "variants: must be exactly"),
+        (ruled(None, defaultVariant="on"), "defaultVariant: must be one of off, shadow, live"),
+        (ruled(None, defaultVariant=None), "defaultVariant"),
+        (ruled(["live"]), "targeting: must be a rule"),
+        (ruled({"fractional": [["live", 2.5], ["off", 1]]}), r"targeting.fractional\[0\]\[1\]: weight must be a whole"),
+        (ruled({"fractional": [["live", True], ["off", 1]]}), "weight must be a whole"),
+        (ruled({"fractional": [["live", -1], ["off", 1]]}), "not negative"),
+        (ruled({"fractional": [["lvie", 1], ["off", 1]]}), r'fractional\[0\]\[0\]: "lvie" is no claim'),
+        (ruled({"fractional": [["live", 0], ["off", 0]]}), "weights must add up"),
+        (ruled({"fractional": [["live", 2**31], ["off", 1]]}), "weights must add up"),
+        (ruled({"fractional": [{"var": "x"}]}), "needs weighted variants"),
+        (ruled({"fractional": []}), "takes at least 1 operands, got 0"),
+        (ruled({"if": [{"var": "x"}, "live"]}), r"targeting.if: takes 3 operands, got 2"),
+        (ruled({"if": [{"var": "x"}, "alive", "off"]}), r"targeting.if\[1\]: 'alive' is no claim"),
+        (ruled({"if": [{"var": "x"}, True, "off"]}), r"if\[1\]: True is no claim"),
+        (ruled({"if": [{"roll": [6]}, "live", "off"]}), r'targeting.if\[0\]: "roll" is no operator of flagd; known'),
+        (ruled({"if": [{"$ref": "beta"}, "live", "off"]}), r"no shared rule 'beta' in \$evaluators"),
+        (ruled({"if": [{"var": "$flagd.x"}, "live", "off"]}), "flagd gives"),
+        (ruled({"if": [{"var": 5}, "live", "off"]}), "name of an attribute"),
+        (ruled({"if": [{"==": [{"var": "x"}, float("nan")]}, "live", "off"]}), r"==\[1\]: numbers must be finite"),
+        (ruled({"if": [{"sem_ver": [{"var": "v"}, "~>", "1.0.0"]}, "live", "off"]}), r"sem_ver\[1\]"),
+        (ruled({"if": [{"missing": [1]}, "live", "off"]}), r"missing\[0\]"),
+        (ruled({"if": [{"missing_some": [1, "x"]}, "live", "off"]}), "takes a number and a list"),
+        (ruled({"and": [], "or": []}), "one operator, got 2"),
+        (ruled({"!": "x"}), "operands must be a list"),
+        (ruled({"cat": [{1, 2}]}), "set is not JSON"),
+        (ruled(None, metadata=["x"]), "metadata: must be an object"),
+        (ruled(None, metadata={"owner": None}), "metadata.owner"),
+    ],
+)
+def test_a_bad_definition_is_refused_by_its_path(definition: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        flags.validate("spam.A", definition)
+
+
+def test_a_rule_too_deep_for_readers_is_refused() -> None:
+    rule: Any = {"var": "x"}
+    for _ in range(200):
+        rule = {"!": [rule]}
+    with pytest.raises(InvalidInput, match="32 levels deep"):
+        flags.validate("spam.A", ruled({"if": [rule, "live", "off"]}))
+
+
+def test_shared_rules_that_refer_to_each_other_in_a_circle_are_refused() -> None:
+    definition = ruled({"$ref": "a"}, **{"$evaluators": {"a": {"!": [{"$ref": "a"}]}}})
+    with pytest.raises(InvalidInput, match="levels deep"):
+        flags.validate("spam.A", definition)
+
+
+@pytest.mark.parametrize("key", ["", "spam A", "spam/A", "späm.A"])
+def test_a_key_that_stock_clients_cannot_ask_for_is_refused(key: str) -> None:
+    with pytest.raises(InvalidInput, match="letters, digits"):
+        flags.validate(key, flags.claim_definition("spam", Claim.LIVE))
+
+
+def test_shared_rules_are_inlined_and_foreign_fields_dropped() -> None:
+    beta = {"in": ["beta", {"var": "groups"}]}
+    given = ruled(
+        {"if": [{"$ref": "beta"}, "live", "off"]},
+        metadata={"owner": "search", "tier": 1},
+        source="https://example.com",
+        **{"$evaluators": {"beta": beta}},
+    )
+    assert flags.validate("spam.A", given) == ruled(
+        {"if": [beta, "live", "off"]}, metadata={"owner": "search", "tier": 1}
+    )
+
+
+CONDITIONS = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=5), st.just({"var": "n"})),
+    lambda inner: st.builds(
+        lambda name, items: {name: items}, st.sampled_from([*flags._ARITY]), st.lists(inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(condition=CONDITIONS, value=st.one_of(st.none(), st.integers(), st.text(max_size=3)))
+def test_flagd_core_loads_and_evaluates_whatever_passes_the_checks(condition: Any, value: Any) -> None:
+    definition = ruled({"if": [condition, "live", "shadow"]})
+    try:
+        checked = flags.validate("spam.A", definition)
+    except InvalidInput:
+        return
+    assert json.loads(json.dumps(checked)) == checked
+    core = FlagdCore()
+    core.set_flags({"flags": {"spam.A": copy.deepcopy(checked)}})
+    try:
+        result = core.resolve_string_value("spam.A", "off", EvaluationContext("key", {"n": value}))
+    except (ArithmeticError, TypeError, ValueError, LookupError, AttributeError):
+        return  # of operands that the request brings; readers count it as off
+    assert result.value in VARIANTS
