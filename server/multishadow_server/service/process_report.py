@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 
-from multishadow_server.errors import StoreUnavailable
+from multishadow_server.errors import MultishadowError
 from multishadow_server.service.ports import ProcessRegistry, ProcessStatus
 
 _logger = logging.getLogger(__name__)
@@ -29,20 +29,19 @@ class ProcessReport:
         self._away = False
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Report until `stop` is set; then report once more, for the last counts, and withdraw."""
+        """Report until `stop` is set, then withdraw."""
         while not stop.is_set():
             await self._report()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._interval):
                     await stop.wait()
-        await self._report()
-        with suppress(StoreUnavailable):
+        with suppress(MultishadowError):
             await self._registry.withdraw(self._status().instance)
 
     async def _report(self) -> None:
         try:
             await self._registry.report(self._status())
-        except StoreUnavailable as error:
+        except MultishadowError as error:
             if not self._away:
                 _logger.warning("this process cannot report itself: %s", error)
             self._away = True
