@@ -17,7 +17,7 @@ import psutil
 
 from multishadow_server.adapters.embedded import EmbeddedNats, EmbeddedPostgres
 from multishadow_server.adapters.postgres.migration import migrate
-from multishadow_server.adapters.processes import Child, Program, Supervisor
+from multishadow_server.adapters.processes import Child, Program, Supervisor, multishadow
 from multishadow_server.errors import EngineFailed, FailedPrecondition
 from multishadow_server.settings import Settings
 
@@ -155,9 +155,8 @@ class Deployment:
 
     def _program(self, name: str, settings: Settings) -> Program:
         role = name.partition("-")[0]
-        return Program(
-            name=name, arguments=(role, "--log-level", self._log_level), environment=environment_of(settings)
-        )
+        command = multishadow(role, "--log-level", self._log_level)
+        return Program(name=name, command=command, environment=environment_of(settings))
 
     async def _keep_running(self, engines: Mapping[str, EmbeddedPostgres | EmbeddedNats]) -> None:
         while True:

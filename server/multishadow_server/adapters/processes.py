@@ -11,7 +11,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -28,22 +28,25 @@ _READY = re.compile(r" ready on (\S+)$")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Program:
-    """What one child runs: this program, with these arguments.
+    """What one child runs.
 
     Args:
         name: what people call it, e.g. "router-1".
-        arguments: of the `multishadow` command.
+        command: program and arguments.
         environment: variables beside those of this process.
     """
 
     name: str
-    arguments: tuple[str, ...]
+    command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def command(self) -> tuple[str, ...]:
-        """The whole command line; -P keeps modules of the working folder from shadowing real ones."""
-        return (sys.executable, "-P", "-m", "multishadow_server", *self.arguments)
+
+def multishadow(*arguments: str) -> Sequence[str]:
+    """The command line of `multishadow`, run by this very Python.
+
+    -P keeps modules of the working folder from standing in for real ones.
+    """
+    return (sys.executable, "-P", "-m", "multishadow_server", *arguments)
 
 
 class Child:
@@ -96,7 +99,7 @@ class Child:
                 await self._gone()
         except TimeoutError:
             if within > 0:
-                self._report(f"{self.program.name} did not end within {within:.0f} s and was killed")
+                self._report(f"{self.program.name} did not end within {within:g} s and was killed")
             self._signal(signal.SIGKILL)
             await self._gone()
         await _cancelled(self._listen)
@@ -198,7 +201,7 @@ class Supervisor:
         self._children = [child for child in self._children if child not in ending]
 
 
-async def unless_set(stop: asyncio.Event, work: Coroutine[object, object, None]) -> bool:
+async def unless_set(stop: asyncio.Event, work: Coroutine[Any, Any, object]) -> bool:
     """Do the work; when `stop` is set before it is done, cancel it and return False."""
     working = asyncio.create_task(work)
     stopping = asyncio.create_task(stop.wait())

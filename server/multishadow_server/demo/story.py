@@ -110,8 +110,9 @@ async def _serve_versions(resources: AsyncExitStack, stage: Stage) -> Mapping[tu
 async def _serve_roles(resources: AsyncExitStack, stage: Stage, folder: Path) -> Endpoints:
     stage.chapter("2  PostgreSQL, nats-server, two routers, a worker and control, in a temporary folder")
     # Whatever stands in the environment is meant for the real thing.
-    own: dict[str, Any] = {"database_url": None, "nats_url": None, "data_dir": folder}
-    settings = Settings(**own, **dict.fromkeys(("router_listen", "control_listen"), "127.0.0.1:0"))
+    free = "127.0.0.1:0"
+    own: dict[str, Any] = {"database_url": None, "nats_url": None, "router_listen": free, "control_listen": free}
+    settings = Settings(data_dir=folder, **own)
     deployment = Deployment(settings, routers=ROUTERS, workers=WORKERS, report=stage.say, log_level="error")
     endpoints = await resources.enter_async_context(deployment)
     stage.say(f"callers ask the router at {endpoints.router}; shadowctl asks control at {endpoints.control}")

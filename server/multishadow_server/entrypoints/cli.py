@@ -30,11 +30,11 @@ cli = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     help="Shadow several versions of a model on real traffic, rank them, and promote the winner.\n\n"
-    "[b]multishadow demo[/b] shows it all in about a minute. [b]multishadow serve[/b] runs every role on this machine, "
-    "with an embedded PostgreSQL and nats-server. [b]multishadow router|worker|control[/b] run one role each, for a "
-    "deployment of your own. [b]shadowctl[/b] is the command for models, flags, experiments and promotions.",
+    "**multishadow demo** shows it all in about a minute. **multishadow serve** runs every role on this machine, "
+    "with an embedded PostgreSQL and nats-server. **multishadow router|worker|control** run one role each, for a "
+    "deployment of your own. **shadowctl** is the command for models, flags, experiments and promotions.",
     epilog="Everything that can be set has an environment variable MULTISHADOW_<NAME>; the README lists them.",
 )
 
@@ -233,7 +233,7 @@ def main() -> None:
     cli()
 
 
-def _settings(**chosen: Any) -> Settings:
+def _settings(**chosen: Any) -> Settings:  # noqa: ANN401  pydantic checks what they are
     """Settings with the options that were given; a bad value ends the program with exit code 2."""
     try:
         return Settings(**{name: value for name, value in chosen.items() if value is not None})
