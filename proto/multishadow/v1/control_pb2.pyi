@@ -837,6 +837,26 @@ class CandidateReport(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class ErrorsByReasonEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     VERSION_FIELD_NUMBER: _builtins.int
     N_FIELD_NUMBER: _builtins.int
     AGREED_FIELD_NUMBER: _builtins.int
@@ -861,6 +881,8 @@ class CandidateReport(_message.Message):
     DROPPED_BY_REASON_FIELD_NUMBER: _builtins.int
     UNCOMPARABLE_BY_REASON_FIELD_NUMBER: _builtins.int
     RANKED_FIELD_NUMBER: _builtins.int
+    ERRORS_BY_REASON_FIELD_NUMBER: _builtins.int
+    COMPARISONS_NEEDED_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     n: _builtins.int
     """Comparisons that count: agreed, diverged, failed."""
@@ -890,6 +912,10 @@ class CandidateReport(_message.Message):
     in_best_set: _builtins.bool
     ranked: _builtins.bool
     """Candidates with n = 0 have no rank."""
+    comparisons_needed: _builtins.int
+    """Roughly how many more comparisons confirm the band at the present rate; absent when it is confirmed, or nobody can
+    say.
+    """
     @_builtins.property
     def divergence(self) -> Global___Interval:
         """Divergence rate; absent while n = 0."""
@@ -898,6 +924,10 @@ class CandidateReport(_message.Message):
     def dropped_by_reason(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]: ...
     @_builtins.property
     def uncomparable_by_reason(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]: ...
+    @_builtins.property
+    def errors_by_reason(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Failed calls by gRPC status, e.g. "UNAVAILABLE"."""
+
     def __init__(
         self,
         *,
@@ -925,11 +955,15 @@ class CandidateReport(_message.Message):
         dropped_by_reason: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         uncomparable_by_reason: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         ranked: _builtins.bool = ...,
+        errors_by_reason: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        comparisons_needed: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_latency_p50_ms", b"_latency_p50_ms", "_latency_p99_ms", b"_latency_p99_ms", "_live_latency_p50_ms", b"_live_latency_p50_ms", "_live_latency_p99_ms", b"_live_latency_p99_ms", "_similarity", b"_similarity", "divergence", b"divergence", "latency_p50_ms", b"latency_p50_ms", "latency_p99_ms", b"latency_p99_ms", "live_latency_p50_ms", b"live_latency_p50_ms", "live_latency_p99_ms", b"live_latency_p99_ms", "similarity", b"similarity"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_comparisons_needed", b"_comparisons_needed", "_latency_p50_ms", b"_latency_p50_ms", "_latency_p99_ms", b"_latency_p99_ms", "_live_latency_p50_ms", b"_live_latency_p50_ms", "_live_latency_p99_ms", b"_live_latency_p99_ms", "_similarity", b"_similarity", "comparisons_needed", b"comparisons_needed", "divergence", b"divergence", "latency_p50_ms", b"latency_p50_ms", "latency_p99_ms", b"latency_p99_ms", "live_latency_p50_ms", b"live_latency_p50_ms", "live_latency_p99_ms", b"live_latency_p99_ms", "similarity", b"similarity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_latency_p50_ms", b"_latency_p50_ms", "_latency_p99_ms", b"_latency_p99_ms", "_live_latency_p50_ms", b"_live_latency_p50_ms", "_live_latency_p99_ms", b"_live_latency_p99_ms", "_similarity", b"_similarity", "agreed", b"agreed", "band", b"band", "band_confirmed", b"band_confirmed", "band_proven", b"band_proven", "completeness", b"completeness", "diverged", b"diverged", "divergence", b"divergence", "dropped", b"dropped", "dropped_by_reason", b"dropped_by_reason", "errors", b"errors", "in_best_set", b"in_best_set", "latency_p50_ms", b"latency_p50_ms", "latency_p99_ms", b"latency_p99_ms", "live_latency_p50_ms", b"live_latency_p50_ms", "live_latency_p99_ms", b"live_latency_p99_ms", "n", b"n", "rank_best", b"rank_best", "rank_worst", b"rank_worst", "ranked", b"ranked", "similarity", b"similarity", "timeouts", b"timeouts", "uncomparable", b"uncomparable", "uncomparable_by_reason", b"uncomparable_by_reason", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_comparisons_needed", b"_comparisons_needed", "_latency_p50_ms", b"_latency_p50_ms", "_latency_p99_ms", b"_latency_p99_ms", "_live_latency_p50_ms", b"_live_latency_p50_ms", "_live_latency_p99_ms", b"_live_latency_p99_ms", "_similarity", b"_similarity", "agreed", b"agreed", "band", b"band", "band_confirmed", b"band_confirmed", "band_proven", b"band_proven", "comparisons_needed", b"comparisons_needed", "completeness", b"completeness", "diverged", b"diverged", "divergence", b"divergence", "dropped", b"dropped", "dropped_by_reason", b"dropped_by_reason", "errors", b"errors", "errors_by_reason", b"errors_by_reason", "in_best_set", b"in_best_set", "latency_p50_ms", b"latency_p50_ms", "latency_p99_ms", b"latency_p99_ms", "live_latency_p50_ms", b"live_latency_p50_ms", "live_latency_p99_ms", b"live_latency_p99_ms", "n", b"n", "rank_best", b"rank_best", "rank_worst", b"rank_worst", "ranked", b"ranked", "similarity", b"similarity", "timeouts", b"timeouts", "uncomparable", b"uncomparable", "uncomparable_by_reason", b"uncomparable_by_reason", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__comparisons_needed: _TypeAlias = _typing.Literal["comparisons_needed"]  # noqa: Y015
+    _WhichOneofArgType__comparisons_needed: _TypeAlias = _typing.Literal["_comparisons_needed", b"_comparisons_needed"]  # noqa: Y015
     _WhichOneofReturnType__latency_p50_ms: _TypeAlias = _typing.Literal["latency_p50_ms"]  # noqa: Y015
     _WhichOneofArgType__latency_p50_ms: _TypeAlias = _typing.Literal["_latency_p50_ms", b"_latency_p50_ms"]  # noqa: Y015
     _WhichOneofReturnType__latency_p99_ms: _TypeAlias = _typing.Literal["latency_p99_ms"]  # noqa: Y015
@@ -940,6 +974,8 @@ class CandidateReport(_message.Message):
     _WhichOneofArgType__live_latency_p99_ms: _TypeAlias = _typing.Literal["_live_latency_p99_ms", b"_live_latency_p99_ms"]  # noqa: Y015
     _WhichOneofReturnType__similarity: _TypeAlias = _typing.Literal["similarity"]  # noqa: Y015
     _WhichOneofArgType__similarity: _TypeAlias = _typing.Literal["_similarity", b"_similarity"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__comparisons_needed) -> _WhichOneofReturnType__comparisons_needed | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__latency_p50_ms) -> _WhichOneofReturnType__latency_p50_ms | None: ...
     @_typing.overload

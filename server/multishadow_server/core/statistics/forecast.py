@@ -1,16 +1,18 @@
-"""How many more requests a pair is likely to need, if it goes on as it has begun."""
+"""How much more is likely to be needed, if it goes on as it has begun."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from multishadow_server.core.statistics import betting
+from multishadow_server.core.statistics import betting, sequences
+from multishadow_server.core.statistics.bands import band_of
 from multishadow_server.core.statistics.betting import Floats
 from multishadow_server.core.statistics.evidence import log_evidence
 
 # With fewer requests than this the present rates say too little.
 FEWEST = 100
 GROWTHS = 2.0 ** np.arange(11)
+FINE_GROWTHS = 2.0 ** np.arange(0, 10.25, 0.25)
 
 
 def requests_needed(
@@ -41,6 +43,26 @@ def requests_needed(
     curves = np.maximum(different, equivalent)
     n = only_first + only_second + neither_or_both
     return [_further(int(n[pair]), curves[:, pair], log_threshold) for pair in range(len(n))]
+
+
+def comparisons_needed(*, bad: float, n: float, log_threshold: float) -> int | None:
+    """Further comparisons until the interval of a rate would lie in one band, at its present rate.
+
+    Args:
+        bad: how many of the comparisons were bad.
+        n: comparisons that count.
+        log_threshold: as for `sequences.rate`.
+
+    Returns:
+        As `requests_needed`.
+    """
+    lower, upper = sequences.rate(bad=FINE_GROWTHS * bad, n=FINE_GROWTHS * n, log_threshold=log_threshold)
+    if n < FEWEST:
+        return None
+    for growth, low, high in zip(FINE_GROWTHS.tolist(), lower.tolist(), upper.tolist(), strict=True):
+        if band_of(low) == band_of(high):
+            return _two_digits(n * (growth - 1))
+    return None
 
 
 def _further(n: int, curve: Floats, log_threshold: float) -> int | None:

@@ -49,21 +49,27 @@ def best_set(log_worse: Floats, *, alpha: float) -> NDArray[np.bool_]:
     return kept
 
 
-def verdict(
-    *, log_first_worse: float, log_second_worse: float, log_threshold: float, lower: float, upper: float, margin: float
-) -> Verdict:
-    """What is proven of a pair.
+def verdicts(
+    *, first_worse: Floats, second_worse: Floats, log_threshold: float, lower: Floats, upper: Floats, margin: float
+) -> list[Verdict]:
+    """What is proven of each pair.
 
     Args:
-        log_first_worse: ln e(first > second).
-        log_second_worse: ln e(second > first).
+        first_worse: ln e(first > second), shape (pairs,).
+        second_worse: ln e(second > first).
         log_threshold: ln of `pair_threshold`.
         lower: simultaneous bound of (rate of the first) - (rate of the second).
         upper: likewise.
         margin: differences inside ±margin do not matter; a proven difference is named even when it is that small.
     """
-    if log_second_worse >= log_threshold:
+    better, worse = second_worse >= log_threshold, first_worse >= log_threshold
+    equivalent = (-margin < lower) & (upper < margin)
+    return [_verdict(*proven) for proven in zip(better, worse, equivalent, strict=True)]
+
+
+def _verdict(better: np.bool_, worse: np.bool_, equivalent: np.bool_) -> Verdict:
+    if better:
         return Verdict.BETTER
-    if log_first_worse >= log_threshold:
+    if worse:
         return Verdict.WORSE
-    return Verdict.EQUIVALENT if -margin < lower and upper < margin else Verdict.UNDECIDED
+    return Verdict.EQUIVALENT if equivalent else Verdict.UNDECIDED

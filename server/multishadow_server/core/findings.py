@@ -1,0 +1,159 @@
+"""What a report says, as values; they mirror CompareResponse of the control API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from multishadow_server.core.statistics.bands import Band
+from multishadow_server.core.statistics.ranking import Verdict
+
+
+class State(StrEnum):
+    """Whether the comparison has an answer.
+
+    `decided`: one candidate is proven to be the best, or all that may be the best are proven equivalent; a single
+    candidate is decided when its band is confirmed.
+    """
+
+    DECIDED = "decided"
+    UNDECIDED = "undecided"
+    NO_DATA = "no_data"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Interval:
+    """A confidence sequence at the time of the report: it holds however often somebody looks."""
+
+    estimate: float
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CandidateReport:
+    """One candidate against the live version.
+
+    Args:
+        version: its name.
+        n: comparisons that count: agreed + diverged + errors + timeouts.
+        agreed: answers that agree with the live one.
+        diverged: answers that do not.
+        errors: calls that failed.
+        timeouts: calls that took too long.
+        uncomparable: pairs of answers that cannot be compared.
+        dropped: copies that were never sent.
+        completeness: n as a share of n + uncomparable + dropped; 0 without any.
+        divergence: rate of diverged, errors and timeouts; joint over all candidates; None while n = 0.
+        band: that of the upper bound.
+        band_confirmed: whether the interval lies in one band.
+        band_proven: that of the lower bound: "at least".
+        similarity: mean in [0, 1], failures counting 0; None while n = 0.
+        latency_p50_ms: of answers, timeouts being infinitely long; None without any, inf when half timed out.
+        latency_p99_ms: likewise; inf when more than 1 % timed out.
+        live_latency_p50_ms: of the live version on the same requests.
+        live_latency_p99_ms: likewise.
+        ranked: False while n = 0; then there is no rank.
+        rank_best: best rank that the evidence leaves; 1 diverges least; 0 when not ranked.
+        rank_worst: worst rank likewise.
+        in_best_set: whether it may still be the best.
+        dropped_by_reason: count by reason.
+        uncomparable_by_reason: count by reason.
+        errors_by_reason: count by gRPC status.
+        comparisons_needed: roughly how many more confirm the band at the present rate; None when it is confirmed or
+            nobody can say.
+    """
+
+    version: str
+    n: int
+    agreed: int
+    diverged: int
+    errors: int
+    timeouts: int
+    uncomparable: int
+    dropped: int
+    completeness: float
+    divergence: Interval | None
+    band: Band
+    band_confirmed: bool
+    band_proven: Band
+    similarity: float | None
+    latency_p50_ms: float | None
+    latency_p99_ms: float | None
+    live_latency_p50_ms: float | None
+    live_latency_p99_ms: float | None
+    ranked: bool
+    rank_best: int
+    rank_worst: int
+    in_best_set: bool
+    dropped_by_reason: Mapping[str, int]
+    uncomparable_by_reason: Mapping[str, int]
+    errors_by_reason: Mapping[str, int]
+    comparisons_needed: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairReport:
+    """Two candidates on the requests that both were compared on.
+
+    Args:
+        first: the one that stands higher in the report.
+        second: the other one.
+        n: requests that count for both.
+        only_first_bad: of these, those where only the first diverged or failed.
+        only_second_bad: where only the second did.
+        difference: rate of the first minus rate of the second; joint over all pairs; -1 … 1 while n = 0.
+        log_evidence_first_worse: ln of the evidence that the first diverges more often.
+        log_evidence_second_worse: likewise for the second.
+        p_raw: anytime-valid, two-sided, for this pair alone.
+        p_adjusted: for the whole family, of the stronger direction; at most α exactly when the verdict is better or
+            worse.
+        verdict: the first, seen from the second.
+        requests_needed: roughly how many more requests decide it at its present rates; None when it is decided or
+            nobody can say.
+    """
+
+    first: str
+    second: str
+    n: int
+    only_first_bad: int
+    only_second_bad: int
+    difference: Interval
+    log_evidence_first_worse: float
+    log_evidence_second_worse: float
+    p_raw: float
+    p_adjusted: float
+    verdict: Verdict
+    requests_needed: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """A comparison of all candidates of an epoch.
+
+    Args:
+        live_version: the version they are compared with.
+        candidates: in order of rank.
+        pairs: in the candidates' order.
+        alpha: chance that anything here is ever wrong: once over all ranks, once over all intervals of rates.
+        family_size: number of pairs of the epoch's candidates.
+        evidence_threshold: evidence that one direction of a pair needs, 2 · family_size / α; 0 without pairs.
+        test_name: what was tested with.
+        advice: what to do now, in one sentence.
+        state: see `State`.
+        winner: the one best candidate; empty when there is none.
+        live_failures: sampled requests that count for nobody, because the live version itself failed.
+    """
+
+    live_version: str
+    candidates: tuple[CandidateReport, ...]
+    pairs: tuple[PairReport, ...]
+    alpha: float
+    family_size: int
+    evidence_threshold: float
+    test_name: str
+    advice: str
+    state: State
+    winner: str
+    live_failures: int

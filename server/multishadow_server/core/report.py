@@ -1,0 +1,290 @@
+"""The report: from one epoch's rollup to ranks, verdicts and advice. Its cost does not depend on the counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multishadow_server.core import advice, latency
+from multishadow_server.core.findings import CandidateReport, Interval, PairReport, Report, State
+from multishadow_server.core.observation import Outcome
+from multishadow_server.core.rollup import Family, Rollup, pair_subject
+from multishadow_server.core.statistics import evidence, forecast, ranking, sequences
+from multishadow_server.core.statistics.bands import Band, band_of
+from multishadow_server.core.statistics.betting import Floats
+from multishadow_server.core.statistics.ranking import Verdict
+from multishadow_server.core.tally import MILLIONTHS
+from multishadow_server.errors import InvalidInput
+
+__all__ = ["CandidateReport", "Interval", "PairReport", "Report", "State", "build"]
+
+TEST_NAME = "paired betting e-process (a = 10), valid at every look"
+EQUIVALENCE_MARGIN = 0.005
+
+_Tables = Mapping[tuple[str, str], Mapping[str, int]]
+
+
+def build(
+    rollup: Rollup,
+    *,
+    model: str,
+    live: str,
+    candidates: Sequence[str],
+    alpha: float = 0.05,
+    shown: Sequence[str] = (),
+) -> Report:
+    """Report on an epoch.
+
+    Args:
+        rollup: its counts, summed over all buckets.
+        model: the model's name, for the advice.
+        live: the epoch's live version.
+        candidates: all of the epoch, in its order: thresholds hold for the whole family, whoever is looked at.
+        alpha: chance that a claim is ever wrong, in (0, 1).
+        shown: candidates to report on; empty for all. Ranks and advice stay those among all.
+
+    Raises:
+        InvalidInput: alpha out of range, or `shown` names somebody who is no candidate.
+    """
+    if not 0 < alpha < 1:
+        raise InvalidInput(f"alpha is {alpha}; it must lie between 0 and 1, for example 0.05")
+    if unknown := [version for version in shown if version not in candidates]:
+        raise InvalidInput(f"{advice.listed(unknown)} is not compared here; candidates are {advice.listed(candidates)}")
+    tables = rollup.tables()
+    family = _Family.of(tables, candidates, alpha)
+    reports = [_candidate(tables, family, place) for place in family.order]
+    pairs = _pairs(family)
+    state = _state(reports, pairs)
+    best = [report.version for report in reports if report.in_best_set]
+    live_failures = tables.get((Family.LIVE, ""), {}).get("failed", 0)
+    selected = set(shown or candidates)
+    return Report(
+        live_version=live,
+        candidates=tuple(report for report in reports if report.version in selected),
+        pairs=tuple(pair for pair in pairs if {pair.first, pair.second} <= selected),
+        alpha=alpha,
+        family_size=len(pairs),
+        evidence_threshold=family.threshold,
+        test_name=TEST_NAME,
+        advice=advice.sentence(
+            model=model,
+            live=live,
+            candidates=reports,
+            pairs=pairs,
+            state=state,
+            live_failures=live_failures,
+            margin=EQUIVALENCE_MARGIN,
+        ),
+        state=state,
+        winner=best[0] if state is State.DECIDED and len(best) == 1 else "",
+        live_failures=live_failures,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Family:
+    """The epoch's candidates, worked out together; arrays are in the epoch's order.
+
+    Args:
+        versions: names.
+        threshold: evidence that one direction of a pair needs; 0 without pairs.
+        log_threshold: its logarithm; inf without pairs.
+        log_rate_threshold: ln of the evidence that refutes a divergence rate.
+        n, bad: comparisons that count, and the bad ones among them, shapes (k,).
+        lower, upper: bounds of the divergence rates, shapes (k,).
+        only: [i, j] counts requests on which i was bad and j was not, shape (k, k).
+        alike: [i, j] counts requests on which both were bad or both were not.
+        log_worse: [i, j] is ln e(i>j).
+        ranked, best, rank_best, rank_worst: shapes (k,).
+        order: places from the best candidate to the worst.
+    """
+
+    versions: Sequence[str]
+    threshold: float
+    log_threshold: float
+    log_rate_threshold: float
+    n: Floats
+    bad: Floats
+    lower: Floats
+    upper: Floats
+    only: Floats
+    alike: Floats
+    log_worse: Floats
+    ranked: NDArray[np.bool_]
+    best: NDArray[np.bool_]
+    rank_best: NDArray[np.int_]
+    rank_worst: NDArray[np.int_]
+    order: Sequence[int]
+
+    @classmethod
+    def of(cls, tables: _Tables, versions: Sequence[str], alpha: float) -> _Family:
+        k = len(versions)
+        outcomes = [tables.get((Family.OUTCOME, version), {}) for version in versions]
+        agreed = np.array([counts.get(Outcome.OK, 0) for counts in outcomes], dtype=float)
+        bad = np.array([_bad(counts) for counts in outcomes], dtype=float)
+        n = agreed + bad
+        log_rate_threshold = float(np.log(max(k, 1) / alpha))
+        lower, upper = sequences.rate(bad=bad, n=n, log_threshold=log_rate_threshold)
+        only, alike = _discordance(tables, versions)
+        log_worse = evidence.log_evidence(only, only.T)
+        threshold = ranking.pair_threshold(k, alpha)
+        ranked = n > 0
+        best = ranking.best_set(log_worse, alpha=alpha) & ranked
+        if not best.any():
+            # Pairs that were compared on different requests can contradict each other; then nobody is ruled out.
+            best = ranked
+        # One candidate has no pairs; nothing is ever proven of them.
+        log_threshold = float(np.log(threshold)) if threshold else np.inf
+        rank_best, rank_worst = ranking.rank_sets(log_worse, log_threshold=log_threshold)
+        estimates = bad / np.maximum(n, 1)
+        keys = (estimates, rank_worst, rank_best, ~best, ~ranked)
+        return cls(
+            versions=versions,
+            threshold=threshold,
+            log_threshold=log_threshold,
+            log_rate_threshold=log_rate_threshold,
+            n=n,
+            bad=bad,
+            lower=lower,
+            upper=upper,
+            only=only,
+            alike=alike,
+            log_worse=log_worse,
+            ranked=ranked,
+            best=best,
+            rank_best=rank_best,
+            rank_worst=rank_worst,
+            order=np.lexsort(keys).tolist(),
+        )
+
+
+def _bad(outcomes: Mapping[str, int]) -> int:
+    return sum(outcomes.get(outcome, 0) for outcome in (Outcome.DIVERGED, Outcome.ERROR, Outcome.TIMEOUT))
+
+
+def _discordance(tables: _Tables, versions: Sequence[str]) -> tuple[Floats, Floats]:
+    k = len(versions)
+    only, alike = np.zeros((k, k)), np.zeros((k, k))
+    for (i, first), (j, second) in combinations(enumerate(versions), 2):
+        statuses = tables.get((Family.PAIR, pair_subject(first, second)), {})
+        only[i, j], only[j, i] = statuses.get("bo", 0), statuses.get("ob", 0)
+        alike[i, j] = alike[j, i] = statuses.get("oo", 0) + statuses.get("bb", 0)
+    return only, alike
+
+
+def _candidate(tables: _Tables, family: _Family, place: int) -> CandidateReport:
+    version = family.versions[place]
+    outcomes = tables.get((Family.OUTCOME, version), {})
+    n, ranked = int(family.n[place]), bool(family.ranked[place])
+    uncomparable, dropped = outcomes.get(Outcome.UNCOMPARABLE, 0), outcomes.get(Outcome.DROPPED, 0)
+    lower, upper = float(family.lower[place]), float(family.upper[place])
+    estimate = int(family.bad[place]) / max(n, 1)
+    band, band_proven = (band_of(upper), band_of(lower)) if n else (Band.UNKNOWN, Band.UNKNOWN)
+    similarity = tables.get((Family.SIMILARITY_SUM, version), {}).get("sum", 0) / (MILLIONTHS * max(n, 1))
+    return CandidateReport(
+        version=version,
+        n=n,
+        agreed=outcomes.get(Outcome.OK, 0),
+        diverged=outcomes.get(Outcome.DIVERGED, 0),
+        errors=outcomes.get(Outcome.ERROR, 0),
+        timeouts=outcomes.get(Outcome.TIMEOUT, 0),
+        uncomparable=uncomparable,
+        dropped=dropped,
+        completeness=n / max(n + uncomparable + dropped, 1),
+        divergence=Interval(estimate=estimate, lower=lower, upper=upper) if n else None,
+        band=band,
+        band_confirmed=n > 0 and band == band_proven,
+        band_proven=band_proven,
+        similarity=similarity if n else None,
+        latency_p50_ms=_milliseconds(tables, Family.LATENCY, version, 50),
+        latency_p99_ms=_milliseconds(tables, Family.LATENCY, version, 99),
+        live_latency_p50_ms=_milliseconds(tables, Family.LIVE_LATENCY, version, 50),
+        live_latency_p99_ms=_milliseconds(tables, Family.LIVE_LATENCY, version, 99),
+        ranked=ranked,
+        rank_best=int(family.rank_best[place]) if ranked else 0,
+        rank_worst=int(family.rank_worst[place]) if ranked else 0,
+        in_best_set=bool(family.best[place]),
+        dropped_by_reason=tables.get((Family.DROPPED_REASON, version), {}),
+        uncomparable_by_reason=tables.get((Family.UNCOMPARABLE_REASON, version), {}),
+        errors_by_reason=tables.get((Family.ERROR_REASON, version), {}),
+        comparisons_needed=None
+        if n == 0 or band == band_proven
+        else forecast.comparisons_needed(bad=family.bad[place], n=n, log_threshold=family.log_rate_threshold),
+    )
+
+
+def _milliseconds(tables: _Tables, family: Family, version: str, percent: int) -> float | None:
+    seconds = latency.percentile(tables.get((family, version), {}), percent)
+    return None if seconds is None else seconds * 1000
+
+
+def _pairs(family: _Family) -> list[PairReport]:
+    places = list(combinations(family.order, 2))
+    if not places:
+        return []
+    i, j = np.array(places).T
+    only_first, only_second, alike = family.only[i, j], family.only[j, i], family.alike[i, j]
+    n = only_first + only_second + alike
+    first_worse, second_worse = family.log_worse[i, j], family.log_worse[j, i]
+    lower, upper = sequences.paired(
+        only_first=only_first,
+        only_second=only_second,
+        neither_or_both=alike,
+        log_threshold=family.log_threshold,
+    )
+    verdicts = ranking.verdicts(
+        first_worse=first_worse,
+        second_worse=second_worse,
+        log_threshold=family.log_threshold,
+        lower=lower,
+        upper=upper,
+        margin=EQUIVALENCE_MARGIN,
+    )
+    undecided = np.flatnonzero([verdict is Verdict.UNDECIDED for verdict in verdicts])
+    needed = forecast.requests_needed(
+        only_first=only_first[undecided],
+        only_second=only_second[undecided],
+        neither_or_both=alike[undecided],
+        log_threshold=family.log_threshold,
+        margin=EQUIVALENCE_MARGIN,
+    )
+    needed_of = dict(zip(undecided.tolist(), needed, strict=True))
+    p_raw = evidence.anytime_p(evidence.log_two_sided(first_worse, second_worse))
+    p_adjusted = evidence.anytime_p(np.maximum(first_worse, second_worse), family=2 * len(places))
+    return [
+        PairReport(
+            first=family.versions[places[pair][0]],
+            second=family.versions[places[pair][1]],
+            n=int(n[pair]),
+            only_first_bad=int(only_first[pair]),
+            only_second_bad=int(only_second[pair]),
+            difference=Interval(
+                estimate=float((only_first[pair] - only_second[pair]) / max(n[pair], 1)),
+                lower=float(lower[pair]),
+                upper=float(upper[pair]),
+            ),
+            log_evidence_first_worse=float(first_worse[pair]),
+            log_evidence_second_worse=float(second_worse[pair]),
+            p_raw=float(p_raw[pair]),
+            p_adjusted=float(p_adjusted[pair]),
+            verdict=verdicts[pair],
+            requests_needed=needed_of.get(pair),
+        )
+        for pair in range(len(places))
+    ]
+
+
+def _state(candidates: Sequence[CandidateReport], pairs: Sequence[PairReport]) -> State:
+    ranked = [candidate for candidate in candidates if candidate.ranked]
+    best = {candidate.version for candidate in candidates if candidate.in_best_set}
+    if not ranked:
+        return State.NO_DATA
+    if len(candidates) == 1:
+        return State.DECIDED if ranked[0].band_confirmed else State.UNDECIDED
+    among_best = [pair for pair in pairs if {pair.first, pair.second} <= best]
+    settled = all(pair.verdict is Verdict.EQUIVALENT for pair in among_best)
+    return State.DECIDED if settled and len(ranked) > 1 else State.UNDECIDED
