@@ -1,4 +1,4 @@
-"""The gRPC status of every error: the one place where the two meet."""
+"""Which gRPC status each error is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import grpc
 
 from multishadow_server import errors
 
-_STATUS = {
+_CODES: dict[type[errors.MultishadowError], grpc.StatusCode] = {
     errors.InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
@@ -15,9 +15,15 @@ _STATUS = {
     errors.DeadlineExpired: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
     errors.LogFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.LeaseLost: grpc.StatusCode.ABORTED,
+    errors.EngineFailed: grpc.StatusCode.INTERNAL,
 }
+BY_NUMBER: dict[int, grpc.StatusCode] = {int(code.value[0]): code for code in grpc.StatusCode}
 
 
-def status_of(error: errors.MultishadowError) -> grpc.StatusCode:
-    """The status that tells a caller of this error; of its nearest ancestor that has one, INTERNAL without any."""
-    return next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), grpc.StatusCode.INTERNAL)
+def code_of(error: errors.MultishadowError) -> grpc.StatusCode:
+    """The status of an error: its own class's, else its nearest ancestor's; INTERNAL for one that has none.
+
+    INTERNAL and never UNKNOWN: stock flag clients repeat a call that failed with UNKNOWN.
+    """
+    return next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), grpc.StatusCode.INTERNAL)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -15,6 +15,8 @@ from multishadow_server.core.model import Comparator, Model
 from multishadow_server.core.observation import Observation
 from multishadow_server.core.prediction import Prediction
 from multishadow_server.core.rollup import Rollup
+from multishadow_server.core.routing import Claim
+from multishadow_server.core.targeting import Context
 
 # --- calling model versions ---------------------------------------------------------------------------------------
 
@@ -93,6 +95,22 @@ class ConfigurationSource(Protocol):
 
     def changes(self) -> AsyncIterator[int]:
         """Revisions as they are committed (LISTEN/NOTIFY). Raises StoreUnavailable when the connection is lost."""
+        ...
+
+
+class ClaimReader(Protocol):
+    """Reads what versions claim for one request."""
+
+    def load(self, configuration: Configuration) -> None:
+        """Read from this configuration's flags from now on."""
+        ...
+
+    def read(self, keys: Sequence[str], context: Callable[[], Context]) -> Sequence[Claim]:
+        """What the flags of these keys say, in their order; a flag that does not exist or fails says `off`.
+
+        `context` makes what rules read (`targeting.context_of`); it is called only when some flag has a rule. It never
+        blocks: it runs inside the live path.
+        """
         ...
 
 

@@ -1,0 +1,184 @@
+"""Flags through OpenFeature, evaluated in process from the configuration.
+
+`ConfigurationProvider` is a provider like any other: flagd-core's answers, from the flags of one revision.
+`OpenFeatureClaims` reads claims from it through an OpenFeature client, and takes a shorter way, of the same results,
+when nobody could see the difference.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from openfeature import api
+from openfeature.client import OpenFeatureClient
+from openfeature.contrib.tools.flagd.core import FlagdCore
+from openfeature.evaluation_context import EvaluationContext, get_evaluation_context
+from openfeature.event import ProviderEventDetails
+from openfeature.exception import OpenFeatureError
+from openfeature.flag_evaluation import FlagResolutionDetails, FlagValueType
+from openfeature.hook import get_hooks
+from openfeature.provider import AbstractProvider, Metadata, ProviderStatus
+from openfeature.provider.no_op_provider import NoOpProvider
+from openfeature.transaction_context import get_transaction_context
+
+from multishadow_server.core.configuration import Configuration
+from multishadow_server.core.routing import Claim
+from multishadow_server.core.targeting import CompiledFlag, Context, compile_flag
+from multishadow_server.service import ports
+
+logger = logging.getLogger(__name__)
+
+FLAG_SET = "multishadow"
+_domains = itertools.count(1)
+_ObjectValue = Sequence[FlagValueType] | Mapping[str, FlagValueType]
+
+
+class ConfigurationProvider(AbstractProvider):
+    """An OpenFeature provider over one revision's flags; `load` swaps in another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._core = FlagdCore()
+        self._definitions: Mapping[str, Mapping[str, Any]] = {}
+        self.compiled: Mapping[str, CompiledFlag | None] = {}
+
+    def load(self, configuration: Configuration) -> None:
+        """Read from these flags now. Tells OpenFeature which ones changed."""
+        before = self._definitions
+        changed = [
+            key for key in before.keys() | configuration.flags.keys() if before.get(key) != configuration.flags.get(key)
+        ]
+        compiled = {
+            key: compile_flag(key, definition) if key in changed or key not in self.compiled else self.compiled[key]
+            for key, definition in configuration.flags.items()
+        }
+        self._core = _core(configuration)
+        self._definitions, self.compiled = configuration.flags, compiled
+        if changed:
+            metadata: dict[str, bool | str | int | float] = {"version": str(configuration.revision)}
+            self.emit_provider_configuration_changed(
+                ProviderEventDetails(flags_changed=sorted(changed), metadata=metadata)
+            )
+
+    def get_metadata(self) -> Metadata:
+        """The provider's name."""
+        return Metadata(name="multishadow")
+
+    def resolve_string_details(
+        self, flag_key: str, default_value: str, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[str]:
+        """As flagd-core; so are the others."""
+        return self._core.resolve_string_value(flag_key, default_value, evaluation_context)
+
+    def resolve_boolean_details(  # noqa: D102  see resolve_string_details
+        self,
+        flag_key: str,
+        default_value: bool,  # noqa: FBT001  the SDK's signature
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[bool]:
+        return self._core.resolve_boolean_value(flag_key, default_value, evaluation_context)
+
+    def resolve_integer_details(  # noqa: D102  see resolve_string_details
+        self, flag_key: str, default_value: int, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[int]:
+        return self._core.resolve_integer_value(flag_key, default_value, evaluation_context)
+
+    def resolve_float_details(  # noqa: D102  see resolve_string_details
+        self, flag_key: str, default_value: float, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[float]:
+        return self._core.resolve_float_value(flag_key, default_value, evaluation_context)
+
+    def resolve_object_details(  # noqa: D102  see resolve_string_details
+        self, flag_key: str, default_value: _ObjectValue, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[_ObjectValue]:
+        return self._core.resolve_object_value(flag_key, default_value, evaluation_context)
+
+
+def _core(configuration: Configuration) -> FlagdCore:
+    """flagd-core with every flag that it takes; one that it does not take must not cost the others."""
+    loadable = {}
+    for key, definition in configuration.flags.items():
+        # flagd-core writes into what it is given.
+        try:
+            FlagdCore().set_flags({"flags": {key: copy.deepcopy(dict(definition))}})
+        except (OpenFeatureError, TypeError, AttributeError) as error:
+            logger.warning("flag %s counts as off: its definition is malformed (%s)", key, error)
+        else:
+            loadable[key] = copy.deepcopy(dict(definition))
+    core = FlagdCore()
+    metadata = {"flagSetId": FLAG_SET, "version": str(configuration.revision)}
+    core.set_flags({"flags": loadable, "metadata": metadata})
+    return core
+
+
+class OpenFeatureClaims(ports.ClaimReader):
+    """Reads what versions claim, through an OpenFeature client of its own domain.
+
+    The SDK's wrapper around every evaluation costs several times the evaluation. It is skipped, and the compiled flags
+    are read, when it would do nothing that anybody could see: no hook anywhere, no context set globally, on the client
+    or for the transaction, and this provider in place and ready.
+
+    Args:
+        provider: where the flags are.
+    """
+
+    def __init__(self, provider: ConfigurationProvider) -> None:
+        self._provider = provider
+        self._domain = f"multishadow-router-{next(_domains)}"
+        api.set_provider_and_wait(provider, domain=self._domain)
+        self.client: OpenFeatureClient = api.get_client(self._domain)
+
+    def load(self, configuration: Configuration) -> None:
+        """Read from these flags now."""
+        self._provider.load(configuration)
+
+    def read(self, keys: Sequence[str], context: Callable[[], Context]) -> Sequence[Claim]:
+        """What the flags say; see ports.ClaimReader."""
+        if not self._unseen():
+            return self._through_the_sdk(keys, context())
+        claims: list[Claim] = []
+        subject: Context | None = None
+        for key in keys:
+            flag = self._provider.compiled.get(key, _ABSENT)
+            if flag is not None and flag.constant is not None:
+                claims.append(flag.constant)
+                continue
+            subject = subject or context()
+            claims.append(flag.evaluate(subject) if flag is not None else self._through_the_sdk([key], subject)[0])
+        return claims
+
+    def close(self) -> None:
+        """Take the provider out of OpenFeature."""
+        api.set_provider_and_wait(NoOpProvider(), domain=self._domain)
+
+    def _unseen(self) -> bool:
+        client = self.client
+        return not (
+            get_hooks()
+            or client.hooks
+            or _says_something(client.context)
+            or _says_something(get_evaluation_context())
+            or _says_something(get_transaction_context())
+            or client.provider is not self._provider
+            or client.get_provider_status() is not ProviderStatus.READY
+        )
+
+    def _through_the_sdk(self, keys: Sequence[str], context: Context) -> list[Claim]:
+        subject = _evaluation_context(context)
+        return [Claim.of(self.client.get_string_value(key, Claim.OFF.value, subject)) for key in keys]
+
+
+def _says_something(context: EvaluationContext) -> bool:
+    return bool(context.targeting_key or context.attributes)
+
+
+def _evaluation_context(context: Context) -> EvaluationContext:
+    attributes = {name: value for name, value in context.items() if name != "targetingKey"}
+    return EvaluationContext(targeting_key=context["targetingKey"], attributes=attributes)
+
+
+_ABSENT = CompiledFlag(constant=Claim.OFF, evaluate=lambda _: Claim.OFF)

@@ -1,0 +1,138 @@
+"""Following the configuration: every revision, as soon as it is committed, and how long ago that was last certain.
+
+Announcements (LISTEN/NOTIFY) bring a change within milliseconds; a periodic check finds one whose announcement was
+missed, and is what keeps the age down while nothing changes. When the source is away the last reading stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable
+
+from multishadow_server.core.configuration import Configuration
+from multishadow_server.errors import MultishadowError
+from multishadow_server.service import ports
+
+logger = logging.getLogger(__name__)
+
+FIRST_RETRY = 0.05
+# A source that neither answers nor fails is taken for lost after so many seconds.
+PATIENCE = 5.0
+
+
+class ConfigurationWatch:
+    """Hands each new revision to `on_change`, in the event loop: all readers in it change at once.
+
+    Args:
+        source: where the configuration is read.
+        on_change: called with each new configuration; what it raises is logged, and the revision tried again.
+        check_interval: seconds between checks for a missed announcement.
+
+    Attributes:
+        configuration: the last reading; the empty one before the first.
+        first_read: set by the first reading.
+    """
+
+    def __init__(
+        self,
+        source: ports.ConfigurationSource,
+        *,
+        on_change: Callable[[Configuration], None],
+        check_interval: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._source = source
+        self._on_change = on_change
+        self._check_interval = check_interval
+        self._monotonic = monotonic
+        self._announced = asyncio.Event()
+        self._confirmed_at = -math.inf
+        self._lost = False
+        self.configuration = Configuration()
+        self.first_read = asyncio.Event()
+
+    @property
+    def age(self) -> float:
+        """Seconds since the configuration was last known to be the present one; infinite before the first reading."""
+        return self._monotonic() - self._confirmed_at
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._listen())
+            tasks.create_task(self._check())
+
+    async def _listen(self) -> None:
+        delay = FIRST_RETRY
+        while True:
+            try:
+                async for revision in self._source.changes():
+                    delay = FIRST_RETRY
+                    if revision != self.configuration.revision or not self.first_read.is_set():
+                        self._announced.set()
+            except MultishadowError as error:
+                self._note_loss(error)
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, self._check_interval)
+
+    async def _check(self) -> None:
+        delay = FIRST_RETRY
+        while True:
+            announced = self._announced.is_set()
+            self._announced.clear()
+            fine = await self._bring_up_to_date(announced=announced)
+            if fine:
+                delay = FIRST_RETRY
+            await self._wait(self._check_interval if fine else delay)
+            delay = min(2 * delay, self._check_interval)
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait that long, or until a change is announced."""
+        try:
+            await asyncio.wait_for(self._announced.wait(), seconds)
+        except TimeoutError:
+            return
+
+    async def _bring_up_to_date(self, *, announced: bool) -> bool:
+        """Read the configuration if it changed; False when that is not known."""
+        asked_at = self._monotonic()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                if announced or not self.first_read.is_set() or await self._differs():
+                    self._take(await self._source.read())
+        except TimeoutError:
+            self._note_loss(f"no answer in {PATIENCE:g} s")
+            return False
+        except MultishadowError as error:
+            self._note_loss(error)
+            return False
+        except Exception:
+            # A configuration that readers choke on must not stop the following ones, nor what is served now.
+            logger.exception("a configuration cannot be used; the last one stays")
+            return False
+        self._confirmed_at = asked_at
+        self._note_return()
+        return True
+
+    async def _differs(self) -> bool:
+        return await self._source.revision() != self.configuration.revision
+
+    def _take(self, configuration: Configuration) -> None:
+        if self.first_read.is_set() and configuration.revision == self.configuration.revision:
+            return
+        self._on_change(configuration)
+        self.configuration = configuration
+        self.first_read.set()
+
+    def _note_loss(self, reason: object) -> None:
+        if not self._lost:
+            logger.warning("the configuration's source is lost, the last reading stays: %s", reason)
+        self._lost = True
+
+    def _note_return(self) -> None:
+        if self._lost:
+            logger.info("the configuration is current again, at revision %d", self.configuration.revision)
+        self._lost = False
