@@ -1,0 +1,61 @@
+"""Names for the shell's completion, asked of control.
+
+A shell waits while it completes: control gets half a second, and whatever fails completes to nothing.
+"""
+
+from __future__ import annotations
+
+import os
+
+import typer
+
+from multishadow_client._address import CONTROL
+from multishadow_client._client import ControlClient
+from multishadow_client._errors import MultishadowError
+from multishadow_client.cli import selection
+from multishadow_client.cli.exit_code import Mistake
+
+_PATIENCE = 0.5
+
+
+def models(context: typer.Context, incomplete: str) -> list[str]:
+    """Names of models."""
+    return _matching([name for name, _ in _registered(context)], incomplete)
+
+
+def versions(context: typer.Context, incomplete: str) -> list[str]:
+    """Names of the versions of the model that is meant, without those that stand on the line already."""
+    named = context.params.get("model") or os.environ.get("MULTISHADOW_MODEL", "") or _remembered()
+    typed = context.params.get("versions") or []
+    names = [version for model, versions in _registered(context) if named in {"", model} for version in versions]
+    return _matching([name for name in names if name not in typed], incomplete)
+
+
+def flags(context: typer.Context, incomplete: str) -> list[str]:
+    """Keys of flags."""
+    return _matching([f"{model}.{name}" for model, names in _registered(context) for name in names], incomplete)
+
+
+def claims(incomplete: str) -> list[str]:
+    """What a flag can say."""
+    return _matching(["off", "shadow", "live"], incomplete)
+
+
+def _registered(context: typer.Context) -> list[tuple[str, list[str]]]:
+    server = context.params.get("server") or os.environ.get("MULTISHADOW_CONTROL", "") or CONTROL
+    try:
+        with ControlClient(server, timeout=_PATIENCE) as control:
+            return [(model.name, list(model.versions)) for model in control.list_models().models]
+    except MultishadowError:
+        return []
+
+
+def _remembered() -> str:
+    try:
+        return selection.remembered()
+    except Mistake:
+        return ""
+
+
+def _matching(names: list[str], incomplete: str) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]

@@ -1,0 +1,163 @@
+"""start, stop, compare: experiments."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from multishadow.v1 import control_pb2
+from multishadow_client._address import CONTROL
+from multishadow_client._client import ControlClient
+from multishadow_client.cli import (
+    comparison_view,
+    completion,
+    document,
+    duration,
+    figures,
+    selection,
+    terminal,
+    watching,
+)
+from multishadow_client.cli.exit_code import ExitCode
+from multishadow_client.cli.options import (
+    DEFAULT_TIMEOUT,
+    Model,
+    Output,
+    Percent,
+    Reason,
+    Server,
+    Timeout,
+    Versions,
+    actor,
+    examples,
+)
+from multishadow_client.cli.terminal import Format
+
+START_EXAMPLES = examples("shadowctl start A B C --percent 25 --for 14d", "shadowctl start A --for 12h --model spam")
+STOP_EXAMPLES = examples("shadowctl stop", "shadowctl stop --model spam --reason 'B is being fixed'")
+COMPARE_EXAMPLES = examples(
+    "shadowctl compare A B C",
+    "shadowctl compare --watch",
+    "shadowctl compare -o json | jq '.candidates[] | {version, n, band}'",
+)
+
+
+def start(
+    *,
+    versions: Annotated[
+        list[str], typer.Argument(metavar="VERSION", help="Candidates.", autocompletion=completion.versions)
+    ],
+    percent: Percent = None,
+    duration_: Annotated[
+        int | None,
+        typer.Option(
+            "--for", metavar="TIME", parser=duration.seconds, help="Time box, e.g. 90s, 15m, 12h, 14d; default: 14d."
+        ),
+    ] = None,
+    bucket: Annotated[
+        int | None,
+        typer.Option(
+            "--bucket", metavar="TIME", parser=duration.seconds, help="Width of the statistics' buckets; default: 1h."
+        ),
+    ] = None,
+    model: Model = "",
+    server: Server = CONTROL,
+    timeout: Timeout = DEFAULT_TIMEOUT,
+    output: Output = Format.TABLE,
+) -> None:
+    """Start comparing candidates with the live version on copies of real requests.
+
+    Their flags are set to shadow for --percent of the requests. All candidates get the same requests. Callers keep
+    getting the live version's answers, and notice nothing.
+    """
+    with ControlClient(server, timeout=timeout) as control:
+        response = control.start_experiment(
+            control_pb2.StartExperimentRequest(
+                model=selection.model(model, control),
+                candidates=versions,
+                percent=percent,
+                duration_seconds=duration_,
+                bucket_seconds=bucket,
+                actor=actor(),
+            )
+        )
+    terminal.show(output, _started(response), document.plain(response))
+
+
+def stop(
+    *,
+    reason: Reason = "",
+    model: Model = "",
+    server: Server = CONTROL,
+    timeout: Timeout = DEFAULT_TIMEOUT,
+    output: Output = Format.TABLE,
+) -> None:
+    """Stop the running experiment; its shadows go off, its statistics stay."""
+    with ControlClient(server, timeout=timeout) as control:
+        name = selection.model(model, control)
+        response = control.stop_experiment(control_pb2.StopExperimentRequest(model=name, actor=actor(), reason=reason))
+    experiment = response.experiment
+    said = Text.assemble((name, "bold"), f": experiment {experiment.id} is stopped, revision {response.revision}")
+    said.append(f"\nIts statistics stay: shadowctl compare --experiment {experiment.id}", style="dim")
+    terminal.show(output, said, document.plain(response))
+
+
+def compare(
+    *,
+    versions: Versions = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep looking until Ctrl-C.")] = False,
+    every: Annotated[
+        int,
+        typer.Option(
+            "--every", metavar="TIME", parser=duration.seconds, show_default="2s", help="With --watch: how often."
+        ),
+    ] = 2,
+    experiment: Annotated[
+        int,
+        typer.Option("--experiment", min=0, metavar="ID", show_default=False, help="Default: the running, or latest."),
+    ] = 0,
+    alpha: Annotated[
+        float,
+        typer.Option(
+            "--alpha",
+            min=0,
+            max=0.5,
+            metavar="ALPHA",
+            show_default="0.05",
+            help="Chance of any false claim, over all pairs and all times.",
+        ),
+    ] = 0.0,
+    model: Model = "",
+    server: Server = CONTROL,
+    timeout: Timeout = DEFAULT_TIMEOUT,
+    output: Output = Format.TABLE,
+) -> None:
+    """Compare candidates with the live version and with each other.
+
+    The figures hold however often you look, so look as often as you like. Agreement with the live version is not
+    quality: a candidate that is better must differ.
+
+    Ends with 0 when the comparison is decided, with 3 when it is not yet, or has no data.
+    """
+    with ControlClient(server, timeout=timeout) as control:
+        request = control_pb2.CompareRequest(
+            model=selection.model(model, control), candidates=versions or [], experiment_id=experiment, alpha=alpha
+        )
+        if watch:
+            response = watching.watch(lambda: control.compare(request), output=output, every=every)
+        else:
+            response = control.compare(request)
+            terminal.show(output, comparison_view.render(response), document.plain(response))
+    raise typer.Exit(ExitCode.YES if response.state == "decided" else ExitCode.NOT_YET)
+
+
+def _started(response: control_pb2.StartExperimentResponse) -> Text:
+    experiment = response.experiment
+    names = ", ".join(experiment.candidates)
+    said = Text.assemble((experiment.model, "bold"), f": experiment {experiment.id} compares {names}")
+    said.append(f" on {experiment.percent:g} % of requests until {figures.moment(experiment.ends_at)}")
+    said.append(f", revision {response.revision}")
+    said.append(f"\nSee how it goes: shadowctl compare {' '.join(experiment.candidates)}", style="dim")
+    return said

@@ -1,0 +1,91 @@
+"""Lists as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from multishadow.v1.control_pb2 import Comparator, Experiment, Flag, Model, Version
+from multishadow_client.cli import figures
+
+
+def models(items: Sequence[Model]) -> RenderableType:
+    """Models, with what is live."""
+    rows = (
+        (model.name, model.live_version, ", ".join(model.versions), _comparator(model.comparator)) for model in items
+    )
+    return _table(("model", "live", "versions", "answers agree when"), rows, nothing="no models yet: shadowctl apply")
+
+
+def versions(items: Sequence[Version]) -> RenderableType:
+    """Versions in order of registration."""
+    rows = (
+        (
+            version.model,
+            version.name,
+            version.claim,
+            version.address,
+            f"{version.timeout_ms:,} ms",
+            str(version.max_in_flight),
+        )
+        for version in items
+    )
+    headers = ("model", "version", "claim", "address", "timeout", "in flight")
+    return _table(headers, rows, nothing="no versions yet: shadowctl apply")
+
+
+def flags(items: Sequence[Flag]) -> RenderableType:
+    """Flags with their last change."""
+    rows = (
+        (flag.key, flag.claim, str(flag.revision), figures.moment(flag.changed_at), flag.changed_by, flag.reason)
+        for flag in items
+    )
+    return _table(
+        ("flag", "claim", "revision", "changed", "by", "reason"), rows, nothing="no flags yet: shadowctl apply"
+    )
+
+
+def experiments(items: Sequence[Experiment]) -> RenderableType:
+    """Experiments, as control orders them: newest first."""
+    rows = (
+        (
+            str(experiment.id),
+            experiment.model,
+            ", ".join(experiment.candidates),
+            f"{experiment.percent:g} %",
+            experiment.state,
+            figures.moment(experiment.started_at),
+            _end(experiment),
+            experiment.started_by,
+        )
+        for experiment in items
+    )
+    headers = ("id", "model", "candidates", "share", "state", "started", "ends", "by")
+    return _table(headers, rows, nothing="no experiments yet: shadowctl start")
+
+
+def _end(experiment: Experiment) -> str:
+    if not experiment.HasField("stopped_at"):
+        return figures.moment(experiment.ends_at)
+    reason = f" ({experiment.stop_reason})" if experiment.stop_reason else ""
+    return f"{figures.moment(experiment.stopped_at)}{reason}"
+
+
+def _comparator(comparator: Comparator) -> str:
+    parts = [f"similarity ≥ {comparator.threshold:g}"] if comparator.HasField("threshold") else []
+    if comparator.ignored_fields:
+        parts.append(f"ignoring {', '.join(comparator.ignored_fields)}")
+    return "; ".join(parts) or "by default"
+
+
+def _table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, nothing: str) -> RenderableType:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table if table.row_count else Text(nothing, style="dim")

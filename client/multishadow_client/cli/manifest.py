@@ -1,0 +1,183 @@
+"""Model files: what `shadowctl apply` reads.
+
+A file holds one or more documents, each a model. Keys are the API's field names. The documents are walked as nodes, not
+as loaded values, because a node knows its line and column, and because YAML 1.1 takes `1e-9` for text.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from multishadow.v1.control_pb2 import ApplyModelRequest
+from multishadow_client.cli.exit_code import Mistake
+
+_Read = Callable[[yaml.Node], Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelDocument:
+    """One model of a file.
+
+    Args:
+        where: `file:line`, for messages.
+        request: what to apply; its actor is not set yet.
+    """
+
+    where: str
+    request: ApplyModelRequest
+
+
+def read(file: Path) -> list[ModelDocument]:
+    """Read every model of a file; `-` is standard input.
+
+    Raises:
+        Mistake: the file cannot be read, or is no model file; says file, line, column and what is allowed.
+    """
+    name, text = _text(file)
+    reader = _Reader(name)
+    try:
+        nodes = [node for node in yaml.compose_all(text, Loader=yaml.SafeLoader) if not _empty(node)]
+    except yaml.MarkedYAMLError as error:
+        raise Mistake(_syntax(name, error, text)) from error
+    except yaml.YAMLError as error:
+        raise Mistake(f"{name}: this is no YAML: {error}") from error
+    if not nodes:
+        raise Mistake(f"{name}: there is no model in it; it needs at least `model:` and `versions:`")
+    return [reader.document(node) for node in nodes]
+
+
+def _text(file: Path) -> tuple[str, str]:
+    if str(file) == "-":
+        return "<stdin>", sys.stdin.read()
+    try:
+        return str(file), file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise Mistake(f"cannot read {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise Mistake(f"{file}: not UTF-8 text at byte {error.start}") from error
+
+
+def _empty(node: yaml.Node | None) -> bool:
+    return node is None or (isinstance(node, yaml.ScalarNode) and node.value == "")
+
+
+def _syntax(name: str, error: yaml.MarkedYAMLError, text: str) -> str:
+    mark = error.problem_mark or error.context_mark
+    if mark is None:
+        return f"{name}: this is no YAML: {error.problem}"
+    lines = text.splitlines()
+    line = lines[mark.line] if mark.line < len(lines) else ""
+    context = f" {error.context}" if error.context else ""
+    return (
+        f"{name}:{mark.line + 1}:{mark.column + 1}: this is no YAML: {error.problem}{context}\n"
+        f"    {line}\n    {' ' * mark.column}^"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads nodes, and names the place of whatever is wrong."""
+
+    name: str
+
+    def document(self, node: yaml.Node) -> ModelDocument:
+        fields = self._mapping(
+            node,
+            "a model",
+            required=("model",),
+            model=self._name,
+            comparator=self._comparator,
+            default_timeout_ms=self._positive,
+            versions=self._list_of(self._version, "versions"),
+        )
+        where = f"{self.name}:{node.start_mark.line + 1}"
+        return ModelDocument(where=where, request=ApplyModelRequest(**fields))
+
+    def _comparator(self, node: yaml.Node) -> Mapping[str, Any]:
+        return self._mapping(
+            node,
+            "a comparator",
+            threshold=self._number,
+            ignored_fields=self._list_of(self._name, "paths, e.g. [meta.timestamp, items.*.id]"),
+            absolute_tolerance=self._number,
+            relative_tolerance=self._number,
+        )
+
+    def _version(self, node: yaml.Node) -> Mapping[str, Any]:
+        return self._mapping(
+            node,
+            "a version",
+            required=("name", "address"),
+            name=self._name,
+            address=self._name,
+            timeout_ms=self._positive,
+            max_in_flight=self._positive,
+            allowed_metadata=self._list_of(self._name, "metadata keys"),
+        )
+
+    def _mapping(self, node: yaml.Node, what: str, *, required: tuple[str, ...] = (), **read: _Read) -> dict[str, Any]:
+        if not isinstance(node, yaml.MappingNode):
+            raise self._wrong(node, f"{what} is a mapping of {', '.join(read)}")
+        fields: dict[str, Any] = {}
+        for key, value in self._entries(node):
+            if key.value not in read:
+                raise self._wrong(key, _unknown(key.value, tuple(read), what))
+            if key.value in fields:
+                raise self._wrong(key, f"{key.value!r} stands here twice")
+            fields[key.value] = read[key.value](value)
+        if missing := [name for name in required if name not in fields]:
+            raise self._wrong(node, f"{what} needs {' and '.join(repr(name) for name in missing)}")
+        return fields
+
+    def _entries(self, node: yaml.MappingNode) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise self._wrong(key, "a key must be a plain word")
+            yield key, value
+
+    def _list_of(self, read: _Read, what: str) -> _Read:
+        def items(node: yaml.Node) -> list[Any]:
+            if not isinstance(node, yaml.SequenceNode):
+                raise self._wrong(node, f"a list of {what} must stand here")
+            return [read(item) for item in node.value]
+
+        return items
+
+    def _name(self, node: yaml.Node) -> str:
+        # The text as it was typed: a version called 1.0 or no is meant by that name, whatever YAML makes of it.
+        if not isinstance(node, yaml.ScalarNode) or not node.value or node.tag == "tag:yaml.org,2002:null":
+            raise self._wrong(node, "a text must stand here")
+        return str(node.value)
+
+    def _number(self, node: yaml.Node) -> float:
+        try:
+            value = float(self._name(node).replace("_", ""))
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise self._wrong(node, f"a number must stand here, e.g. 0.85; got {self._name(node)!r}")
+        return value
+
+    def _positive(self, node: yaml.Node) -> int:
+        text = self._name(node).replace("_", "")
+        if not text.isdecimal() or not 0 < int(text) < 2**31:
+            raise self._wrong(node, f"a whole number above 0 must stand here, e.g. 2000; got {text!r}")
+        return int(text)
+
+    def _wrong(self, node: yaml.Node, problem: str) -> Mistake:
+        mark = node.start_mark
+        return Mistake(f"{self.name}:{mark.line + 1}:{mark.column + 1}: {problem}")
+
+
+def _unknown(key: str, allowed: tuple[str, ...], what: str) -> str:
+    near = difflib.get_close_matches(key, allowed, n=1, cutoff=0.5)
+    meant = f"; did you mean {near[0]!r}?" if near else "."
+    return f"{what} has no {key!r}{meant} Allowed: {', '.join(allowed)}"

@@ -1,0 +1,82 @@
+"""Options that commands share."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from typing import Annotated
+
+import typer
+
+from multishadow_client.cli import completion, duration
+from multishadow_client.cli.terminal import Format
+
+DEFAULT_TIMEOUT = 10
+_CONNECTION = "Connection and output"
+
+Server = Annotated[
+    str,
+    typer.Option(
+        "--server",
+        "-s",
+        envvar="MULTISHADOW_CONTROL",
+        metavar="HOST:PORT",
+        help="Where control is.",
+        rich_help_panel=_CONNECTION,
+    ),
+]
+Timeout = Annotated[
+    int,
+    typer.Option(
+        "--timeout",
+        metavar="TIME",
+        parser=duration.seconds,
+        show_default=f"{DEFAULT_TIMEOUT}s",
+        help="How long a call may take.",
+        rich_help_panel=_CONNECTION,
+    ),
+]
+Output = Annotated[
+    Format,
+    typer.Option("--output", "-o", help="For people, or for programs.", rich_help_panel=_CONNECTION),
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        envvar="MULTISHADOW_MODEL",
+        metavar="MODEL",
+        help="The model; default: the chosen one (see `use`), or the only one.",
+        autocompletion=completion.models,
+    ),
+]
+Versions = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="VERSION", help="Candidates; default: all.", autocompletion=completion.versions),
+]
+Version = Annotated[
+    str, typer.Argument(metavar="VERSION", help="The version.", autocompletion=completion.versions, show_default=False)
+]
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the audit log.")]
+Percent = Annotated[
+    float | None,
+    typer.Option("--percent", "-p", min=0, max=100, metavar="PERCENT", help="Share of requests; default: all."),
+]
+
+
+def actor() -> str:
+    """Who asks, for the audit log: MULTISHADOW_ACTOR, or user@host."""
+    if named := os.environ.get("MULTISHADOW_ACTOR", ""):
+        return named
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user id without a name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+def examples(*lines: str) -> str:
+    """A command's closing help text: what it looks like in use."""
+    return "\n".join(("Examples:", *(f"  {line}" for line in lines)))

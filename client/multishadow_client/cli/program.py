@@ -1,0 +1,111 @@
+"""The command line as a whole: its commands, and what happens when one fails."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+import typer
+
+from multishadow_client._errors import MultishadowError
+from multishadow_client.cli import (
+    exit_code,
+    experiment_commands,
+    flag_commands,
+    model_commands,
+    predict_command,
+    promotion_commands,
+    status_command,
+    terminal,
+)
+from multishadow_client.cli.exit_code import ExitCode, Mistake, Refused
+from multishadow_client.cli.model_commands import GET_EXAMPLES
+from multishadow_client.cli.options import examples
+
+_HELP = """Compare versions of a model on real traffic, promote the best, roll back.
+
+Callers always get the live version's answer; candidates answer copies of the same requests, and are compared with it.
+"""
+_EPILOG = examples(
+    "shadowctl apply -f model.yaml",
+    "shadowctl use spam",
+    "shadowctl start A B C --percent 25 --for 14d",
+    "shadowctl compare A B C --watch",
+    "shadowctl promote A",
+    "shadowctl rollback",
+) + (
+    "\n\nExit codes: 0 yes, 1 failed, 2 usage, 3 not yet or inconclusive, 4 refused."
+    "\nEnvironment: MULTISHADOW_CONTROL, MULTISHADOW_MODEL, MULTISHADOW_ROUTER, MULTISHADOW_ACTOR."
+)
+
+program = typer.Typer(
+    name="shadowctl",
+    help=_HELP,
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _add(group: typer.Typer, name: str, command: Callable[..., None], examples: str) -> None:
+    """Add a command whose help is its docstring; Typer would keep the source's line breaks."""
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    reflowed = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    group.command(name, help=reflowed, epilog=examples)(command)
+
+
+_get = typer.Typer(no_args_is_help=True, help="List models, versions, flags or experiments.", epilog=GET_EXAMPLES)
+_flag = typer.Typer(no_args_is_help=True, help="Set what a version claims: off, shadow or live.")
+
+_add(program, "apply", model_commands.apply, model_commands.APPLY_EXAMPLES)
+program.add_typer(_get, name="get")
+for listing in (
+    model_commands.get_models,
+    model_commands.get_versions,
+    model_commands.get_flags,
+    model_commands.get_experiments,
+):
+    _add(_get, listing.__name__.removeprefix("get_"), listing, GET_EXAMPLES)
+_add(program, "use", model_commands.use, model_commands.USE_EXAMPLES)
+program.add_typer(_flag, name="flag")
+_add(_flag, "set", flag_commands.set_flag, flag_commands.SET_EXAMPLES)
+_add(program, "start", experiment_commands.start, experiment_commands.START_EXAMPLES)
+_add(program, "stop", experiment_commands.stop, experiment_commands.STOP_EXAMPLES)
+_add(program, "compare", experiment_commands.compare, experiment_commands.COMPARE_EXAMPLES)
+_add(program, "promote", promotion_commands.promote, promotion_commands.PROMOTE_EXAMPLES)
+_add(program, "rollback", promotion_commands.rollback, promotion_commands.ROLLBACK_EXAMPLES)
+_add(program, "status", status_command.status, "")
+_add(program, "predict", predict_command.predict, predict_command.EXAMPLES)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit; see ExitCode.
+
+    Args:
+        arguments: without the program's name; None takes those of this process.
+
+    Raises:
+        SystemExit: always.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show an en dash still gets the figures around it.
+            stream.reconfigure(errors="replace")
+    try:
+        program(args=arguments, prog_name="shadowctl")
+    except (MultishadowError, Mistake, Refused) as error:
+        notes = "".join(f"{note}: " for note in getattr(error, "__notes__", ()))
+        terminal.complain(f"{notes}{error}", exit_code.hint(error))
+        sys.exit(exit_code.of(error))
+    except Exception as error:
+        if os.environ.get("MULTISHADOW_TRACEBACK"):
+            raise
+        name = type(error).__name__
+        terminal.complain(
+            f"shadowctl itself failed: {name}: {error}", "MULTISHADOW_TRACEBACK=1 shows where; please report it"
+        )
+        sys.exit(ExitCode.FAILED)

@@ -1,0 +1,21 @@
+"""status: what is live now, and how the processes are."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from multishadow_client._address import CONTROL
+from multishadow_client._client import ControlClient
+from multishadow_client.cli import document, terminal
+from multishadow_client.cli.options import DEFAULT_TIMEOUT, Output, Server, Timeout
+from multishadow_client.cli.status_view import StatusView
+from multishadow_client.cli.terminal import Format
+
+
+def status(*, server: Server = CONTROL, timeout: Timeout = DEFAULT_TIMEOUT, output: Output = Format.TABLE) -> None:
+    """Tell what is live, what is being compared, and how routers and workers are."""
+    with ControlClient(server, timeout=timeout) as control:
+        response = control.status()
+        running = [item for item in control.list_experiments().experiments if item.state == "running"]
+    view = StatusView(status=response, experiments=running, now=datetime.now(UTC))
+    terminal.show(output, view, document.plain(response))

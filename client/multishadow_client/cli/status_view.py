@@ -1,0 +1,93 @@
+"""What `shadowctl status` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from multishadow.v1.control_pb2 import Experiment, GetStatusResponse, Model, ProcessStatus
+from multishadow_client.cli import figures
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StatusView:
+    """What is live, what is being compared, and how the processes are.
+
+    Args:
+        status: control's answer.
+        experiments: those that run.
+        now: the time that ages are told from.
+    """
+
+    status: GetStatusResponse
+    experiments: Sequence[Experiment]
+    now: datetime
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield models, the log, and the processes."""
+        yield Text.assemble(("revision ", "dim"), str(self.status.revision), (self._waiting(), "dim"))
+        yield Text()
+        for model in self.status.models:
+            yield from self._model(model)
+        if not self.status.models:
+            yield Text("no models yet: describe one in a file and `shadowctl apply -f model.yaml`", style="dim")
+        yield Text()
+        if self.status.processes:
+            yield self._processes()
+            yield from _counters(self.status.processes)
+        else:
+            yield Text("no process has said how it is", style="dim")
+
+    def _waiting(self) -> str:
+        if not self.status.HasField("log_messages_waiting"):
+            return "  ·  the capture log cannot be asked"
+        return f"  ·  {figures.count(self.status.log_messages_waiting)} messages wait in the capture log"
+
+    def _model(self, model: Model) -> Iterator[Text]:
+        others = [name for name in model.versions if name != model.live_version]
+        rest = f"  (beside it: {', '.join(others)})" if others else ""
+        live = (model.live_version, "bold green") if model.live_version else ("nothing", "bold red")
+        yield Text.assemble((model.name, "bold"), ": live is ", live, (rest, "dim"))
+        for experiment in self.experiments:
+            if experiment.model == model.name:
+                left = figures.span(experiment.ends_at.seconds - self.now.timestamp())
+                names = ", ".join(experiment.candidates)
+                yield Text(
+                    f"  experiment {experiment.id}: {names} on {experiment.percent:g} % of requests, {left} left"
+                )
+
+    def _processes(self) -> Table:
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+        for header in ("role", "instance", "host", "pid", "up", "seen", "revision", "state"):
+            table.add_column(header, overflow="fold")
+        for process in self.status.processes:
+            table.add_row(
+                process.role,
+                process.instance,
+                process.host,
+                str(process.pid),
+                figures.span(self.now.timestamp() - process.started_at.seconds),
+                figures.ago(process.seen_at, self.now),
+                str(process.revision),
+                self._state(process),
+            )
+        return table
+
+    def _state(self, process: ProcessStatus) -> Text:
+        if not process.alive:
+            return Text("silent", style="bold red")
+        behind = self.status.revision - process.revision
+        return Text(f"{behind} behind", style="yellow") if behind > 0 else Text("alive", style="green")
+
+
+def _counters(processes: Sequence[ProcessStatus]) -> Iterator[Text]:
+    for process in processes:
+        counted = [f"{name} {figures.count(number)}" for name, number in sorted(process.counters.items()) if number]
+        if counted:
+            yield Text.assemble((f"{process.instance}: ", "bold"), (", ".join(counted), "dim"))
