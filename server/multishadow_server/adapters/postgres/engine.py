@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import psycopg
 from psycopg import errors as pg
@@ -77,15 +78,14 @@ def open_engine(database_url: str, *, pool_size: int = 4) -> AsyncEngine:
 
 
 async def open_connection(url: URL) -> psycopg.AsyncConnection:
-    """One connection outside the pool, in autocommit mode, without time limits of the server: for LISTEN and locks.
+    """One connection outside the pool, in autocommit mode: for LISTEN and for locks of a session.
 
     Raises:
         StoreUnavailable: it cannot be opened.
     """
-    query = {name: value for name, value in url.query.items() if name != "options"}
-    plain = url.set(drivername="postgresql", query=query).render_as_string(hide_password=False)
+    parameters: dict[str, Any] = {**url.query, **url.translate_connect_args(username="user", database="dbname")}
     async with reaching(url, "opening a connection"):
-        return await psycopg.AsyncConnection.connect(plain, autocommit=True)
+        return await psycopg.AsyncConnection.connect(**parameters, autocommit=True)
 
 
 @asynccontextmanager
