@@ -1,0 +1,265 @@
+"""The control API over gRPC: messages in, use cases, messages out."""
+# ruff: noqa: N802 — the methods' names are the protocol's
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from multishadow.v1 import control_pb2 as pb
+from multishadow.v1 import control_pb2_grpc
+from multishadow_server.core.experiment import DEFAULT_BUCKET_SECONDS, DEFAULT_DURATION
+from multishadow_server.entrypoints import control_messages as messages
+from multishadow_server.entrypoints import report_messages
+from multishadow_server.entrypoints.status import code_of
+from multishadow_server.errors import FailedPrecondition, MultishadowError
+from multishadow_server.service import comparison_report, experiments, flags, models, promotion, status
+from multishadow_server.service.ports import CaptureBacklog, ControlStore, VersionProbe
+
+SERVICE = pb.DESCRIPTOR.services_by_name["ControlService"].full_name
+
+_OPTIONS = (
+    # A second control on the same address would take half of the calls unnoticed.
+    ("grpc.so_reuseport", 0),
+    # Clients that wait long between calls may keep their connection alive.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 0),
+)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_log = logging.getLogger(__name__)
+
+
+class ControlServicer(control_pb2_grpc.ControlServiceServicer):
+    """Answers the control API.
+
+    Args:
+        store: configuration, experiments and counts.
+        probe: connects to versions before they go live.
+        backlog: the capture log; it may be away.
+        clock: the time, in seconds since the Unix epoch.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: ControlStore,
+        probe: VersionProbe,
+        backlog: CaptureBacklog,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._probe = probe
+        self._backlog = backlog
+        self._clock = clock
+
+    async def ApplyModel(self, request: pb.ApplyModelRequest, context: Context) -> pb.ApplyModelResponse:
+        """Create or update a model and its versions."""
+        async with _answering(context):
+            applied = await models.apply_model(
+                self._store, messages.model_spec(request), actor=_actor(request.actor, context)
+            )
+        return pb.ApplyModelResponse(
+            model=messages.model_message(applied.view),
+            versions=messages.version_messages(applied.view),
+            revision=applied.revision,
+            changes=applied.changes,
+        )
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:  # noqa: ARG002  it is empty
+        """All models."""
+        async with _answering(context):
+            views = await models.list_models(self._store)
+        return pb.ListModelsResponse(models=[messages.model_message(view) for view in views])
+
+    async def ListVersions(self, request: pb.ListVersionsRequest, context: Context) -> pb.ListVersionsResponse:
+        """The versions of one model, or of all."""
+        async with _answering(context):
+            views = await models.list_models(self._store, model=request.model)
+        return pb.ListVersionsResponse(
+            versions=[version for view in views for version in messages.version_messages(view)]
+        )
+
+    async def ListFlags(self, request: pb.ListFlagsRequest, context: Context) -> pb.ListFlagsResponse:
+        """The flags of one model, or of all."""
+        async with _answering(context):
+            records, revision = await flags.list_flags(self._store, model=request.model)
+        return pb.ListFlagsResponse(flags=[messages.flag_message(record) for record in records], revision=revision)
+
+    async def SetFlag(self, request: pb.SetFlagRequest, context: Context) -> pb.SetFlagResponse:
+        """Set what one version claims."""
+        async with _answering(context):
+            record, revision = await flags.set_flag(
+                self._store,
+                model=request.model,
+                version=request.version,
+                claim=messages.claim_of(request.claim),
+                percent=request.percent if request.HasField("percent") else 100.0,
+                actor=_actor(request.actor, context),
+                reason=messages.free_text("reason", request.reason),
+                expected_revision=request.expected_revision if request.HasField("expected_revision") else None,
+            )
+        return pb.SetFlagResponse(flag=messages.flag_message(record), revision=revision)
+
+    async def ListExperiments(self, request: pb.ListExperimentsRequest, context: Context) -> pb.ListExperimentsResponse:
+        """The experiments of one model, or of all, newest first."""
+        async with _answering(context):
+            found = await experiments.list_experiments(self._store, model=request.model)
+        return pb.ListExperimentsResponse(experiments=[messages.experiment_message(each) for each in found])
+
+    async def StartExperiment(self, request: pb.StartExperimentRequest, context: Context) -> pb.StartExperimentResponse:
+        """Open a comparison."""
+        async with _answering(context):
+            terms = experiments.Terms(
+                model=request.model,
+                candidates=tuple(request.candidates),
+                percent=request.percent if request.HasField("percent") else 100.0,
+                duration=request.duration_seconds if request.HasField("duration_seconds") else DEFAULT_DURATION,
+                bucket_seconds=(
+                    request.bucket_seconds if request.HasField("bucket_seconds") else DEFAULT_BUCKET_SECONDS
+                ),
+            )
+            experiment, revision = await experiments.start_experiment(
+                self._store, terms, actor=_actor(request.actor, context)
+            )
+        return pb.StartExperimentResponse(experiment=messages.experiment_message(experiment), revision=revision)
+
+    async def StopExperiment(self, request: pb.StopExperimentRequest, context: Context) -> pb.StopExperimentResponse:
+        """End the running experiment."""
+        async with _answering(context):
+            experiment, revision = await experiments.stop_experiment(
+                self._store,
+                model=request.model,
+                actor=_actor(request.actor, context),
+                reason=messages.free_text("reason", request.reason),
+            )
+        return pb.StopExperimentResponse(experiment=messages.experiment_message(experiment), revision=revision)
+
+    async def Compare(self, request: pb.CompareRequest, context: Context) -> pb.CompareResponse:
+        """Report on an experiment."""
+        async with _answering(context):
+            found = await comparison_report.compare(
+                self._store,
+                model=request.model,
+                candidates=tuple(request.candidates),
+                experiment_id=request.experiment_id,
+                alpha=request.alpha or comparison_report.DEFAULT_ALPHA,
+                clock=self._clock,
+            )
+        return report_messages.compare_response(found)
+
+    async def Promote(self, request: pb.PromoteRequest, context: Context) -> pb.PromoteResponse:
+        """Make a version live."""
+        async with _answering(context):
+            promoted = await promotion.promote(
+                self._store,
+                self._probe,
+                model=request.model,
+                version=request.version,
+                percent=request.percent if request.HasField("percent") else 100.0,
+                actor=_actor(request.actor, context),
+                reason=messages.free_text("reason", request.reason),
+                force=request.force,
+            )
+        return pb.PromoteResponse(
+            model=promoted.model,
+            version=promoted.version,
+            previous_version=promoted.previous,
+            revision=promoted.revision,
+            changed=promoted.changed,
+        )
+
+    async def Rollback(self, request: pb.RollbackRequest, context: Context) -> pb.RollbackResponse:
+        """Take the last promotion back."""
+        async with _answering(context):
+            undone = await promotion.rollback(
+                self._store,
+                model=request.model,
+                actor=_actor(request.actor, context),
+                reason=messages.free_text("reason", request.reason),
+            )
+        return pb.RollbackResponse(
+            model=undone.model,
+            version=undone.version,
+            rolled_back_version=undone.rolled_back,
+            revision=undone.revision,
+        )
+
+    async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:  # noqa: ARG002  it is empty
+        """How everything is."""
+        async with _answering(context):
+            overview = await status.overview(self._store, self._backlog, clock=self._clock)
+        return pb.GetStatusResponse(
+            revision=overview.revision,
+            models=[messages.model_message(view) for view in overview.models],
+            processes=[messages.process_message(view) for view in overview.processes],
+            log_messages_waiting=overview.waiting,
+        )
+
+
+class ControlServer:
+    """The control API on an address, with health and reflection.
+
+    Args:
+        servicer: answers it.
+    """
+
+    def __init__(self, servicer: ControlServicer) -> None:
+        self._health = health.aio.HealthServicer()
+        self._server = grpc.aio.server(options=_OPTIONS)
+        control_pb2_grpc.add_ControlServiceServicer_to_server(servicer, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+
+    async def start(self, listen: str) -> str:
+        """Serve, and return the bound address.
+
+        Args:
+            listen: `host:port` or `unix:/path`; port 0 takes a free one.
+
+        Raises:
+            FailedPrecondition: the address cannot be had.
+        """
+        try:
+            port = self._server.add_insecure_port(listen)
+        except RuntimeError as error:
+            raise FailedPrecondition(
+                f"cannot listen on {listen}: another program may have it; choose another with --listen (port 0 takes "
+                "a free one)"
+            ) from error
+        await self._server.start()
+        for name in ("", SERVICE):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Take no more calls, and give those under way their time."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(drain_seconds)
+
+
+def _actor(named: str, context: Context) -> str:
+    """Who asks; where they come from, when they do not say."""
+    return messages.free_text("actor", named) or str(context.peer())
+
+
+@asynccontextmanager
+async def _answering(context: Context) -> AsyncIterator[None]:
+    """Let errors leave as their gRPC status. One that nobody foresaw is logged here, and its innards stay here."""
+    try:
+        yield
+    except MultishadowError as error:
+        await context.abort(code_of(error), str(error))
+    except Exception:  # noqa: BLE001  whatever it is, the caller gets a status and the log gets the reason
+        _log.exception("a call from %s failed", context.peer())
+        await context.abort(grpc.StatusCode.INTERNAL, "control failed on this call; its log says why")

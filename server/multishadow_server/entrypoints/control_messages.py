@@ -1,0 +1,173 @@
+"""Between the control API's messages and the core's values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from google.protobuf import json_format
+from google.protobuf.struct_pb2 import Struct
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from multishadow.v1 import control_pb2 as pb
+from multishadow_server.core import flags as flag_rules
+from multishadow_server.core.experiment import Experiment
+from multishadow_server.core.model import Comparator, Version
+from multishadow_server.core.registration import ModelSpec, VersionSpec
+from multishadow_server.core.routing import Claim
+from multishadow_server.errors import InvalidInput
+from multishadow_server.service.models import ModelView
+from multishadow_server.service.ports import FlagRecord
+from multishadow_server.service.status import ProcessView
+
+LONGEST_TEXT = 1_000
+
+_CLAIMS: dict[int, Claim] = {pb.CLAIM_OFF: Claim.OFF, pb.CLAIM_SHADOW: Claim.SHADOW, pb.CLAIM_LIVE: Claim.LIVE}
+
+
+# --- requests -----------------------------------------------------------------------------------------------------
+
+
+def free_text(field: str, text: str) -> str:
+    """A caller's own words, for the records.
+
+    Raises:
+        InvalidInput: they are too long, or hold a NUL character, which PostgreSQL cannot store.
+    """
+    if len(text) > LONGEST_TEXT or "\x00" in text:
+        raise InvalidInput(f"{field}: at most {LONGEST_TEXT} characters, and no NUL, are allowed")
+    return text
+
+
+def claim_of(claim: pb.Claim.ValueType) -> Claim:
+    """The claim that was asked for. Raises InvalidInput unless it is one."""
+    if claim not in _CLAIMS:
+        raise InvalidInput("claim: say which: CLAIM_OFF, CLAIM_SHADOW or CLAIM_LIVE")
+    return _CLAIMS[claim]
+
+
+def model_spec(request: pb.ApplyModelRequest) -> ModelSpec:
+    """The model that was applied."""
+    return ModelSpec(
+        name=request.model,
+        comparator=_comparator(request.comparator) if request.HasField("comparator") else None,
+        default_timeout=request.default_timeout_ms / 1000 if request.HasField("default_timeout_ms") else None,
+        versions=tuple(_version_spec(version) for version in request.versions),
+    )
+
+
+def _comparator(message: pb.Comparator) -> Comparator:
+    default = Comparator()
+    return Comparator(
+        threshold=message.threshold if message.HasField("threshold") else default.threshold,
+        ignored_fields=tuple(message.ignored_fields),
+        absolute_tolerance=(
+            message.absolute_tolerance if message.HasField("absolute_tolerance") else default.absolute_tolerance
+        ),
+        relative_tolerance=(
+            message.relative_tolerance if message.HasField("relative_tolerance") else default.relative_tolerance
+        ),
+    )
+
+
+def _version_spec(message: pb.VersionSpec) -> VersionSpec:
+    return VersionSpec(
+        name=message.name,
+        address=message.address,
+        timeout=message.timeout_ms / 1000 if message.HasField("timeout_ms") else None,
+        max_in_flight=message.max_in_flight if message.HasField("max_in_flight") else None,
+        allowed_metadata=tuple(message.allowed_metadata),
+    )
+
+
+# --- responses ----------------------------------------------------------------------------------------------------
+
+
+def moment(seconds: float | None) -> Timestamp | None:
+    """A point in time from seconds since the Unix epoch."""
+    if seconds is None:
+        return None
+    whole = math.floor(seconds)
+    return Timestamp(seconds=whole, nanos=min(999_999_999, round((seconds - whole) * 1e9)))
+
+
+def model_message(view: ModelView) -> pb.Model:
+    """A model with what is live."""
+    comparator = view.model.comparator
+    return pb.Model(
+        name=view.model.name,
+        comparator=pb.Comparator(
+            threshold=comparator.threshold,
+            ignored_fields=comparator.ignored_fields,
+            absolute_tolerance=comparator.absolute_tolerance,
+            relative_tolerance=comparator.relative_tolerance,
+        ),
+        default_timeout_ms=round(view.model.default_timeout * 1000),
+        created_at=moment(view.model.created_at),
+        live_version=view.live,
+        versions=[version.name for version in view.model.versions],
+    )
+
+
+def version_messages(view: ModelView) -> Iterable[pb.Version]:
+    """A model's versions with what their flags say."""
+    return [_version_message(version, view.claims[version.name]) for version in view.model.versions]
+
+
+def _version_message(version: Version, claim: str) -> pb.Version:
+    return pb.Version(
+        model=version.model,
+        name=version.name,
+        address=version.address,
+        timeout_ms=round(version.timeout * 1000),
+        max_in_flight=version.max_in_flight,
+        allowed_metadata=sorted(version.allowed_metadata),
+        ordinal=version.ordinal,
+        created_at=moment(version.created_at),
+        claim=claim,
+    )
+
+
+def flag_message(record: FlagRecord) -> pb.Flag:
+    """A flag with its last change."""
+    return pb.Flag(
+        key=record.key,
+        definition=json_format.ParseDict(dict(record.definition), Struct()),
+        revision=record.revision,
+        changed_at=moment(record.changed_at),
+        changed_by=record.changed_by,
+        reason=record.reason,
+        claim=flag_rules.describe(record.definition),
+    )
+
+
+def experiment_message(experiment: Experiment) -> pb.Experiment:
+    """An experiment."""
+    return pb.Experiment(
+        id=experiment.id,
+        model=experiment.model,
+        candidates=experiment.candidates,
+        percent=experiment.percent,
+        started_at=moment(experiment.started_at),
+        ends_at=moment(experiment.ends_at),
+        stopped_at=moment(experiment.stopped_at),
+        stop_reason=experiment.stop_reason,
+        started_by=experiment.started_by,
+        state="running" if experiment.running else "stopped",
+    )
+
+
+def process_message(view: ProcessView) -> pb.ProcessStatus:
+    """What a process last said of itself."""
+    said = view.said
+    return pb.ProcessStatus(
+        role=said.role,
+        instance=said.instance,
+        host=said.host,
+        pid=said.pid,
+        started_at=moment(said.started_at),
+        seen_at=moment(said.seen_at),
+        revision=said.revision,
+        counters=said.counters,
+        alive=view.alive,
+    )

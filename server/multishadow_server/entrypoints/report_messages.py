@@ -1,0 +1,85 @@
+"""The comparison report as a message of the control API."""
+
+from __future__ import annotations
+
+from multishadow.v1 import control_pb2 as pb
+from multishadow_server.core.findings import CandidateReport, Interval, PairReport
+from multishadow_server.entrypoints import control_messages as messages
+from multishadow_server.service.comparison_report import ExperimentReport
+
+
+def compare_response(found: ExperimentReport) -> pb.CompareResponse:
+    """The report, with the experiment and the epoch that it is about."""
+    report = found.report
+    return pb.CompareResponse(
+        experiment=messages.experiment_message(found.experiment),
+        live_version=report.live_version,
+        candidates=[_candidate(candidate) for candidate in report.candidates],
+        pairs=[_pair(pair) for pair in report.pairs],
+        alpha=report.alpha,
+        family_size=report.family_size,
+        evidence_threshold=report.evidence_threshold,
+        test_name=report.test_name,
+        advice=report.advice,
+        state=report.state,
+        winner=report.winner,
+        epoch=found.epoch.number,
+        epoch_reason=found.epoch_reason,
+        epoch_opened_at=messages.moment(found.epoch.opened_at),
+        read_at=messages.moment(found.read_at),
+        live_failures=report.live_failures,
+    )
+
+
+def _interval(interval: Interval | None) -> pb.Interval | None:
+    if interval is None:
+        return None
+    return pb.Interval(estimate=interval.estimate, lower=interval.lower, upper=interval.upper)
+
+
+def _candidate(candidate: CandidateReport) -> pb.CandidateReport:
+    return pb.CandidateReport(
+        version=candidate.version,
+        n=candidate.n,
+        agreed=candidate.agreed,
+        diverged=candidate.diverged,
+        errors=candidate.errors,
+        timeouts=candidate.timeouts,
+        uncomparable=candidate.uncomparable,
+        dropped=candidate.dropped,
+        completeness=candidate.completeness,
+        divergence=_interval(candidate.divergence),
+        band=candidate.band,
+        band_confirmed=candidate.band_confirmed,
+        band_proven=candidate.band_proven,
+        similarity=candidate.similarity,
+        latency_p50_ms=candidate.latency_p50_ms,
+        latency_p99_ms=candidate.latency_p99_ms,
+        live_latency_p50_ms=candidate.live_latency_p50_ms,
+        live_latency_p99_ms=candidate.live_latency_p99_ms,
+        rank_best=candidate.rank_best,
+        rank_worst=candidate.rank_worst,
+        in_best_set=candidate.in_best_set,
+        dropped_by_reason=candidate.dropped_by_reason,
+        uncomparable_by_reason=candidate.uncomparable_by_reason,
+        ranked=candidate.ranked,
+        errors_by_reason=candidate.errors_by_reason,
+        comparisons_needed=candidate.comparisons_needed,
+    )
+
+
+def _pair(pair: PairReport) -> pb.PairReport:
+    return pb.PairReport(
+        first=pair.first,
+        second=pair.second,
+        n=pair.n,
+        only_first_bad=pair.only_first_bad,
+        only_second_bad=pair.only_second_bad,
+        difference=_interval(pair.difference),
+        log_evidence_first_worse=pair.log_evidence_first_worse,
+        log_evidence_second_worse=pair.log_evidence_second_worse,
+        p_raw=pair.p_raw,
+        p_adjusted=pair.p_adjusted,
+        verdict=pair.verdict,
+        requests_needed=pair.requests_needed,
+    )

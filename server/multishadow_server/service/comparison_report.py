@@ -1,0 +1,142 @@
+"""Reporting on an experiment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from multishadow_server.core import experiment as rules
+from multishadow_server.core import report, serving
+from multishadow_server.core.configuration import Configuration
+from multishadow_server.core.experiment import Epoch, Experiment
+from multishadow_server.errors import FailedPrecondition, InvalidInput, NotFound
+from multishadow_server.service import names
+from multishadow_server.service.ports import ControlStore
+
+DEFAULT_ALPHA = 0.05
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExperimentReport:
+    """A report with what it is about.
+
+    Args:
+        experiment: the experiment.
+        epoch: the epoch that was read.
+        earlier_epochs: how many closed ones of the experiment are kept apart from it.
+        report: the statistics.
+        read_at: seconds since the Unix epoch.
+    """
+
+    experiment: Experiment
+    epoch: Epoch
+    earlier_epochs: int
+    report: report.Report
+    read_at: float
+
+    @property
+    def epoch_reason(self) -> str:
+        """Why the epoch began, and that there are earlier ones, which it does not mix with."""
+        if not self.earlier_epochs:
+            return self.epoch.reason
+        those = "1 earlier epoch is" if self.earlier_epochs == 1 else f"{self.earlier_epochs} earlier epochs are"
+        return f"{self.epoch.reason} ({those} kept apart)"
+
+
+async def compare(
+    store: ControlStore,
+    *,
+    model: str = "",
+    candidates: Sequence[str] = (),
+    experiment_id: int = 0,
+    alpha: float = DEFAULT_ALPHA,
+    clock: Callable[[], float],
+) -> ExperimentReport:
+    """Report on an experiment's present epoch: that of the version which serves when no attribute says otherwise.
+
+    Args:
+        store: where experiments and counts are.
+        model: empty: the only model there is, or the experiment's.
+        candidates: those to show; none: all of the epoch's. What is proven is proven among all of them.
+        experiment_id: 0: the running experiment, or else the latest.
+        alpha: the chance of ever making a false claim, in (0, 1).
+        clock: the time, in seconds since the Unix epoch.
+
+    Raises:
+        InvalidInput: alpha is out of range, a candidate is named twice, or the model must be named.
+        NotFound: no such model, experiment or candidate.
+        FailedPrecondition: there is nothing to compare yet.
+        StoreUnavailable: the database is away.
+    """
+    # Not `alpha <= 0 or alpha >= 1`: NaN has to fail.
+    if not 0 < alpha < 1:
+        raise InvalidInput(f"alpha: {alpha:g} is out of range; allowed is (0, 1), usual is 0.05")
+    configuration = await store.read()
+    experiment = await _experiment(store, configuration, model=model, experiment_id=experiment_id)
+    owner = configuration.models[experiment.model]
+    live = serving.live_version(owner, configuration.flags)
+    epochs = await store.epochs(experiment.id)
+    epoch = rules.present_epoch(epochs, live.name if live else "")
+    if epoch is None:
+        raise FailedPrecondition(f"experiment {experiment.id} of {experiment.model} has compared nothing yet")
+    return ExperimentReport(
+        experiment=experiment,
+        epoch=epoch,
+        earlier_epochs=sum(_ended_before(each, epoch) for each in epochs),
+        report=report.build(
+            await store.rollup(epoch.id),
+            model=experiment.model,
+            live=epoch.live,
+            candidates=epoch.candidates,
+            alpha=alpha,
+            shown=_shown(epoch, candidates),
+        ),
+        read_at=clock(),
+    )
+
+
+async def _experiment(
+    store: ControlStore, configuration: Configuration, *, model: str, experiment_id: int
+) -> Experiment:
+    if not experiment_id:
+        return await _latest(store, names.only_model(configuration, model).name)
+    if model:
+        names.model_of(configuration, model)
+    known = await store.experiments(model or None)
+    found = next((each for each in known if each.id == experiment_id), None)
+    if found is None:
+        whose = f" of {model}" if model else ""
+        raise NotFound(
+            f"there is no experiment {experiment_id}{whose}; there is {names.listed(str(each.id) for each in known)}"
+        )
+    return found
+
+
+async def _latest(store: ControlStore, model: str) -> Experiment:
+    known = await store.experiments(model)
+    if not known:
+        raise FailedPrecondition(f"{model} has no experiment yet; start one with `shadowctl start VERSION…`")
+    return next((each for each in known if each.running), known[0])
+
+
+def _shown(epoch: Epoch, wanted: Sequence[str]) -> Sequence[str]:
+    """The candidates that are named, once it is sure that the epoch has them."""
+    if len(set(wanted)) < len(wanted):
+        raise InvalidInput(f"candidates: each once; {names.listed(wanted)} names one twice")
+    for name in wanted:
+        if name == epoch.live:
+            raise FailedPrecondition(
+                f"{name} is the live version, which {names.listed(epoch.candidates)} are compared with; leave it out"
+            )
+        if name not in epoch.candidates:
+            raise NotFound(
+                f"experiment {epoch.experiment_id} of {epoch.model} does not compare {name!r}; its candidates are "
+                f"{names.listed(epoch.candidates)}"
+            )
+    return wanted
+
+
+def _ended_before(each: Epoch, epoch: Epoch) -> bool:
+    end = math.inf if each.until_revision is None else each.until_revision
+    return end < (math.inf if epoch.until_revision is None else epoch.until_revision)

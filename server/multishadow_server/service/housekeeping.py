@@ -1,0 +1,62 @@
+"""What control does of its own accord: ending experiments whose time box is over."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from multishadow_server.errors import MultishadowError
+from multishadow_server.service import experiments
+from multishadow_server.service.ports import ConfigurationSource, ControlStore
+
+INTERVAL = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+class Housekeeping:
+    """One control process's rounds; several processes may make them at once.
+
+    Args:
+        store: where experiments are.
+        source: tells the newest revision, which this process reports.
+        clock: the time, in seconds since the Unix epoch.
+    """
+
+    def __init__(self, store: ControlStore, source: ConfigurationSource, *, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._source = source
+        self._clock = clock
+        self._revision = 0
+        self._ended = 0
+        self._failed_rounds = 0
+
+    @property
+    def revision(self) -> int:
+        """The newest revision that was seen."""
+        return self._revision
+
+    def counters(self) -> Mapping[str, int]:
+        """What was done since the start."""
+        return {"experiments.ended": self._ended, "housekeeping.failed_rounds": self._failed_rounds}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Make rounds until `stop` is set. A round that fails is logged, and the next one tries again."""
+        while not stop.is_set():
+            try:
+                await self._round()
+            except MultishadowError as error:
+                self._failed_rounds += 1
+                _log.warning("housekeeping: %s", error)
+            try:
+                async with asyncio.timeout(INTERVAL):
+                    await stop.wait()
+            except TimeoutError:
+                continue
+
+    async def _round(self) -> None:
+        for experiment in await experiments.end_overdue(self._store, clock=self._clock):
+            self._ended += 1
+            _log.info("experiment %d of %s: %s", experiment.id, experiment.model, experiment.stop_reason)
+        self._revision = await self._source.revision()
