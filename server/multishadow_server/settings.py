@@ -43,6 +43,8 @@ class Settings(BaseSettings):
 
     worker_batch_captures: int = Field(256, gt=0, description="Most captures in a micro-batch.")
     worker_linger: float = Field(0.2, gt=0, description="Seconds a worker waits for a partition's next message.")
+    worker_captures: int = Field(2_048, gt=0, description="Most captures that a worker has under way at once.")
+    worker_bytes: int = Field(64 * MEBIBYTE, gt=0, description="Most bytes of captures that a worker has under way.")
     comparison_processes: int = Field(1, ge=1, description="Processes for heavy comparisons.")
     kept_divergent_per_hour: int = Field(1_000, ge=0, description="Most divergent comparisons kept per epoch and hour.")
     kept_sample_per_hour: int = Field(100, ge=0, description="Other comparisons kept per epoch and hour.")

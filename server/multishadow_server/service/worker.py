@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from multishadow_server.core import sharing
 from multishadow_server.core.keeping import Keeper
-from multishadow_server.errors import LeaseLost, StoreUnavailable, Unavailable
+from multishadow_server.errors import LeaseLost, MultishadowError, StoreUnavailable
 from multishadow_server.service.partition_work import PartitionWork, Workshop
 from multishadow_server.service.ports import PartitionLeases
 
@@ -79,14 +79,15 @@ class Worker:
         self._keepers: dict[int, Keeper] = {}
         self._away = False
 
-    def gauges(self, now: float) -> Mapping[str, int]:
-        """How it stands: partitions held, captures under way, and the age of the oldest of these.
+    def counters(self, *, now: float) -> Mapping[str, int]:
+        """What was counted since its start, and how it stands: partitions, captures under way, the oldest one's age.
 
         `now` is in seconds since the Unix epoch.
         """
         received = [job.work.oldest_received_at for job in self._jobs.values()]
         oldest = min((at for at in received if at is not None), default=now)
         return {
+            **self._with.counters,
             "partitions": len(self._jobs),
             "under_way": self._with.under_way.captures,
             "lag_ms": max(0, round(1000 * (now - oldest))),
@@ -155,7 +156,7 @@ class Worker:
             return
         if isinstance(error, LeaseLost):
             self._with.counters["lease_lost"] += 1
-        if isinstance(error, Unavailable | LeaseLost):
+        if isinstance(error, MultishadowError):
             _logger.warning("partition %d begins anew: %s", partition, error)
         else:
             _logger.error("partition %d failed and begins anew", partition, exc_info=error)
