@@ -8,29 +8,141 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from typing import Any, TypeVar
 
 from rich.console import Console
 
 from multishadow_server.adapters import health as health_check
+from multishadow_server.adapters import nats_connection
+from multishadow_server.adapters.comparison_pool import ComparisonPool
 from multishadow_server.adapters.deployment import Deployment, Endpoints
 from multishadow_server.adapters.jetstream_backlog import JetStreamBacklog
+from multishadow_server.adapters.jetstream_reader import JetStreamReader
+from multishadow_server.adapters.model_gateway import GrpcModelGateway
+from multishadow_server.adapters.partition_leases import AdvisoryLeases
 from multishadow_server.adapters.postgres import migration
 from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
 from multishadow_server.adapters.postgres.control import PostgresControl
 from multishadow_server.adapters.postgres.engine import open_engine
+from multishadow_server.adapters.postgres.observations import PostgresObservations
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
 from multishadow_server.adapters.processes import unless_set
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
 from multishadow_server.entrypoints.control import ControlServer, ControlServicer
 from multishadow_server.errors import FailedPrecondition, InvalidInput
+from multishadow_server.service.configuration_in_hand import ConfigurationInHand
 from multishadow_server.service.housekeeping import Housekeeping
+from multishadow_server.service.in_flight import CallSlots, UnderWay
+from multishadow_server.service.partition_work import Pace, Workshop
 from multishadow_server.service.ports import ProcessStatus
 from multishadow_server.service.process_report import ProcessReport
+from multishadow_server.service.shadowing import Shadowing
+from multishadow_server.service.worker import Quotas, Worker
 from multishadow_server.settings import Settings
+
+Result = TypeVar("Result")
+
+# --- worker -------------------------------------------------------------------------------------------------------
+
+
+async def worker(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str], None]) -> None:
+    """Shadow the captures of a fair share of the log's partitions until `stop`, and count what comes of it.
+
+    `ready` gets this worker's name once it knows its share. While the log or the store is away, it waits for them.
+
+    Raises:
+        InvalidInput: an address is missing or is none.
+        FailedPrecondition: the log's name is taken by a stream that is no capture log.
+    """
+    if settings.database_url is None or settings.nats_url is None:
+        raise InvalidInput("a worker needs MULTISHADOW_DATABASE_URL and MULTISHADOW_NATS_URL")
+    # Closed in the opposite order: first what calls and compares, last what the results are written to.
+    async with AsyncExitStack() as stack:
+        engine = open_engine(settings.database_url)
+        stack.push_async_callback(engine.dispose)
+        client = await _unless_stopped(stop, nats_connection.connect(settings.nats_url, name=settings.instance))
+        if client is None:
+            return
+        stack.push_async_callback(client.close)
+        partitions = await _unless_stopped(stop, nats_connection.log_partitions(client, settings))
+        if partitions is None:
+            return
+        configuration = ConfigurationInHand(PostgresConfiguration(engine), check_interval=settings.flag_check_interval)
+        workshop = Workshop(
+            readers=JetStreamReader(client, settings.log_name),
+            store=PostgresObservations(engine),
+            shadowing=_shadowing(settings, stack),
+            configuration=configuration,
+            under_way=UnderWay(captures=settings.worker_captures, size=settings.worker_bytes),
+            counters=Counter(),
+            pace=Pace(batch_captures=settings.worker_batch_captures, linger=settings.worker_linger),
+            # Which samples are kept for people to look at is no secret.
+            draw=random.random,
+        )
+        working = Worker(
+            leases=AdvisoryLeases(settings.database_url, log_name=settings.log_name, partitions=partitions),
+            workshop=workshop,
+            quotas=Quotas(
+                divergent_per_hour=settings.kept_divergent_per_hour,
+                sample_per_hour=settings.kept_sample_per_hour,
+                partitions=partitions,
+            ),
+            drain_seconds=settings.drain_seconds,
+        )
+        status = _worker_status(settings, working, configuration)
+        report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
+        reporting = asyncio.create_task(report.run(stop))
+        try:
+            await working.run(stop, ready=lambda: ready(settings.instance))
+            await reporting
+        finally:
+            reporting.cancel()
+            await asyncio.wait([reporting])
+
+
+async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, Result]) -> Result | None:
+    """What the work comes to; None when `stop` was set first."""
+    results: list[Result] = []
+
+    async def keep() -> None:
+        results.append(await work)
+
+    await unless_set(stop, keep())
+    return results[0] if results else None
+
+
+def _shadowing(settings: Settings, stack: AsyncExitStack) -> Shadowing:
+    gateway = GrpcModelGateway(max_message_bytes=settings.max_message_bytes)
+    stack.push_async_callback(gateway.aclose)
+    comparer = ComparisonPool(processes=settings.comparison_processes)
+    stack.push_async_callback(comparer.aclose)
+    return Shadowing(gateway=gateway, comparer=comparer, slots=CallSlots())
+
+
+def _worker_status(
+    settings: Settings, working: Worker, configuration: ConfigurationInHand
+) -> Callable[[], ProcessStatus]:
+    started_at = time.time()
+
+    def status() -> ProcessStatus:
+        return ProcessStatus(
+            role="worker",
+            instance=settings.instance,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started_at=started_at,
+            revision=configuration.revision,
+            counters=working.counters(now=time.time()),
+        )
+
+    return status
+
 
 # --- control ------------------------------------------------------------------------------------------------------
 
