@@ -17,38 +17,56 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="MULTISHADOW_", extra="ignore", frozen=True)
 
-    database_url: str | None = Field(None, description="PostgreSQL to use; without it `serve` starts an embedded one.")
-    nats_url: str | None = Field(None, description="NATS server to use; without it `serve` starts an embedded one.")
-    data_dir: Path = Field(Path(".multishadow"), description="Where embedded engines keep their data.")
+    database_url: str | None = Field(
+        default=None, description="PostgreSQL to use; without it `serve` starts an embedded one."
+    )
+    nats_url: str | None = Field(
+        default=None, description="NATS server to use; without it `serve` starts an embedded one."
+    )
+    data_dir: Path = Field(default=Path(".multishadow"), description="Where embedded engines keep their data.")
     instance: str = Field(
         default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}", description="This process's name in reports."
     )
 
-    router_listen: str = Field("127.0.0.1:50051", description="Address of the router.")
-    control_listen: str = Field("127.0.0.1:50052", description="Address of control.")
-    max_message_bytes: int = Field(16 * MEBIBYTE, gt=0, description="Largest request or response.")
+    router_listen: str = Field(default="127.0.0.1:50051", description="Address of the router.")
+    control_listen: str = Field(default="127.0.0.1:50052", description="Address of control.")
+    max_message_bytes: int = Field(default=16 * MEBIBYTE, gt=0, description="Largest request or response.")
 
-    buffer_captures: int = Field(10_000, gt=0, description="Most captures that a router holds before the log.")
-    buffer_bytes: int = Field(64 * MEBIBYTE, gt=0, description="Most bytes of captures that a router holds.")
-    flush_interval: float = Field(0.05, gt=0, description="Longest time a capture waits for its batch, seconds.")
-    flush_captures: int = Field(256, gt=0, description="Most captures in one message of the log.")
-    flush_bytes: int = Field(4 * MEBIBYTE, gt=0, description="Most bytes of captures in one message of the log.")
+    buffer_captures: int = Field(default=10_000, gt=0, description="Most captures that a router holds before the log.")
+    buffer_bytes: int = Field(default=64 * MEBIBYTE, gt=0, description="Most bytes of captures that a router holds.")
+    flush_interval: float = Field(
+        default=0.05, gt=0, description="Longest time a capture waits for its batch, seconds."
+    )
+    flush_captures: int = Field(default=256, gt=0, description="Most captures in one message of the log.")
+    flush_bytes: int = Field(
+        default=4 * MEBIBYTE, gt=0, description="Most bytes of captures in one message of the log."
+    )
 
-    log_name: str = Field("captures", pattern=r"^[A-Za-z0-9_-]+$", description="Name of the JetStream stream.")
-    log_partitions: int = Field(8, ge=1, le=256, description="Partitions of a new capture log.")
-    log_max_bytes: int = Field(1024 * MEBIBYTE, gt=0, description="Size limit of the capture log; full: drops.")
+    log_name: str = Field(default="captures", pattern=r"^[A-Za-z0-9_-]+$", description="Name of the JetStream stream.")
+    log_partitions: int = Field(default=8, ge=1, le=256, description="Partitions of a new capture log.")
+    log_max_bytes: int = Field(default=1024 * MEBIBYTE, gt=0, description="Size limit of the capture log; full: drops.")
 
-    flag_check_interval: float = Field(2.0, gt=0, description="Seconds between checks for a missed announcement.")
-    flag_stale_after: float = Field(10.0, gt=0, description="Flags unconfirmed for so many seconds stop shadowing.")
+    flag_check_interval: float = Field(
+        default=2.0, gt=0, description="Seconds between checks for a missed announcement."
+    )
+    flag_stale_after: float = Field(
+        default=10.0, gt=0, description="Flags unconfirmed for so many seconds stop shadowing."
+    )
 
-    worker_batch_captures: int = Field(256, gt=0, description="Most captures in a micro-batch.")
-    worker_linger: float = Field(0.2, gt=0, description="Seconds a worker waits for a partition's next message.")
-    worker_captures: int = Field(2_048, gt=0, description="Most captures that a worker has under way at once.")
-    worker_bytes: int = Field(64 * MEBIBYTE, gt=0, description="Most bytes of captures that a worker has under way.")
-    comparison_processes: int = Field(1, ge=1, description="Processes for heavy comparisons.")
-    kept_divergent_per_hour: int = Field(1_000, ge=0, description="Most divergent comparisons kept per epoch and hour.")
-    kept_sample_per_hour: int = Field(100, ge=0, description="Other comparisons kept per epoch and hour.")
-    retention_days: int = Field(30, gt=0, description="Days that stored comparisons are kept.")
+    worker_batch_captures: int = Field(default=256, gt=0, description="Most captures in a micro-batch.")
+    worker_linger: float = Field(
+        default=0.2, gt=0, description="Seconds a worker waits for a partition's next message."
+    )
+    worker_captures: int = Field(default=2_048, gt=0, description="Most captures that a worker has under way at once.")
+    worker_bytes: int = Field(
+        default=64 * MEBIBYTE, gt=0, description="Most bytes of captures that a worker has under way."
+    )
+    comparison_processes: int = Field(default=1, ge=1, description="Processes for heavy comparisons.")
+    kept_divergent_per_hour: int = Field(
+        default=1_000, ge=0, description="Most divergent comparisons kept per epoch and hour."
+    )
+    kept_sample_per_hour: int = Field(default=100, ge=0, description="Other comparisons kept per epoch and hour.")
+    retention_days: int = Field(default=30, gt=0, description="Days that stored comparisons are kept.")
 
-    report_interval: float = Field(1.0, gt=0, description="Seconds between a process's reports of itself.")
-    drain_seconds: float = Field(10.0, gt=0, description="Longest time for calls under way when a role stops.")
+    report_interval: float = Field(default=1.0, gt=0, description="Seconds between a process's reports of itself.")
+    drain_seconds: float = Field(default=10.0, gt=0, description="Longest time for calls under way when a role stops.")
