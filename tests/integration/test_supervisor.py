@@ -59,10 +59,12 @@ async def test_a_child_that_ends_before_it_serves_fails_the_start(supervisor: Su
 
 
 async def test_one_child_that_fails_ends_those_that_start_with_it(supervisor: Supervisor) -> None:
-    with pytest.raises(EngineFailed):
+    async def start() -> None:
         async with supervisor:
-            good = program("good", SERVES)
-            await supervisor.start_together([good, program("broken", "raise SystemExit(1)")])
+            await supervisor.start_together([program("good", SERVES), program("broken", "raise SystemExit(1)")])
+
+    with pytest.raises(EngineFailed):
+        await start()
     assert not psutil.Process().children()
 
 

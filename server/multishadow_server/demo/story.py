@@ -98,9 +98,7 @@ async def _serve_versions(resources: AsyncExitStack, stage: Stage) -> Mapping[tu
     supervisor = await resources.enter_async_context(Supervisor(report=stage.say, drain_seconds=5.0))
     named = [(model, version) for model in catalogue.MODELS.values() for version in model.versions]
     programs = [
-        Program(
-            name=f"{model.name} {version}", arguments=("version-server", model.name, version, "--log-level", "error")
-        )
+        Program(name=f"{model.name} {version}", command=multishadow("version-server", model.name, version))
         for model, version in named
     ]
     children = await supervisor.start_together(programs)
