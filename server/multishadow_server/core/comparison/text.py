@@ -11,23 +11,18 @@ some is 0, a divergence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from rapidfuzz.distance import LCSseq
 
 from multishadow_server.core.comparison.tokenization import symbols, tokens
-from multishadow_server.core.comparison.verdict import Comparison, judged
+from multishadow_server.core.comparison.verdict import Comparison, judged, uncomparable
 from multishadow_server.core.prediction import Text
 
-# Exact up to here: about 80 ms of alignment, and 0.3 s of tokenisation.
-EXACT_CELLS = 20_000 * 20_000
-EXACT_CHARACTERS = 1_000_000
-# Beyond, the texts are cut into pieces at the same fractions of their lengths, and piece is aligned with piece.
-PIECE_CHARACTERS = 8_192
-MOST_PIECES = 64
-
-Tokenizer = Callable[[str], list[str]]
+# Cells of the alignment's table that are paid for: about half a second. 50,000 tokens a side are aligned whole.
+MOST_CELLS = 50_000 * 50_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,60 +48,76 @@ class Alignment:
         return 2 * precision * recall / (precision + recall)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Score:
+    """ROUGE-L F1 of two texts, in [0, 1].
+
+    Args:
+        f1: exact, or a lower bound.
+        at_most: an upper bound; equal to `f1` when that is exact.
+        approximation: how it was bounded, for a person; empty when exact.
+    """
+
+    f1: float
+    at_most: float
+    approximation: str = ""
+
+
 def compare(threshold: float, live: Text, shadow: Text) -> Comparison:
-    """They agree iff their ROUGE-L F1 is at least `threshold`. Never uncomparable."""
-    score, approximation = similarity(live.text, shadow.text)
-    agree = score >= threshold
-    below = "" if agree else f"ROUGE-L F1 {score:.4f} is below {threshold:g}"
-    return judged(agree=agree, similarity=score, detail="; ".join(filter(None, (below, approximation))))
+    """They agree iff their ROUGE-L F1 is at least `threshold`.
+
+    Uncomparable: `too_long_to_align`, for texts so long that their F1 is only known between bounds, when the threshold
+    lies between these.
+    """
+    score = rouge_l(live.text, shadow.text)
+    if score.f1 >= threshold:
+        return judged(agree=True, similarity=score.f1, detail=score.approximation)
+    if score.at_most >= threshold:
+        return uncomparable("too_long_to_align", score.approximation)
+    below = f"ROUGE-L F1 {score.f1:.4f} is below {threshold:g}"
+    return judged(agree=False, similarity=score.f1, detail="; ".join(filter(None, (below, score.approximation))))
 
 
-def similarity(live: str, shadow: str) -> tuple[float, str]:
-    """ROUGE-L F1 of two texts, and how it was approximated ("" when it is exact).
+def rouge_l(live: str, shadow: str) -> Score:
+    """ROUGE-L F1: exact while the product of the token counts is at most `MOST_CELLS`, else between bounds.
 
-    Exact while both texts have at most `EXACT_CHARACTERS` characters and the product of their token counts is at most
-    `EXACT_CELLS`; and for identical texts of any size. Cost is bounded: see `_by_pieces`.
+    Reading tokens is linear in the texts; aligning takes n·m cells. Beyond `MOST_CELLS` both token lists are cut at the
+    same fractions of their lengths into so many pieces that aligning piece with piece stays within it. That can miss
+    common tokens and never invents one: a lower bound. The upper one is the tokens in common in any order. Rejected:
+    the first N tokens alone, which would call texts equal that differ only at their ends.
     """
     if live == shadow:
-        return 1.0, ""
-    if max(len(live), len(shadow)) > EXACT_CHARACTERS:
-        return _by_pieces(live, shadow)
+        return Score(f1=1.0, at_most=1.0)
     live_tokens, shadow_tokens = tokens(live), tokens(shadow)
     if not live_tokens and not shadow_tokens:
         live_tokens, shadow_tokens = symbols(live), symbols(shadow)
     if live_tokens == shadow_tokens:
-        return 1.0, ""
-    if len(live_tokens) * len(shadow_tokens) > EXACT_CELLS:
-        return _by_pieces(live, shadow)
-    return _aligned(live_tokens, shadow_tokens).f1, ""
+        return Score(f1=1.0, at_most=1.0)
+    if len(live_tokens) * len(shadow_tokens) > MOST_CELLS:
+        return _bounded(live_tokens, shadow_tokens)
+    exact = _aligned(live_tokens, shadow_tokens).f1
+    return Score(f1=exact, at_most=exact)
+
+
+def _bounded(live: Sequence[str], shadow: Sequence[str]) -> Score:
+    pieces = -(-len(live) * len(shadow) // MOST_CELLS)
+    pairs = zip(_cut(live, pieces), _cut(shadow, pieces), strict=True)
+    lower = sum((_aligned(*pair) for pair in pairs), Alignment())
+    upper = replace(lower, common=(Counter(live) & Counter(shadow)).total())
+    return Score(
+        f1=lower.f1,
+        at_most=upper.f1,
+        approximation=(
+            f"{len(live):,} and {len(shadow):,} tokens are too many to align whole; "
+            f"aligned in {pieces:,} pieces, F1 is between {lower.f1:.4f} and {upper.f1:.4f}"
+        ),
+    )
 
 
 def _aligned(live: Sequence[str], shadow: Sequence[str]) -> Alignment:
     return Alignment(common=LCSseq.similarity(live, shadow), live=len(live), shadow=len(shadow))
 
 
-def _by_pieces(live: str, shadow: str) -> tuple[float, str]:
-    """F1 of pieces at the same fractions of both texts; all of them, or `MOST_PIECES` at even distances.
-
-    Pieces can only miss common tokens, never invent them, so with all pieces this is a lower bound. Rejected: the
-    first N tokens alone, which would call two texts equal that differ only at the end.
-    """
-    pieces = -(-max(len(live), len(shadow)) // PIECE_CHARACTERS)
-    compared = min(pieces, MOST_PIECES)
-    chosen = [index * pieces // compared for index in range(compared)]
-    pairs = [(_piece(live, index, pieces), _piece(shadow, index, pieces)) for index in chosen]
-    total = _summed(pairs, tokens)
-    if not total.live and not total.shadow:
-        total = _summed(pairs, symbols)
-    return total.f1, (
-        f"texts of {len(live):,} and {len(shadow):,} characters are too long to align whole: "
-        f"{compared} of {pieces} pieces were aligned one by one, so the similarity may be understated"
-    )
-
-
-def _piece(text: str, index: int, pieces: int) -> str:
-    return text[len(text) * index // pieces : len(text) * (index + 1) // pieces]
-
-
-def _summed(pairs: Sequence[tuple[str, str]], tokenizer: Tokenizer) -> Alignment:
-    return sum((_aligned(tokenizer(live), tokenizer(shadow)) for live, shadow in pairs), Alignment())
+def _cut(tokens: Sequence[str], pieces: int) -> Iterator[Sequence[str]]:
+    for piece in range(pieces):
+        yield tokens[len(tokens) * piece // pieces : len(tokens) * (piece + 1) // pieces]

@@ -97,7 +97,7 @@ def symbols(text: str) -> list[str]:
 def _each(words: list[str]) -> list[str]:
     if max(map(len, words), default=0) > _LONGEST_CACHED:
         return [_token(word) for word in words]
-    return list(map(_cached_token, words))
+    return list(map(cached_token, words))
 
 
 def _token(word: str) -> str:
@@ -108,4 +108,4 @@ def _token(word: str) -> str:
 
 
 # The vocabulary of a language's everyday text fits; 65,536 entries take about 10 MB.
-_cached_token = lru_cache(maxsize=65_536)(_token)
+cached_token = lru_cache(maxsize=65_536)(_token)
