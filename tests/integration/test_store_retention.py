@@ -1,0 +1,139 @@
+"""Stored comparisons by day."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime, timedelta
+
+import psycopg
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from multishadow_server.adapters.postgres import PostgresControl, PostgresObservations, PostgresRetention
+from store_fixtures import comparison, flush, open_first_epoch, opened, rows
+
+DAY = 86_400
+HOLDERS = "SELECT tableoid::regclass::text, count(*) FROM comparison GROUP BY 1 ORDER BY 1"
+PARTITIONS = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'comparison'::regclass ORDER BY 1"
+
+
+@pytest.fixture
+async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    async with opened(database_url) as engine:
+        yield engine
+
+
+def noon_today(database_url: str) -> datetime:
+    """By the database's clock, which decides."""
+    ((today,),) = rows(database_url, "SELECT (now() AT TIME ZONE 'UTC')::date")
+    return datetime(today.year, today.month, today.day, 12, tzinfo=UTC)
+
+
+def partition(day: date) -> str:
+    return f"comparison_{day:%Y%m%d}"
+
+
+async def store_on(engine: AsyncEngine, *days: datetime) -> None:
+    """Store a comparison received on each of these days."""
+    epoch = await open_first_epoch(PostgresControl(engine))
+    samples = [comparison(epoch, received_at=day.timestamp()) for day in days]
+    await PostgresObservations(engine).commit(flush(epoch, previous=0, offset=1, comparisons=samples))
+
+
+def unprepare(database_url: str, *days: datetime) -> None:
+    """As if nobody had kept the partitions for a while."""
+    with psycopg.connect(database_url) as connection:
+        for day in days:
+            connection.execute(f"DROP TABLE IF EXISTS {partition(day)}".encode())
+
+
+async def test_comparisons_go_to_their_days_partition(engine: AsyncEngine, database_url: str) -> None:
+    today = noon_today(database_url)
+    tomorrow = today + timedelta(days=1)
+    await store_on(engine, today, today, tomorrow)
+    assert rows(database_url, HOLDERS) == [(partition(today), 2), (partition(tomorrow), 1)]
+
+
+async def test_days_past_retention_are_dropped_and_the_others_kept(engine: AsyncEngine, database_url: str) -> None:
+    today = noon_today(database_url)
+    yesterday, tomorrow = today - timedelta(days=1), today + timedelta(days=1)
+    await store_on(engine, yesterday, today, tomorrow)
+    await PostgresRetention(engine, keep_days=0).enforce()
+    assert rows(database_url, HOLDERS) == [(partition(today), 1), (partition(tomorrow), 1)]
+    await PostgresRetention(engine, keep_days=0).enforce()  # makes yesterday's again, for late captures, and drops it
+    assert (partition(yesterday),) not in rows(database_url, PARTITIONS)
+
+
+async def test_late_comparisons_beyond_retention_are_dropped_too(engine: AsyncEngine, database_url: str) -> None:
+    today = noon_today(database_url)
+    await store_on(engine, today - timedelta(days=29), today - timedelta(days=31))
+    assert rows(database_url, HOLDERS) == [("comparison_default", 2)]
+    await PostgresRetention(engine, keep_days=30).enforce()
+    assert rows(database_url, HOLDERS) == [("comparison_default", 1)]
+
+
+async def test_days_that_were_not_made_in_time_move_out_of_the_default_partition(
+    engine: AsyncEngine, database_url: str
+) -> None:
+    today = noon_today(database_url)
+    unprepare(database_url, today)
+    await store_on(engine, today)
+    assert rows(database_url, HOLDERS) == [("comparison_default", 1)]
+    await PostgresRetention(engine, keep_days=30).enforce()
+    assert rows(database_url, HOLDERS) == [(partition(today), 1)]
+
+
+async def test_a_partition_made_later_is_like_the_first_ones(engine: AsyncEngine, database_url: str) -> None:
+    today = noon_today(database_url)
+    shape = (
+        "SELECT conname, contype::text, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = "
+        f"'{partition(today)}'::regclass AND contype IN ('p', 'f') ORDER BY 3"
+    )
+    parent = shape.replace(partition(today), "comparison")
+    unprepare(database_url, today)
+    await PostgresRetention(engine, keep_days=30).enforce()
+    assert [row[1:] for row in rows(database_url, shape)] == [row[1:] for row in rows(database_url, parent)]
+
+
+async def test_several_processes_may_keep_the_days_at_once(engine: AsyncEngine, database_url: str) -> None:
+    today = noon_today(database_url)
+    unprepare(database_url, *(today + timedelta(days=ahead) for ahead in range(5)))
+    before = len(rows(database_url, PARTITIONS))
+    await asyncio.gather(*(PostgresRetention(engine, keep_days=30).enforce() for _ in range(4)))
+    assert len(rows(database_url, PARTITIONS)) == before + 5
+
+
+async def test_workers_go_on_while_days_are_made_and_dropped(engine: AsyncEngine, database_url: str) -> None:
+    today = noon_today(database_url)
+    epoch = await open_first_epoch(PostgresControl(engine))
+    store, retention = PostgresObservations(engine), PostgresRetention(engine, keep_days=30)
+
+    async def work(partition_number: int) -> None:
+        sample = comparison(epoch, received_at=today.timestamp())
+        for step in range(20):
+            await store.commit(
+                flush(epoch, partition=partition_number, previous=step, offset=step + 1, comparisons=[sample])
+            )
+
+    async def keep() -> None:
+        for _ in range(5):
+            await asyncio.to_thread(unprepare, database_url, today + timedelta(days=5))
+            await retention.enforce()
+
+    await asyncio.gather(work(0), work(1), keep())
+    assert rows(database_url, HOLDERS) == [(partition(today), 40)]
+
+
+async def test_processes_that_ended_without_a_word_are_forgotten_after_a_day(
+    engine: AsyncEngine, database_url: str
+) -> None:
+    with psycopg.connect(database_url) as connection:
+        for instance, age in (("fresh", "23 hours"), ("dead", "25 hours")):
+            connection.execute(
+                "INSERT INTO process (role, instance, host, pid, started_at, revision, counters, seen_at) "
+                "VALUES ('worker', %s, 'host', 1, now(), 0, '{}', now() - %s::interval)",
+                (instance, age),
+            )
+    await PostgresRetention(engine, keep_days=30).enforce()
+    assert [process.instance for process in await PostgresControl(engine).processes()] == ["fresh"]
