@@ -78,7 +78,7 @@ def _report(**fields: Any) -> control_pb2.CompareResponse:
         alpha=0.05,
         family_size=3,
         evidence_threshold=120,
-        test_name="paired betting e-test on discordant requests, anytime-valid",
+        test_name="paired betting e-process (a = 10), valid at every look",
         epoch=2,
         epoch_reason="the comparator's threshold changed from 0.8 to 0.85",
         epoch_opened_at=at(NOON - 2 * DAY),
@@ -90,7 +90,15 @@ def _report(**fields: Any) -> control_pb2.CompareResponse:
 def decided() -> control_pb2.CompareResponse:
     """A is proven best, C proven worst."""
     a = candidate("A", n=12_345, rate=0.0031, band="< 1 % safe", rank=(1, 1), band_confirmed=True, in_best_set=True)
-    b = candidate("B", n=12_339, rate=0.0302, band="1–5 % investigate", rank=(2, 2), band_confirmed=True)
+    b = candidate(
+        "B",
+        n=12_339,
+        rate=0.0302,
+        band="1–5 % investigate",
+        rank=(2, 2),
+        band_confirmed=True,
+        errors_by_reason={"UNAVAILABLE": 8, "INTERNAL": 1},
+    )
     c = candidate(
         "C",
         n=12_198,
@@ -121,13 +129,15 @@ def decided() -> control_pb2.CompareResponse:
 
 def undecided() -> control_pb2.CompareResponse:
     """Two young candidates that nothing separates yet."""
-    a = candidate("A", n=412, rate=0.0218, band="5–10 % edge cases", rank=(1, 2), in_best_set=True)
+    a = candidate(
+        "A", n=412, rate=0.0218, band="5–10 % edge cases", rank=(1, 2), in_best_set=True, comparisons_needed=3_912
+    )
     b = candidate("B", n=409, rate=0.0293, band="5–10 % edge cases", rank=(1, 2), in_best_set=True)
     c = control_pb2.CandidateReport(version="C", band="unknown")
     return _report(
         candidates=[a, b, c],
         pairs=[
-            _pair("A", "B", n=409, only=(5, 8), verdict="undecided", evidence=0.3),
+            _pair("A", "B", n=409, only=(5, 8), verdict="undecided", evidence=0.3, requests_needed=24_817),
             control_pb2.PairReport(first="A", second="C", verdict="undecided", p_raw=1, p_adjusted=1),
             control_pb2.PairReport(first="B", second="C", verdict="undecided", p_raw=1, p_adjusted=1),
         ],
@@ -172,7 +182,7 @@ def many_long_names() -> control_pb2.CompareResponse:
 
 
 def _pair(
-    first: str, second: str, *, n: int, only: tuple[int, int], verdict: str, evidence: float
+    first: str, second: str, *, n: int, only: tuple[int, int], verdict: str, evidence: float, **more: Any
 ) -> control_pb2.PairReport:
     estimate = (only[0] - only[1]) / n
     half = 3 * math.sqrt(sum(only)) / n
@@ -188,6 +198,7 @@ def _pair(
         p_raw=min(1.0, 2 * math.exp(-evidence)),
         p_adjusted=min(1.0, 6 * math.exp(-evidence)),
         verdict=verdict,
+        **more,
     )
 
 
@@ -226,7 +237,8 @@ def _servicer(canned: CannedControl) -> control_pb2_grpc.ControlServiceServicer:
         method.name: handler(method.name)
         for method in control_pb2.DESCRIPTOR.services_by_name["ControlService"].methods
     }
-    return type("Servicer", (base,), dict(methods))()
+    servicer: control_pb2_grpc.ControlServiceServicer = type("Servicer", (base,), dict(methods))()
+    return servicer
 
 
 @contextmanager

@@ -48,7 +48,7 @@ class ComparisonView:
             yield title
             yield part
         yield Text()
-        yield from _footnotes(self.response)
+        yield from _footnotes(self.response, self._labels())
         yield _advice(self.response)
 
     def _labels(self) -> Mapping[str, str]:
@@ -213,9 +213,10 @@ def _verdict(verdict: str, first: str, second: str) -> Text:
             return Text(verdict, style="yellow")
 
 
-def _standing(report: CandidateReport) -> tuple[bool, int, int, float]:
+def _standing(report: CandidateReport) -> tuple[bool, bool, int, int, float]:
     """Best first; those without a rank last."""
-    return not report.ranked, report.rank_best, report.rank_worst, report.divergence.estimate
+    best = report.in_best_set
+    return not report.ranked, not best, report.rank_best, report.rank_worst, report.divergence.estimate
 
 
 def _rank(report: CandidateReport) -> str:
@@ -260,16 +261,44 @@ def _beside(report: CandidateReport, field: str) -> str:
     return f"{own} / {live}"
 
 
-def _footnotes(response: CompareResponse) -> Iterator[Text]:
+def _footnotes(response: CompareResponse, labels: Mapping[str, str]) -> Iterator[Text]:
     for report in response.candidates:
-        for name, reasons in (("dropped", report.dropped_by_reason), ("not compared", report.uncomparable_by_reason)):
+        for name, reasons in (
+            ("errors", report.errors_by_reason),
+            ("dropped", report.dropped_by_reason),
+            ("not compared", report.uncomparable_by_reason),
+        ):
             if reasons:
-                yield Text(f"{report.version}: {name}: {_tally(reasons.items())}", style="dim")
+                yield Text(f"{labels[report.version]}: {name}: {_tally(reasons.items())}", style="dim")
     if response.live_failures:
         number = figures.count(response.live_failures)
         yield Text(f"{number} sampled requests count for nobody: live itself failed on them.", style="dim")
-    pairs = f"; family of {response.family_size} pairs" if response.family_size else ""
-    yield Text(f"Test: {response.test_name}; α = {response.alpha:g}{pairs}.", style="dim")
+    yield from _still_needed(response, labels)
+    pairs = f"; family of {response.family_size} pair{'s' if response.family_size > 1 else ''}"
+    family = pairs if response.family_size else ""
+    yield Text(f"Test: {response.test_name}; α = {response.alpha:g}{family}.", style="dim")
+
+
+def _still_needed(response: CompareResponse, labels: Mapping[str, str]) -> Iterator[Text]:
+    requests = [
+        f"{labels.get(pair.first, pair.first)} − {labels.get(pair.second, pair.second)} {_about(pair.requests_needed)}"
+        for pair in response.pairs
+        if pair.HasField("requests_needed")
+    ]
+    comparisons = [
+        f"{labels[report.version]} {_about(report.comparisons_needed)}"
+        for report in response.candidates
+        if report.HasField("comparisons_needed")
+    ]
+    if requests:
+        yield Text(f"More requests to decide a pair, at present rates: {', '.join(requests)}.", style="dim")
+    if comparisons:
+        yield Text(f"More comparisons to confirm a band, at present rates: {', '.join(comparisons)}.", style="dim")
+
+
+def _about(number: int) -> str:
+    """A forecast to two figures; more would claim what nobody knows."""
+    return f"≈ {figures.count(round(float(f'{number:.2g}')))}"
 
 
 def _tally(reasons: Iterable[tuple[str, int]]) -> str:

@@ -43,6 +43,9 @@ def promote(
     version: Version,
     percent: Percent = None,
     yes: Yes = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Although control cannot connect to it: when only the routers can.")
+    ] = False,
     reason: Reason = "",
     model: Model = "",
     server: Server = CONTROL,
@@ -58,7 +61,9 @@ def promote(
         name = selection.model(model, control)
         if not yes:
             _ask(control, name, version, percent)
-        request = control_pb2.PromoteRequest(model=name, version=version, percent=percent, actor=actor(), reason=reason)
+        request = control_pb2.PromoteRequest(
+            model=name, version=version, percent=percent, actor=actor(), reason=reason, force=force
+        )
         try:
             response = control.promote(request)
         except FailedPrecondition as error:

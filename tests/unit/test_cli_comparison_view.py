@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+
+import control_fixtures as reports
+from multishadow.v1.control_pb2 import CompareResponse
+from multishadow_client.cli import comparison_view
+from multishadow_client.cli.interval_picture import Axis, IntervalPicture, Whisker
+
+ALL = (reports.decided, reports.undecided, reports.no_data, reports.many_long_names)
+
+
+def rendered(response: CompareResponse, width: int = 100) -> str:
+    console = Console(width=width, markup=False, highlight=False)
+    with console.capture() as capture:
+        console.print(comparison_view.render(response))
+    return capture.get()
+
+
+def line_with(text: str, *parts: str) -> str:
+    found = [line for line in text.splitlines() if all(part in line for part in parts)]
+    assert len(found) == 1, f"{len(found)} lines hold {parts}:\n{text}"
+    return found[0]
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+@pytest.mark.parametrize("report", ALL)
+def test_a_report_fits_the_terminal_and_its_headers_are_whole(
+    report: Callable[[], CompareResponse], width: int
+) -> None:
+    text = rendered(report(), width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert "\x1b" not in text
+    header = line_with(text, "rank", "version")
+    assert re.search(r"rank +version +n +complete +diverged +similarity +band of the upper end", header)
+
+
+def test_a_candidates_rate_interval_band_and_rank_are_told() -> None:
+    text = rendered(reports.decided())
+    standing = line_with(text, "< 1 % safe")
+    assert standing.split() == ["1", "A", "12,345", "99.80", "%", "38", "0.9969", "<", "1", "%", "safe,", "confirmed"]
+    assert line_with(text, "├", "0.31 %").endswith("0.31 %    0.18 – 0.44 %")
+    assert "> 10 % do not roll out, provisional" in text
+
+
+def test_the_best_candidate_stands_first_wherever_it_was_named() -> None:
+    text = rendered(reports.decided())
+    assert text.splitlines()[0] == "spam: C, A, B against live base"
+    places = [text.index(line) for line in ("< 1 % safe", "1–5 % investigate", "> 10 % do not")]
+    assert places == sorted(places)
+
+
+def test_calls_stand_beside_the_live_ones() -> None:
+    calls = line_with(rendered(reports.decided()), "∞ / 38.8")
+    assert calls.split() == ["C", "31", "21", "6", "141", "11.8", "/", "12.1", "∞", "/", "38.8"]
+
+
+def test_a_pair_tells_estimate_interval_raw_and_adjusted_evidence_and_verdict() -> None:
+    pair = line_with(rendered(reports.decided()), "A − B")
+    figures = ["12,330", "20", ":", "354", "−2.71", "[−3.18,", "−2.24]", "1.0e70", "2e-70", "6e-70"]
+    assert pair.split() == ["A", "−", "B", *figures, "A", "better"]
+
+
+def test_a_verdict_of_worse_names_the_other_one() -> None:
+    response = reports.decided()
+    response.pairs[0].verdict = "worse"
+    assert "B better" in line_with(rendered(response), "A − B")
+
+
+def test_how_it_was_decided_is_told() -> None:
+    text = rendered(reports.decided())
+    assert "e ≥ 120 decides" in text
+    assert "Test: paired betting e-process (a = 10), valid at every look; α = 0.05; family of 3 pairs." in text
+    assert "epoch 2 since 2026-11-21 12:00 UTC (the comparator's threshold changed from 0.8 to 0.85)" in text
+    assert "12 sampled requests count for nobody: live itself failed on them." in text
+
+
+def test_reasons_stand_below_the_largest_first() -> None:
+    text = rendered(reports.decided())
+    assert "C: dropped: 140 buffer_full, 1 in_flight_limit" in text
+    assert "C: not compared: 6 empty_text" in text
+    assert "B: errors: 8 UNAVAILABLE, 1 INTERNAL" in text
+
+
+def test_the_advice_is_the_last_word() -> None:
+    last = " ".join(rendered(reports.decided()).split("✔ ")[-1].split())
+    assert last == reports.decided().advice
+
+
+def test_what_is_still_needed_is_told_roughly() -> None:
+    text = rendered(reports.undecided())
+    assert "More requests to decide a pair, at present rates: A − B ≈ 25,000." in text
+    assert "More comparisons to confirm a band, at present rates: A ≈ 3,900." in text
+
+
+def test_without_data_there_are_no_empty_tables() -> None:
+    text = rendered(reports.no_data())
+    assert text.count("unknown: nothing compared yet") == 3
+    assert "Pairs" not in text
+    assert "Divergence rate" not in text
+    assert text.rstrip().endswith("○ Nothing has been compared yet: send traffic to the router.")
+
+
+def test_a_candidate_without_data_has_no_figures_among_those_that_have() -> None:
+    text = rendered(reports.undecided())
+    assert line_with(text, "C", "unknown").split()[:6] == ["–", "C", "0", "–", "0", "–"]
+    assert line_with(text, "A − C").split() == ["A", "−", "C", "0", "–", "–", "–", "–", "–", "undecided"]
+
+
+def test_long_names_are_numbered_once_and_used_everywhere() -> None:
+    text = rendered(reports.many_long_names(), 80)
+    assert "  #3  release-2026-11-12-canary" in text
+    assert text.count("release-2026-11-12-canary") == 1
+    assert "#1 better" in line_with(text, "#1 − #2")
+
+
+def test_one_candidate_alone_has_no_pairs() -> None:
+    response = reports.decided()
+    del response.pairs[:]
+    response.family_size = 0
+    text = rendered(response)
+    assert "Pairs" not in text
+    assert text.count("family of") == 0
+
+
+def test_names_are_never_taken_for_markup() -> None:
+    response = reports.decided()
+    response.advice = "[bold]not bold[/bold]"
+    assert "[bold]not bold[/bold]" in rendered(response)
+
+
+def drawn(*whiskers: Whisker, width: int = 80) -> list[str]:
+    console = Console(width=width, markup=False, highlight=False)
+    with console.capture() as capture:
+        console.print(IntervalPicture(whiskers=whiskers))
+    return capture.get().splitlines()
+
+
+def test_an_interval_is_drawn_from_its_lower_to_its_upper_end() -> None:
+    axis = Axis(top=0.1, width=41)
+    bar = axis.draw(Whisker(label="A", estimate=0.0225, lower=0.00625, upper=0.05625)).plain
+    assert (bar.index("├"), bar.index("●"), bar.index("┤")) == (10, 19, 30)
+    assert set(bar[11:19] + bar[20:30]) == {"─"}
+
+
+def test_the_bands_edges_are_marked_where_nothing_is_drawn_over_them() -> None:
+    axis = Axis(top=0.1, width=41)
+    line = axis.draw(Whisker(label="A", missing="nothing")).plain
+    assert [cell for cell, sign in enumerate(line) if sign == "┊"] == [axis.cell(edge) for edge in (0.01, 0.05, 0.1)]
+
+
+def test_a_point_is_drawn_for_an_interval_narrower_than_a_cell() -> None:
+    lines = drawn(Whisker(label="A", estimate=0.5, lower=0.4999, upper=0.5001))
+    assert "●" in lines[1]
+
+
+@pytest.mark.parametrize("upper", [0.0005, 0.004, 0.012, 0.2, 0.9, 1.0])
+def test_labels_never_run_into_each_other(upper: float) -> None:
+    labels = drawn(Whisker(label="A", estimate=upper / 2, lower=0, upper=upper))[0]
+    assert re.fullmatch(r"\s*(?:[\d.]+ %(?:\s+|$))+", labels), labels
+    assert labels.split()[0] == "0"

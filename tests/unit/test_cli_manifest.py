@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from multishadow.v1.control_pb2 import ApplyModelRequest, Comparator, VersionSpec
+from multishadow_client.cli import manifest
+from multishadow_client.cli.exit_code import Mistake
+
+WHOLE = """\
+model: spam
+default_timeout_ms: 5_000
+comparator:
+  threshold: 0.9
+  ignored_fields: [meta.timestamp, items.*.id]
+  absolute_tolerance: 1e-9   # YAML 1.1 takes this for text
+versions:
+  - {name: base, address: "127.0.0.1:9000"}
+  - name: 1.0
+    address: 127.0.0.1:9001
+    timeout_ms: 250
+    max_in_flight: 8
+    allowed_metadata: [x-api-key]
+"""
+
+
+def read(tmp_path: Path, text: str) -> list[manifest.ModelDocument]:
+    file = tmp_path / "model.yaml"
+    file.write_text(text, encoding="utf-8")
+    return manifest.read(file)
+
+
+def mistake(tmp_path: Path, text: str) -> str:
+    with pytest.raises(Mistake) as caught:
+        read(tmp_path, text)
+    return str(caught.value).replace(f"{tmp_path}/", "")
+
+
+def test_a_whole_model_is_read(tmp_path: Path) -> None:
+    (document,) = read(tmp_path, WHOLE)
+    assert document.where == f"{tmp_path}/model.yaml:1"
+    assert document.request == ApplyModelRequest(
+        model="spam",
+        default_timeout_ms=5000,
+        comparator=Comparator(threshold=0.9, ignored_fields=["meta.timestamp", "items.*.id"], absolute_tolerance=1e-9),
+        versions=[
+            VersionSpec(name="base", address="127.0.0.1:9000"),
+            VersionSpec(
+                name="1.0", address="127.0.0.1:9001", timeout_ms=250, max_in_flight=8, allowed_metadata=["x-api-key"]
+            ),
+        ],
+    )
+
+
+def test_what_is_not_said_stays_as_it_is(tmp_path: Path) -> None:
+    (document,) = read(tmp_path, "model: spam")
+    assert not document.request.HasField("comparator")
+    assert not document.request.HasField("default_timeout_ms")
+
+
+def test_a_file_may_hold_several_models(tmp_path: Path) -> None:
+    documents = read(tmp_path, "model: a\n---\nmodel: b\n---\n")
+    assert [(document.request.model, document.where[-2:]) for document in documents] == [("a", ":1"), ("b", ":3")]
+
+
+def test_standard_input_is_a_file_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("model: spam"))
+    assert manifest.read(Path("-"))[0].where == "<stdin>:1"
+
+
+def test_an_unknown_key_is_named_with_the_nearest_that_is_allowed(tmp_path: Path) -> None:
+    assert mistake(tmp_path, "model: spam\ncomparator:\n  tresholt: 0.9\n") == (
+        "model.yaml:3:3: a comparator has no 'tresholt'; did you mean 'threshold'? "
+        "Allowed: threshold, ignored_fields, absolute_tolerance, relative_tolerance"
+    )
+
+
+def test_malformed_yaml_is_shown_where_it_breaks(tmp_path: Path) -> None:
+    said = mistake(tmp_path, "model: spam\nversions:\n  - name: A: B\n")
+    assert said.startswith("model.yaml:3:12: this is no YAML: mapping values are not allowed here")
+    assert said.endswith("\n      - name: A: B\n               ^")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "model.yaml: there is no model in it; it needs at least `model:` and `versions:`"),
+        ("# nothing\n---\n", "model.yaml: there is no model in it; it needs at least `model:` and `versions:`"),
+        ("[a, b]", "model.yaml:1:1: a model is a mapping of model, comparator, default_timeout_ms, versions"),
+        ("versions: []", "model.yaml:1:1: a model needs 'model'"),
+        ("model: a\nversions: [{name: A}]", "model.yaml:2:12: a version needs 'address'"),
+        ("model: a\nversions: {A: x}", "model.yaml:2:11: a list of versions must stand here"),
+        ("model: a\nmodel: b", "model.yaml:2:1: 'model' stands here twice"),
+        ("model: a\n? [x]\n: y", "model.yaml:2:3: a key must be a plain word"),
+        ("model:", "model.yaml:1:7: a text must stand here"),
+        ("model: [a]", "model.yaml:1:8: a text must stand here"),
+        (
+            "model: a\ncomparator: {threshold: high}",
+            "model.yaml:2:25: a number must stand here, e.g. 0.85; got 'high'",
+        ),
+        ("model: a\ncomparator: {threshold: .nan}", "model.yaml:2:25: a number must stand here, e.g. 0.85; got '.nan'"),
+        ("model: a\ncomparator: {threshold: nan}", "model.yaml:2:25: a number must stand here, e.g. 0.85; got 'nan'"),
+        (
+            "model: a\ndefault_timeout_ms: 2.5",
+            "model.yaml:2:21: a whole number above 0 must stand here, e.g. 2000; got '2.5'",
+        ),
+        (
+            "model: a\ndefault_timeout_ms: 99999999999",
+            "model.yaml:2:21: a whole number above 0 must stand here, e.g. 2000; got '99999999999'",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, text: str, said: str) -> None:
+    assert mistake(tmp_path, text) == said
+
+
+def test_a_control_character_is_no_yaml(tmp_path: Path) -> None:
+    assert mistake(tmp_path, "model: a\x07b").startswith("model.yaml: this is no YAML")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Mistake, match=r"cannot read .*nowhere\.yaml: No such file or directory"):
+        manifest.read(tmp_path / "nowhere.yaml")
+    with pytest.raises(Mistake, match="Is a directory"):
+        manifest.read(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes(b"model: caf\xe9")
+    with pytest.raises(Mistake, match="not UTF-8 text at byte 10"):
+        manifest.read(tmp_path / "latin.yaml")
