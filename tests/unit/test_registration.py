@@ -1,0 +1,178 @@
+"""What may be registered, and what applying a model changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from multishadow_server.core import registration
+from multishadow_server.core.model import Comparator, Model, flag_key
+from multishadow_server.core.registration import ModelSpec, VersionSpec
+from multishadow_server.errors import InvalidInput
+
+NAN = float("nan")
+
+
+def spec(*versions: VersionSpec, name: str = "spam", comparator: Comparator | None = None) -> ModelSpec:
+    return ModelSpec(name=name, comparator=comparator, versions=versions)
+
+
+def at(name: str, address: str = "127.0.0.1:50061", **rest: object) -> VersionSpec:
+    return replace(VersionSpec(name=name, address=address), **rest)  # type: ignore[arg-type]  # tests name real fields
+
+
+def registered(*names: str) -> Model:
+    return registration.register(None, spec(*(at(name) for name in names))).model
+
+
+def test_versions_are_ordered_by_registration_and_the_first_is_the_base() -> None:
+    model = registration.register(registered("base", "A"), spec(at("C"), at("A"), at("B"))).model
+    assert [(version.name, version.ordinal) for version in model.versions] == [
+        ("base", 0),
+        ("A", 1),
+        ("C", 2),
+        ("B", 3),
+    ]
+
+
+def test_applying_the_same_again_changes_nothing() -> None:
+    wanted = spec(
+        at("base", timeout=0.5), at("A", allowed_metadata=("x-api-key",)), comparator=Comparator(threshold=0.9)
+    )
+    model = registration.register(None, wanted).model
+    again = registration.register(model, wanted)
+    assert again.model == model
+    assert again.changes == ()
+    assert not again.settings_changed
+    assert not again.versions_changed
+    assert not again.added
+    assert not again.replaced
+
+
+def test_what_is_not_named_stays_as_it_is() -> None:
+    model = registration.register(
+        None, spec(at("base", timeout=0.5, max_in_flight=3), comparator=Comparator(threshold=0.9))
+    ).model
+    again = registration.register(model, spec(at("base"))).model
+    assert again == model
+
+
+def test_every_difference_is_told_in_a_line() -> None:
+    outcome = registration.register(
+        registered("base", "A"),
+        ModelSpec(
+            name="spam",
+            comparator=Comparator(threshold=0.9, ignored_fields=("at",)),
+            default_timeout=1,
+            versions=(at("A", "127.0.0.1:9", timeout=0.1, max_in_flight=1, allowed_metadata=("x-key",)), at("B")),
+        ),
+    )
+    assert outcome.changes == (
+        "threshold: 0.85 → 0.9",
+        "ignored fields: none → at",
+        "default timeout: 10000 ms → 1000 ms",
+        "address of A: 127.0.0.1:50061 → 127.0.0.1:9",
+        "timeout of A: 2000 ms → 100 ms",
+        "max in flight of A: 64 → 1",
+        "allowed metadata of A: none → x-key",
+        "version B registered at 127.0.0.1:50061 (off)",
+    )
+    assert [version.name for version in outcome.added] == ["B"]
+
+
+def test_another_address_or_time_limit_is_another_implementation() -> None:
+    model = registered("base", "A", "B", "C")
+    outcome = registration.register(model, spec(at("A", "127.0.0.1:9"), at("B", timeout=9), at("C", max_in_flight=9)))
+    assert outcome.replaced == {"A", "B"}
+
+
+@pytest.mark.parametrize("name", ["", "spam.v2", "späm", "a b", "-x", "x" * 64, "a/b", "spam\n"])
+def test_a_model_name_that_makes_flag_keys_ambiguous_or_unreadable_is_refused(name: str) -> None:
+    with pytest.raises(InvalidInput, match="is no name for a model"):
+        registration.check(spec(name=name))
+
+
+@pytest.mark.parametrize("name", ["", "ä", "a b", ".a", "x" * 64, "a|b", "A\n"])
+def test_a_version_name_with_other_characters_is_refused(name: str) -> None:
+    with pytest.raises(InvalidInput, match=r"versions\[0\].name"):
+        registration.check(spec(at(name)))
+
+
+def test_a_flag_key_says_where_the_version_begins() -> None:
+    registration.check(spec(at("v1.2.3"), name="spam-filter_2"))
+    assert flag_key("spam-filter_2", "v1.2.3").split(".", 1) == ["spam-filter_2", "v1.2.3"]
+
+
+def test_a_version_named_twice_is_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"versions\[1\].name: 'A' is named twice"):
+        registration.check(spec(at("A"), at("A")))
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:50061", "spam-a.models.svc:443", "[::1]:50061", "unix:/run/a.sock", "localhost:1", "h:65535"]
+)
+def test_addresses_that_grpc_can_connect_to_are_taken(address: str) -> None:
+    registration.check(spec(at("A", address)))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "localhost",
+        ":50061",
+        "localhost:",
+        "localhost:0",
+        "localhost:65536",
+        "http://h:1",
+        "h:1 ",
+        "unix:a",
+        "::1:5",
+        "h:1x",
+    ],
+)
+def test_other_addresses_are_refused(address: str) -> None:
+    with pytest.raises(InvalidInput, match=r"versions\[0\] \(A\).address.*use `host:port`"):
+        registration.check(spec(at("A", address)))
+
+
+@pytest.mark.parametrize(
+    ("comparator", "field"),
+    [
+        (Comparator(threshold=0), "threshold"),
+        (Comparator(threshold=1.01), "threshold"),
+        (Comparator(threshold=NAN), "threshold"),
+        (Comparator(absolute_tolerance=-1), "absolute_tolerance"),
+        (Comparator(absolute_tolerance=float("inf")), "absolute_tolerance"),
+        (Comparator(relative_tolerance=NAN), "relative_tolerance"),
+        (Comparator(ignored_fields=("",)), "ignored_fields"),
+        (Comparator(ignored_fields=("a",) * 101), "ignored_fields"),
+    ],
+)
+def test_a_comparator_out_of_range_is_refused(comparator: Comparator, field: str) -> None:
+    with pytest.raises(InvalidInput, match=f"comparator.{field}"):
+        registration.check(spec(comparator=comparator))
+
+
+@pytest.mark.parametrize(
+    ("version", "field"),
+    [
+        (at("A", timeout=0.0), "timeout_ms"),
+        (at("A", timeout=NAN), "timeout_ms"),
+        (at("A", timeout=601.0), "timeout_ms"),
+        (at("A", max_in_flight=0), "max_in_flight"),
+        (at("A", max_in_flight=10_001), "max_in_flight"),
+        (at("A", allowed_metadata=("Authorization",)), "allowed_metadata"),
+        (at("A", allowed_metadata=("grpc-timeout",)), "allowed_metadata"),
+    ],
+)
+def test_a_version_out_of_range_is_refused(version: VersionSpec, field: str) -> None:
+    with pytest.raises(InvalidInput, match=rf"versions\[0\] \(A\).{field}"):
+        registration.check(spec(version))
+
+
+def test_a_model_has_a_bounded_number_of_versions() -> None:
+    many = registered(*(f"v{number}" for number in range(100)))
+    with pytest.raises(InvalidInput, match="101 versions"):
+        registration.register(many, spec(at("one-more")))
