@@ -8,10 +8,11 @@ import pytest
 
 from multishadow_server.core import registration
 from multishadow_server.core.model import Comparator, Model, flag_key
-from multishadow_server.core.registration import ModelSpec, VersionSpec
+from multishadow_server.core.registration import ModelSpec, Registration, VersionSpec
 from multishadow_server.errors import InvalidInput
 
 NAN = float("nan")
+NOON = 1_795_435_200.0
 
 
 def spec(*versions: VersionSpec, name: str = "spam", comparator: Comparator | None = None) -> ModelSpec:
@@ -22,12 +23,16 @@ def at(name: str, address: str = "127.0.0.1:50061", **rest: object) -> VersionSp
     return replace(VersionSpec(name=name, address=address), **rest)  # type: ignore[arg-type]  # tests name real fields
 
 
+def register(present: Model | None, spec: ModelSpec) -> Registration:
+    return registration.register(present, spec, now=NOON)
+
+
 def registered(*names: str) -> Model:
-    return registration.register(None, spec(*(at(name) for name in names))).model
+    return register(None, spec(*(at(name) for name in names))).model
 
 
 def test_versions_are_ordered_by_registration_and_the_first_is_the_base() -> None:
-    model = registration.register(registered("base", "A"), spec(at("C"), at("A"), at("B"))).model
+    model = register(registered("base", "A"), spec(at("C"), at("A"), at("B"))).model
     assert [(version.name, version.ordinal) for version in model.versions] == [
         ("base", 0),
         ("A", 1),
@@ -40,8 +45,8 @@ def test_applying_the_same_again_changes_nothing() -> None:
     wanted = spec(
         at("base", timeout=0.5), at("A", allowed_metadata=("x-api-key",)), comparator=Comparator(threshold=0.9)
     )
-    model = registration.register(None, wanted).model
-    again = registration.register(model, wanted)
+    model = register(None, wanted).model
+    again = register(model, wanted)
     assert again.model == model
     assert again.changes == ()
     assert not again.settings_changed
@@ -51,15 +56,13 @@ def test_applying_the_same_again_changes_nothing() -> None:
 
 
 def test_what_is_not_named_stays_as_it_is() -> None:
-    model = registration.register(
-        None, spec(at("base", timeout=0.5, max_in_flight=3), comparator=Comparator(threshold=0.9))
-    ).model
-    again = registration.register(model, spec(at("base"))).model
+    model = register(None, spec(at("base", timeout=0.5, max_in_flight=3), comparator=Comparator(threshold=0.9))).model
+    again = register(model, spec(at("base"))).model
     assert again == model
 
 
 def test_every_difference_is_told_in_a_line() -> None:
-    outcome = registration.register(
+    outcome = register(
         registered("base", "A"),
         ModelSpec(
             name="spam",
@@ -83,7 +86,7 @@ def test_every_difference_is_told_in_a_line() -> None:
 
 def test_another_address_or_time_limit_is_another_implementation() -> None:
     model = registered("base", "A", "B", "C")
-    outcome = registration.register(model, spec(at("A", "127.0.0.1:9"), at("B", timeout=9), at("C", max_in_flight=9)))
+    outcome = register(model, spec(at("A", "127.0.0.1:9"), at("B", timeout=9), at("C", max_in_flight=9)))
     assert outcome.replaced == {"A", "B"}
 
 
@@ -175,4 +178,10 @@ def test_a_version_out_of_range_is_refused(version: VersionSpec, field: str) -> 
 def test_a_model_has_a_bounded_number_of_versions() -> None:
     many = registered(*(f"v{number}" for number in range(100)))
     with pytest.raises(InvalidInput, match="101 versions"):
-        registration.register(many, spec(at("one-more")))
+        register(many, spec(at("one-more")))
+
+
+def test_what_is_new_carries_the_time_and_the_rest_keeps_its_own() -> None:
+    model = registration.register(registered("base"), spec(at("base"), at("A")), now=NOON + 60).model
+    assert model.created_at == NOON
+    assert [version.created_at for version in model.versions] == [NOON, NOON + 60]

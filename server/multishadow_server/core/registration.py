@@ -7,14 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from multishadow_server.core.model import (
-    DEFAULT_MAX_IN_FLIGHT,
-    DEFAULT_SHADOW_TIMEOUT,
-    DEFAULT_TIMEOUT,
-    Comparator,
-    Model,
-    Version,
-)
+from multishadow_server.core.model import Comparator, Model, Version
 from multishadow_server.errors import InvalidInput
 
 LONGEST_NAME = 63
@@ -85,21 +78,23 @@ class Registration:
     versions_changed: bool
 
 
-def register(present: Model | None, spec: ModelSpec) -> Registration:
+def register(present: Model | None, spec: ModelSpec, *, now: float) -> Registration:
     """Apply a spec to what there is; versions that it does not name stay as they are.
 
     Args:
         present: the model as it is; None when it is new.
         spec: what is wanted.
+        now: when it is registered, seconds since the Unix epoch.
 
     Raises:
         InvalidInput: which field is wrong, and what is allowed.
     """
     check(spec)
-    model = _with_settings(present, spec)
+    model = _with_settings(present or Model(name=spec.name, created_at=now), spec)
     known = {version.name: version for version in model.versions}
     for wanted in spec.versions:
-        known[wanted.name] = _with_spec(known.get(wanted.name), wanted, model=spec.name, ordinal=len(known))
+        new = Version(model=spec.name, name=wanted.name, address=wanted.address, ordinal=len(known), created_at=now)
+        known[wanted.name] = _with_spec(known.get(wanted.name, new), wanted)
     model = replace(model, versions=tuple(known.values()))
     if len(model.versions) > MOST_VERSIONS:
         raise InvalidInput(
@@ -121,8 +116,7 @@ def register(present: Model | None, spec: ModelSpec) -> Registration:
     )
 
 
-def _with_settings(present: Model | None, spec: ModelSpec) -> Model:
-    model = present or Model(name=spec.name, default_timeout=DEFAULT_TIMEOUT)
+def _with_settings(model: Model, spec: ModelSpec) -> Model:
     return replace(
         model,
         comparator=model.comparator if spec.comparator is None else spec.comparator,
@@ -130,15 +124,7 @@ def _with_settings(present: Model | None, spec: ModelSpec) -> Model:
     )
 
 
-def _with_spec(present: Version | None, spec: VersionSpec, *, model: str, ordinal: int) -> Version:
-    version = present or Version(
-        model=model,
-        name=spec.name,
-        address=spec.address,
-        timeout=DEFAULT_SHADOW_TIMEOUT,
-        max_in_flight=DEFAULT_MAX_IN_FLIGHT,
-        ordinal=ordinal,
-    )
+def _with_spec(version: Version, spec: VersionSpec) -> Version:
     return replace(
         version,
         address=spec.address,

@@ -62,7 +62,7 @@ async def apply_model(store: ControlStore, spec: ModelSpec, *, actor: str) -> Ap
     registration.check(spec)
     async with store.change(actor) as change:
         before = change.configuration
-        outcome = registration.register(before.models.get(spec.name), spec)
+        outcome = registration.register(before.models.get(spec.name), spec, now=change.now)
         flags = dict(before.flags)
         if outcome.changes:
             flags |= await _write(change, outcome)

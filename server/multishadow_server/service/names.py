@@ -8,6 +8,8 @@ from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.model import Model, Version
 from multishadow_server.errors import FailedPrecondition, InvalidInput, NotFound
 
+MOST_LISTED = 30
+
 
 def model_of(configuration: Configuration, name: str) -> Model:
     """The model of that name.
@@ -58,5 +60,7 @@ def version_of(model: Model, name: str) -> Version:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names in words: "A, B, C", or "none"."""
-    return ", ".join(names) or "none"
+    """Names in words: "A, B, C", or "none"; of a great many, the first, because gRPC bounds a status to 8 KiB."""
+    every = list(names)
+    rest = f" and {len(every) - MOST_LISTED} more" if len(every) > MOST_LISTED else ""
+    return f"{', '.join(every[:MOST_LISTED])}{rest}" or "none"
