@@ -7,15 +7,17 @@ it returns.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
+from nats.aio.client import Client
 from rich.console import Console
 
 from multishadow_server.adapters import health as health_check
@@ -23,8 +25,10 @@ from multishadow_server.adapters import nats_connection
 from multishadow_server.adapters.comparison_pool import ComparisonPool
 from multishadow_server.adapters.deployment import Deployment, Endpoints
 from multishadow_server.adapters.jetstream_backlog import JetStreamBacklog
+from multishadow_server.adapters.jetstream_log import JetStreamLog
 from multishadow_server.adapters.jetstream_reader import JetStreamReader
 from multishadow_server.adapters.model_gateway import GrpcModelGateway
+from multishadow_server.adapters.openfeature_flags import ConfigurationProvider, OpenFeatureClaims
 from multishadow_server.adapters.partition_leases import AdvisoryLeases
 from multishadow_server.adapters.postgres import migration
 from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
@@ -35,10 +39,14 @@ from multishadow_server.adapters.postgres.processes import PostgresProcesses
 from multishadow_server.adapters.processes import unless_set
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
 from multishadow_server.entrypoints.control import ControlServer, ControlServicer
+from multishadow_server.entrypoints.prediction import PredictionHandler, PredictionServer
 from multishadow_server.errors import FailedPrecondition, InvalidInput
+from multishadow_server.service.capture_buffer import CaptureBuffer, Limits
 from multishadow_server.service.configuration_in_hand import ConfigurationInHand
+from multishadow_server.service.configuration_watch import ConfigurationWatch
 from multishadow_server.service.housekeeping import Housekeeping
 from multishadow_server.service.in_flight import CallSlots, UnderWay
+from multishadow_server.service.live_path import LivePath
 from multishadow_server.service.partition_work import Pace, Workshop
 from multishadow_server.service.ports import ProcessStatus
 from multishadow_server.service.process_report import ProcessReport
@@ -47,6 +55,110 @@ from multishadow_server.service.worker import Quotas, Worker
 from multishadow_server.settings import Settings
 
 Result = TypeVar("Result")
+
+# Longest time that a router which ends spends on saying so.
+WITHDRAW_SECONDS = 1.0
+
+# --- router -------------------------------------------------------------------------------------------------------
+
+
+async def router(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str], None]) -> None:
+    """Answer requests until `stop`, and log captures of the sampled ones.
+
+    `ready` gets the bound address once the configuration was read. Neither the log nor the store is waited for: while
+    one is away, requests are answered all the same.
+
+    Raises:
+        InvalidInput: an address is missing or is none.
+        FailedPrecondition: the address to listen on is taken.
+    """
+    if settings.database_url is None or settings.nats_url is None:
+        raise InvalidInput("a router needs MULTISHADOW_DATABASE_URL and MULTISHADOW_NATS_URL")
+    async with AsyncExitStack() as stack:
+        engine = open_engine(settings.database_url)
+        stack.push_async_callback(engine.dispose)
+        buffer = await _capture_buffer(settings, stack)
+        claims = OpenFeatureClaims(ConfigurationProvider())
+        stack.callback(claims.close)
+        gateway = GrpcModelGateway(max_message_bytes=settings.max_message_bytes)
+        stack.push_async_callback(gateway.aclose)
+        watch = ConfigurationWatch(
+            PostgresConfiguration(engine),
+            on_change=lambda configuration: live_path.load(configuration),  # noqa: PLW0108  it is made below
+            check_interval=settings.flag_check_interval,
+        )
+        live_path = LivePath(
+            gateway=gateway,
+            claims=claims,
+            buffer=buffer,
+            flag_age=lambda: watch.age,
+            stale_after=settings.flag_stale_after,
+        )
+        handler = PredictionHandler(live_path, max_message_bytes=settings.max_message_bytes)
+        server = PredictionServer(settings.router_listen, handler, max_message_bytes=settings.max_message_bytes)
+        status = _router_status(settings, live_path, buffer, watch)
+        report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
+        await stack.enter_async_context(_background(watch.run()))
+        await stack.enter_async_context(_background(report.run(stop), linger=WITHDRAW_SECONDS))
+        async with server.listening(drain_seconds=settings.drain_seconds):
+            if await _unless_stopped(stop, watch.first_read.wait()):
+                await server.open()
+                ready(server.address)
+                await stop.wait()
+
+
+async def _capture_buffer(settings: Settings, stack: AsyncExitStack) -> CaptureBuffer:
+    """The buffer with its way to the log; when the stack ends, what it holds is flushed, then the connection closed."""
+    client = Client()
+    stack.push_async_callback(client.close)
+    connecting = nats_connection.connect(str(settings.nats_url), name=settings.instance, client=client)
+    await stack.enter_async_context(_background(connecting))
+    limits = Limits(
+        buffer_captures=settings.buffer_captures,
+        buffer_bytes=settings.buffer_bytes,
+        flush_interval=settings.flush_interval,
+        flush_captures=settings.flush_captures,
+        flush_bytes=settings.flush_bytes,
+    )
+    buffer = CaptureBuffer(JetStreamLog(client, settings), router=settings.instance, limits=limits)
+    await stack.enter_async_context(_background(buffer.run()))
+    stack.push_async_callback(buffer.close, within=settings.drain_seconds)
+    return buffer
+
+
+def _router_status(
+    settings: Settings, live_path: LivePath, buffer: CaptureBuffer, watch: ConfigurationWatch
+) -> Callable[[], ProcessStatus]:
+    started_at = time.time()
+
+    def status() -> ProcessStatus:
+        age = {} if math.isinf(watch.age) else {"flag_age_ms": round(watch.age * 1000)}
+        return ProcessStatus(
+            role="router",
+            instance=settings.instance,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started_at=started_at,
+            revision=watch.configuration.revision,
+            counters={**live_path.counters, **buffer.counters(), **age},
+        )
+
+    return status
+
+
+@asynccontextmanager
+async def _background(work: Coroutine[Any, Any, object], *, linger: float = 0.0) -> AsyncIterator[None]:
+    """Run it beside the block. When it fails, so does the block; it is cancelled `linger` seconds after the block."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(work)
+            yield
+            await asyncio.wait((task,), timeout=linger)
+            task.cancel()
+    except BaseExceptionGroup as group:
+        # One thing went wrong: whoever started the role wants that, not a group of one.
+        raise group.exceptions[0] from group
+
 
 # --- worker -------------------------------------------------------------------------------------------------------
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 DUPLICATE_WINDOW = 120.0
 PARTITIONS = "multishadow-partitions"
 APPEND_TIMEOUT = 5.0
+# nats-server allows no configuration above it (server/const.go).
+_LARGEST_PAYLOAD = 64 << 20
 # Room for the headers and the subject in the server's largest payload.
 _HEADROOM = 1_024
 # nats-server's error codes (server/errors.json): the stream's own limits, and the account's or the disk's.
@@ -119,8 +121,8 @@ class JetStreamLog(ports.CaptureLog):
 
     @property
     def largest_message(self) -> int:
-        """Most bytes of one message: what the server told, or a cautious guess while it was never reached."""
-        return (self._client.max_payload or 1 << 20) - _HEADROOM
+        """Most bytes of one message: what the server takes, or what anybody may send while it was never reached."""
+        return (self._client.max_payload if self._client.is_connected else _LARGEST_PAYLOAD) - _HEADROOM
 
     async def open(self) -> None:
         """Make sure that the stream exists and learn its partitions. Raises LogUnavailable, FailedPrecondition."""

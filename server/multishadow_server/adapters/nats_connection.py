@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 
-import nats
 import nats.errors
 from nats.aio.client import Client
 
@@ -22,22 +21,24 @@ PINGS_UNANSWERED = 2
 _logger = logging.getLogger(__name__)
 
 
-async def connect(nats_url: str, *, name: str) -> Client:
+async def connect(nats_url: str, *, name: str, client: Client | None = None) -> Client:
     """Connect, and keep connected: while the server is away this waits, and later the client comes back by itself.
 
     Args:
         nats_url: e.g. `nats://127.0.0.1:4222`.
         name: this process's name in the server's reports.
+        client: connect this one, which somebody already holds; a new one when None.
 
     Raises:
         InvalidInput: it is no URL. The message does not repeat it: it may hold a password.
     """
+    client = client or Client()
     try:
-        return await nats.connect(
+        await client.connect(
             nats_url,
             name=name,
             connect_timeout=CONNECT_SECONDS,
-            reconnect_time_wait=RECONNECT_SECONDS,
+            reconnect_time_wait=RECONNECT_SECONDS,  # type: ignore[arg-type]  # it is slept, and may be a fraction
             max_reconnect_attempts=-1,
             ping_interval=PING_SECONDS,
             max_outstanding_pings=PINGS_UNANSWERED,
@@ -47,6 +48,7 @@ async def connect(nats_url: str, *, name: str) -> Client:
         )
     except (ValueError, nats.errors.Error) as error:
         raise InvalidInput("MULTISHADOW_NATS_URL is no NATS URL; write it as nats://user:password@host:4222") from error
+    return client
 
 
 async def log_partitions(client: Client, settings: Settings) -> int:

@@ -114,6 +114,15 @@ class CaptureBuffer:
                 self.held_captures, within, self._trouble or "it is slow",
             )  # fmt: skip
 
+    def counters(self) -> dict[str, int]:
+        """How it is, for the process's report."""
+        return {
+            "captured": self.appended,
+            "buffered": self.held_captures,
+            "buffered_bytes": self.held_bytes,
+            **{f"dropped.{reason}": count for reason, count in self.dropped.items()},
+        }
+
     # --- building batches ---
 
     async def _gather(self) -> None:
