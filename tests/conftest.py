@@ -7,11 +7,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 from psycopg import sql
 
 from multishadow_server.adapters.embedded import EmbeddedNats, EmbeddedPostgres
+
+# A slow machine is no counterexample.
+hypothesis.settings.register_profile("multishadow", deadline=None)
+hypothesis.settings.load_profile("multishadow")
 
 TEMPLATE = "migrated"
 _numbers = itertools.count(1)
