@@ -42,8 +42,8 @@ def best_set(log_worse: Floats, *, alpha: float) -> NDArray[np.bool_]:
     e-process, and so is their mean. Only one candidate need be protected, so this decides sooner than all pairs do.
     """
     k = len(log_worse)
-    if k == 1:
-        return np.ones(1, dtype=bool)
+    if k <= 1:
+        return np.ones(k, dtype=bool)
     others = np.where(np.eye(k, dtype=bool), -np.inf, log_worse)
     kept: NDArray[np.bool_] = logsumexp(others, axis=1) - np.log(k - 1) < -np.log(alpha)
     return kept
