@@ -94,7 +94,11 @@ class ConfigurationSource(Protocol):
         ...
 
     def changes(self) -> AsyncIterator[int]:
-        """Revisions as they are committed (LISTEN/NOTIFY). Raises StoreUnavailable when the connection is lost."""
+        """The present revision, then each one as it is committed (LISTEN/NOTIFY).
+
+        The present one comes first, when listening has begun, so that nothing is missed between two connections.
+        Raises StoreUnavailable when the connection is lost.
+        """
         ...
 
 
