@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from functools import reduce
 from itertools import combinations
@@ -184,7 +185,7 @@ def test_versions_that_are_no_candidates_are_left_out() -> None:
 
 def test_confidence_deltas_are_kept_apart_from_agreement() -> None:
     tally = Tally()
-    for delta in (0.25, -0.5):
+    for delta in (0.25, -0.5, math.nan):
         tally.add_capture(
             an_epoch(("A",)),
             received_at=NOON,

@@ -120,7 +120,8 @@ class _Bucket:
                 latencies[place] = math.inf
             elif observation.latency is not None and outcome in _ANSWERED:
                 latencies[place] = observation.latency
-            if observation.confidence_delta is not None:
+            # A model may call itself NaN sure; such a sum would never be a number again.
+            if observation.confidence_delta is not None and math.isfinite(observation.confidence_delta):
                 self.deltas.setdefault(version, []).append(observation.confidence_delta)
             if outcome in _REASONED:
                 self.reasons[version, outcome, observation.reason] += 1
