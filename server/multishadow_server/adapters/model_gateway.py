@@ -9,6 +9,7 @@ import grpc
 import grpc.aio
 
 from multishadow_server.core.capture import Metadata
+from multishadow_server.core.metadata import header_text
 from multishadow_server.service import ports
 
 # gRPC itself owns these; a call that sets them fails or says something untrue.
@@ -87,9 +88,9 @@ def _channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
 
 
 def _sendable(metadata: Metadata) -> Metadata:
-    """Without what gRPC sets itself."""
+    """Without what gRPC sets itself. A value that no header may hold would fail the whole call: it is encoded."""
     return tuple(
-        (key, value)
+        (key, header_text(value) if isinstance(value, str) else value)
         for key, value in metadata
         if key not in _TRANSPORT_KEYS and not (key.startswith("grpc-") and not key.endswith("-bin"))
     )

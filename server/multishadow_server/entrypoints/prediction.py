@@ -5,12 +5,12 @@ The handler is generic, without serializers: the response that leaves is the ver
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import quote
 
 import grpc
 import grpc.aio
@@ -21,9 +21,12 @@ from grpc_reflection.v1alpha import reflection
 
 from multishadow.v1 import envelope_pb2, prediction_pb2
 from multishadow_server.core.capture import Metadata
+from multishadow_server.core.metadata import header_text
 from multishadow_server.entrypoints.status import BY_NUMBER, code_of
 from multishadow_server.errors import FailedPrecondition, InvalidInput, MessageTooLarge, MultishadowError
 from multishadow_server.service.live_path import REQUEST_ID, LiveAnswer, LivePath, LiveRequest
+
+logger = logging.getLogger(__name__)
 
 SERVICE = prediction_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name
 PREDICT = f"/{SERVICE}/Predict"
@@ -61,7 +64,7 @@ class PredictionHandler:
             self._check_size(body)
             envelope = _envelope(body)
             request_id = envelope.request_id or str(uuid.uuid4())
-            own = ((REQUEST_ID, _header(request_id)),)
+            own = ((REQUEST_ID, header_text(request_id)),)
             remaining: float | None = context.time_remaining()
             found = await self._live_path.answer(
                 LiveRequest(
@@ -78,6 +81,10 @@ class PredictionHandler:
             )
         except MultishadowError as error:
             await context.abort(code_of(error), str(error), own)
+        except Exception:
+            # A fault here must end the call at once, and not by a status that clients would repeat the call for.
+            logger.exception("a request failed in the router")
+            await context.abort(grpc.StatusCode.INTERNAL, "the router failed on this request; its log says how", own)
         return await _hand_over(found, own, context)
 
     def _check_size(self, body: bytes) -> None:
@@ -108,7 +115,8 @@ def _attributes(envelope: envelope_pb2.PredictEnvelope) -> dict[str, Any]:
         return {}
     try:
         return MessageToDict(envelope.attributes)
-    except SerializeToJsonError as error:
+    except (SerializeToJsonError, ValueError) as error:
+        # Not a number, or infinite: JSON knows neither, and neither do flags, the log and the store.
         raise InvalidInput(f"attributes: {error}") from error
 
 
@@ -126,11 +134,6 @@ async def _hand_over(found: LiveAnswer, own: Metadata, context: Context) -> byte
         await context.abort(code, answer.status_message, trailing)
     context.set_trailing_metadata(trailing)
     return answer.response
-
-
-def _header(text: str) -> str:
-    """As metadata may hold it: printable ASCII as it is, anything else percent-encoded."""
-    return text if text.isascii() and text.isprintable() else quote(text, safe=" ")
 
 
 # --- the server ---------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from multishadow_server.core import routing, serving, targeting
 from multishadow_server.core.capture import Capture, Metadata
 from multishadow_server.core.configuration import Configuration
-from multishadow_server.core.credentials import without_credentials
+from multishadow_server.core.metadata import without_credentials
 from multishadow_server.core.model import Model
 from multishadow_server.core.prediction import Json
 from multishadow_server.core.routing import Decision

@@ -1,13 +1,14 @@
-"""Which metadata of a call are credentials: those are never written down.
+"""Metadata of calls: which of it may be written down, and how text travels in it.
 
-The rule goes by names, and errs on the safe side: whatever looks like a credential is left out of captures, so a
-harmless `x-partition-key` is left out too.
+Credentials are never written down. The rule goes by names, and errs on the safe side: whatever looks like a credential
+is left out of captures, so a harmless `x-partition-key` is left out too.
 """
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
+from urllib.parse import quote
 
 from multishadow_server.core.capture import Metadata
 
@@ -39,3 +40,8 @@ def is_credential(key: str) -> bool:
 
 def _looks_secret(value: str | bytes) -> bool:
     return isinstance(value, str) and value.startswith(_VALUES)
+
+
+def header_text(text: str) -> str:
+    """As metadata may hold it: printable ASCII as it is, anything else percent-encoded."""
+    return text if text.isascii() and text.isprintable() else quote(text, safe=" ")
