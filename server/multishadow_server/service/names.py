@@ -19,10 +19,10 @@ def model_of(configuration: Configuration, name: str) -> Model:
         NotFound: there is no such model.
     """
     if not name:
-        raise InvalidInput(f"model: name one of {listed(configuration.models)}")
+        raise InvalidInput(f"model: name one of {listed(sorted(configuration.models))}")
     model = configuration.models.get(name)
     if model is None:
-        raise NotFound(f"there is no model {name!r}; there is {listed(configuration.models)}")
+        raise NotFound(f"there is no model {name!r}; there is {listed(sorted(configuration.models))}")
     return model
 
 
@@ -39,7 +39,7 @@ def only_model(configuration: Configuration, name: str) -> Model:
     if not configuration.models:
         raise FailedPrecondition("there is no model yet; register one with `shadowctl apply -f model.yaml`")
     if len(configuration.models) > 1:
-        raise InvalidInput(f"model: there are several, name one of {listed(configuration.models)}")
+        raise InvalidInput(f"model: there are several, name one of {listed(sorted(configuration.models))}")
     return next(iter(configuration.models.values()))
 
 
