@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,22 @@ hypothesis.settings.load_profile("multishadow")
 
 TEMPLATE = "migrated"
 _numbers = itertools.count(1)
+_temporary_root = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give this run a root for temporary folders of its own.
+
+    Every run as root closes the shared one (/tmp/pytest-of-root) to others, and with it the PostgreSQL of a run that is
+    under way: as root, PostgreSQL runs as a user of its own.
+    """
+    root = config.stash[_temporary_root] = tempfile.TemporaryDirectory(prefix="multishadow-")
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = root.name
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave nothing behind."""
+    config.stash[_temporary_root].cleanup()
 
 
 @pytest.fixture(scope="session")
