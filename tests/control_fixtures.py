@@ -57,6 +57,13 @@ def candidate(
     )
 
 
+def models(**versions: list[str]) -> control_pb2.ListModelsResponse:
+    """Models with these versions, each served by its first."""
+    return control_pb2.ListModelsResponse(
+        models=[control_pb2.Model(name=name, live_version=names[0], versions=names) for name, names in versions.items()]
+    )
+
+
 def experiment(model: str = "spam", candidates: tuple[str, ...] = ("A", "B", "C")) -> control_pb2.Experiment:
     """A running experiment, three days old."""
     return control_pb2.Experiment(

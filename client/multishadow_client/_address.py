@@ -57,8 +57,14 @@ class Address:
     def _options(self) -> list[tuple[str, int]]:
         """Channel options.
 
-        How large an answer may be is the router's to say, so that one setting decides it, not two. A proxy for this
-        very machine is never meant, yet gRPC would use one that stands in the environment.
+        How large an answer may be is the router's to say, so that one setting decides it, not two. gRPC waits up to two
+        minutes between attempts to connect; nobody should be without answers for so long after a restart. A proxy for
+        this very machine is never meant, yet gRPC would use one that stands in the environment.
         """
         local = self.target.startswith(_LOCAL)
-        return [("grpc.max_receive_message_length", -1), *([("grpc.enable_http_proxy", 0)] if local else [])]
+        return [
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.initial_reconnect_backoff_ms", 200),
+            ("grpc.max_reconnect_backoff_ms", 5_000),
+            *([("grpc.enable_http_proxy", 0)] if local else []),
+        ]

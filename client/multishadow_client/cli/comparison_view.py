@@ -34,13 +34,22 @@ def render(response: CompareResponse) -> RenderableType:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonView:
-    """A report: who is compared, the candidates, their intervals, their calls, the pairs, and what to do."""
+    """A report: who is compared, the candidates, their intervals, their calls, the pairs, and what to do.
+
+    Args:
+        response: the report.
+        advice_first: what to do stands at the top, for a screen that may be too low for all of it.
+    """
 
     response: CompareResponse
+    advice_first: bool = False
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the parts, with an empty line between two."""
         roomy = options.max_width >= _ROOMY
+        if self.advice_first:
+            yield _advice(self.response)
+            yield Text()
         yield from _header(self.response)
         yield from _legend(self._labels())
         for title, part in self._parts(roomy=roomy):
@@ -49,7 +58,8 @@ class ComparisonView:
             yield part
         yield Text()
         yield from _footnotes(self.response, self._labels())
-        yield _advice(self.response)
+        if not self.advice_first:
+            yield _advice(self.response)
 
     def _labels(self) -> Mapping[str, str]:
         """What each candidate is called here: its name, or its place where names are long."""

@@ -81,6 +81,11 @@ def moment(at: Timestamp) -> str:
     return f"{datetime.fromtimestamp(at.seconds, UTC):%Y-%m-%d %H:%M} UTC"
 
 
+def clock(at: Timestamp) -> str:
+    """A point in time of today, to the second, in UTC."""
+    return f"{datetime.fromtimestamp(at.seconds, UTC):%H:%M:%S} UTC"
+
+
 def ago(at: Timestamp, now: datetime) -> str:
     """How long ago it was."""
     return f"{span(now.timestamp() - at.seconds)} ago"

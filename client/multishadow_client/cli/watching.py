@@ -15,6 +15,7 @@ from rich.text import Text
 from multishadow.v1.control_pb2 import CompareResponse
 from multishadow_client._errors import DeadlineExpired, Unavailable
 from multishadow_client.cli import comparison_view, document, figures, terminal
+from multishadow_client.cli.comparison_view import ComparisonView
 from multishadow_client.cli.terminal import Format
 
 _Show = Callable[[CompareResponse, str], None]
@@ -63,9 +64,10 @@ def _display(output: Format) -> Iterator[_Show]:
 
 
 def _page(response: CompareResponse, problem: str) -> Group:
-    read = Text(f"read {figures.moment(response.read_at)} · Ctrl-C ends", style="dim")
+    """The report as it fits a screen: what matters most stands on top, since a low terminal cuts off the rest."""
+    read = Text(f"read at {figures.clock(response.read_at)} · Ctrl-C ends", style="dim")
     trouble = [Text(f"this is old: {problem}", style="bold red")] if problem else []
-    return Group(comparison_view.render(response), Text(), *trouble, read)
+    return Group(read, *trouble, ComparisonView(response, advice_first=True))
 
 
 def _append(response: CompareResponse, problem: str, output: Format) -> None:

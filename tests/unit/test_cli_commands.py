@@ -1,0 +1,423 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import grpc
+import pytest
+import yaml
+from google.protobuf.struct_pb2 import Struct
+
+import control_fixtures as reports
+from control_fixtures import CannedControl, models
+from multishadow.v1 import control_pb2
+from multishadow_client import cli
+
+SHADOWCTL = str(Path(sys.executable).with_name("shadowctl"))
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Shadowctl = Callable[..., Result]
+
+
+@pytest.fixture
+def control(monkeypatch: pytest.MonkeyPatch) -> Iterator[CannedControl]:
+    with reports.serving(CannedControl()) as canned:
+        canned.answers["ListModels"] = models(spam=["base", "A", "B", "C"])
+        monkeypatch.setenv("MULTISHADOW_CONTROL", canned.address)
+        monkeypatch.setenv("MULTISHADOW_ACTOR", "ann")
+        monkeypatch.setenv("COLUMNS", "100")
+        yield canned
+
+
+@pytest.fixture
+def shadowctl(capsys: pytest.CaptureFixture[str]) -> Shadowctl:
+    def run(*arguments: str) -> Result:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(arguments)
+        assert isinstance(ended.value.code, int)
+        return Result(ended.value.code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("report", "code"),
+    [(reports.decided, 0), (reports.undecided, 3), (reports.no_data, 3)],
+    ids=["decided", "undecided", "no data"],
+)
+def test_compare_ends_with_what_the_comparison_says(
+    control: CannedControl, shadowctl: Shadowctl, report: Callable[[], control_pb2.CompareResponse], code: int
+) -> None:
+    control.answers["Compare"] = report()
+    result = shadowctl("compare", "A", "B", "C")
+    assert result.code == code
+    assert " ".join(report().advice.split()) in " ".join(result.out.split())
+    assert not result.err
+    (request,) = control.asked(control_pb2.CompareRequest)
+    assert request == control_pb2.CompareRequest(model="spam", candidates=["A", "B", "C"])
+
+
+def test_compare_writes_json_and_yaml_with_the_protos_names(control: CannedControl, shadowctl: Shadowctl) -> None:
+    control.answers["Compare"] = reports.decided()
+    as_json = json.loads(shadowctl("compare", "-o", "json").out)
+    assert as_json == yaml.safe_load(shadowctl("compare", "--output", "yaml").out)
+    assert [(each["version"], each["n"]) for each in as_json["candidates"]] == [
+        ("C", 12198),
+        ("A", 12345),
+        ("B", 12339),
+    ]
+    assert as_json["winner"] == "A"
+
+
+def test_output_that_is_piped_holds_no_control_codes(control: CannedControl) -> None:
+    control.answers["Compare"] = reports.decided()
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    for columns, widest in ({}, 100), ({"COLUMNS": "80"}, 80):
+        done = subprocess.run(
+            [SHADOWCTL, "compare"], env=environment | columns, capture_output=True, check=True, stdin=subprocess.DEVNULL
+        )
+        assert b"\x1b" not in done.stdout
+        assert max(len(line) for line in done.stdout.decode().splitlines()) in range(widest - 12, widest + 1)
+
+
+def test_a_model_is_found_by_option_by_choice_or_because_it_is_the_only_one(
+    control: CannedControl, shadowctl: Shadowctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control.answers["Compare"] = reports.decided()
+    control.answers["ListModels"] = models(spam=["base"], fraud=["base"])
+    unclear = shadowctl("compare")
+    assert unclear.code == 2
+    assert "which model? fraud, spam: name it with --model, or choose with `shadowctl use MODEL`" in unclear.err
+
+    assert shadowctl("use", "fraud").code == 0
+    shadowctl("compare")
+    monkeypatch.setenv("MULTISHADOW_MODEL", "from-the-environment")
+    shadowctl("compare")
+    shadowctl("compare", "--model", "spam")
+    asked = [request.model for request in control.asked(control_pb2.CompareRequest)]
+    assert asked == ["fraud", "from-the-environment", "spam"]
+
+
+def test_without_any_model_the_way_to_one_is_told(control: CannedControl, shadowctl: Shadowctl) -> None:
+    control.answers["ListModels"] = models()
+    result = shadowctl("compare")
+    assert (result.code, result.out) == (2, "")
+    assert "shadowctl apply -f model.yaml" in result.err
+
+
+def test_a_choice_is_checked_told_and_dropped(control: CannedControl, shadowctl: Shadowctl, tmp_path: Path) -> None:
+    wrong = shadowctl("use", "spma")
+    assert (wrong.code, wrong.err) == (2, "error: there is no model 'spma'; there is spam\n")
+    assert "commands are about spam" in shadowctl("use", "spam").out
+    assert yaml.safe_load((tmp_path / "config/multishadow/shadowctl.yaml").read_text()) == {"model": "spam"}
+    assert json.loads(shadowctl("use", "-o", "json").out) == {"model": "spam"}
+    assert json.loads(shadowctl("use", "--clear", "-o", "json").out) == {"model": None}
+    assert shadowctl("use").out == "no model is chosen\n"
+
+
+def test_a_model_can_be_chosen_while_control_is_away(shadowctl: Shadowctl) -> None:
+    result = shadowctl("use", "spam", "--server", "127.0.0.1:1")
+    assert result.code == 0
+    assert "not checked whether there is such a model" in result.err
+
+
+@pytest.mark.parametrize("content", ["{", "[spam]", "model: [spam]", "model: {a: b}"])
+def test_a_broken_choice_is_named_with_its_file(shadowctl: Shadowctl, tmp_path: Path, content: str) -> None:
+    file = tmp_path / "config/multishadow/shadowctl.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    result = shadowctl("use")
+    if content == "[spam]":  # holds no choice, and breaks nothing
+        assert result.code == 0
+    else:
+        assert result.code == 2
+        assert str(file) in result.err
+        assert "`shadowctl use MODEL` writes it anew" in result.err
+
+
+def test_a_flag_is_set_by_its_key(control: CannedControl, shadowctl: Shadowctl) -> None:
+    control.answers["SetFlag"] = control_pb2.SetFlagResponse(
+        flag=control_pb2.Flag(key="spam.A", claim="shadow 25 %"), revision=9
+    )
+    result = shadowctl("flag", "set", "spam.A", "shadow", "--percent", "25", "--reason", "a look")
+    assert (result.code, result.out) == (0, "spam.A: shadow 25 %, revision 9\n")
+    assert control.asked(control_pb2.SetFlagRequest) == [
+        control_pb2.SetFlagRequest(
+            model="spam", version="A", claim=control_pb2.CLAIM_SHADOW, percent=25, actor="ann", reason="a look"
+        )
+    ]
+
+
+def test_a_version_with_dots_in_its_name_is_not_taken_for_a_key(control: CannedControl, shadowctl: Shadowctl) -> None:
+    control.answers["ListModels"] = models(spam=["base", "1.0"], eggs=["base"])
+    control.answers["SetFlag"] = control_pb2.SetFlagResponse()
+    for key in ("spam.1.0", "1.0"):
+        assert shadowctl("flag", "set", key, "off", "--model", "spam").code == 0
+    assert shadowctl("flag", "set", "eggs.base", "off").code == 0
+    asked = [(request.model, request.version) for request in control.asked(control_pb2.SetFlagRequest)]
+    assert asked == [("spam", "1.0"), ("spam", "1.0"), ("eggs", "base")]
+
+
+def test_a_claim_that_is_none_is_refused_with_those_that_are(control: CannedControl, shadowctl: Shadowctl) -> None:
+    result = shadowctl("flag", "set", "spam.A", "on")
+    assert (result.code, result.err) == (2, "error: 'on' is no claim; a version claims off, shadow, live\n")
+    assert not control.requests
+
+
+def test_an_experiment_is_started_and_stopped(control: CannedControl, shadowctl: Shadowctl) -> None:
+    control.answers["StartExperiment"] = control_pb2.StartExperimentResponse(
+        experiment=reports.experiment(), revision=4
+    )
+    started = shadowctl("start", "A", "B", "C", "--percent", "25", "--for", "14d", "--bucket", "15m")
+    assert started.out == (
+        "spam: experiment 7 compares A, B, C on 25 % of requests until 2026-12-04 12:00 UTC, revision 4\n"
+        "See how it goes: shadowctl compare A B C\n"
+    )
+    assert control.asked(control_pb2.StartExperimentRequest) == [
+        control_pb2.StartExperimentRequest(
+            model="spam",
+            candidates=["A", "B", "C"],
+            percent=25,
+            duration_seconds=1_209_600,
+            bucket_seconds=900,
+            actor="ann",
+        )
+    ]
+    control.answers["StopExperiment"] = control_pb2.StopExperimentResponse(experiment=reports.experiment(), revision=5)
+    stopped = shadowctl("stop", "--reason", "enough")
+    assert stopped.out.startswith("spam: experiment 7 is stopped, revision 5\n")
+    assert control.asked(control_pb2.StopExperimentRequest)[0].reason == "enough"
+
+
+def test_what_is_not_said_is_left_to_control(control: CannedControl, shadowctl: Shadowctl) -> None:
+    control.answers["StartExperiment"] = control_pb2.StartExperimentResponse(experiment=reports.experiment())
+    shadowctl("start", "A")
+    (request,) = control.asked(control_pb2.StartExperimentRequest)
+    assert not any(request.HasField(name) for name in ("percent", "duration_seconds", "bucket_seconds"))
+
+
+def test_a_promotion_says_what_was_live_and_how_to_take_it_back(control: CannedControl, shadowctl: Shadowctl) -> None:
+    control.answers["Promote"] = control_pb2.PromoteResponse(
+        model="spam", version="A", previous_version="base", revision=12, changed=True
+    )
+    result = shadowctl("promote", "A", "--percent", "5", "--yes", "--reason", "release 41")
+    assert result.out == (
+        "spam: live is A for 5 % of requests (was base), revision 12\nTake it back: shadowctl rollback --model spam\n"
+    )
+    assert control.asked(control_pb2.PromoteRequest) == [
+        control_pb2.PromoteRequest(model="spam", version="A", percent=5, actor="ann", reason="release 41")
+    ]
+
+
+def test_promoting_what_is_live_changes_nothing_and_succeeds(control: CannedControl, shadowctl: Shadowctl) -> None:
+    control.answers["Promote"] = control_pb2.PromoteResponse(model="spam", version="A", revision=12)
+    result = shadowctl("promote", "A", "--yes")
+    assert (result.code, result.out) == (0, "spam: live is A already; nothing changed\n")
+
+
+def test_a_refused_promotion_ends_with_four(control: CannedControl, shadowctl: Shadowctl) -> None:
+    control.answers["Promote"] = (grpc.StatusCode.FAILED_PRECONDITION, "cannot connect to A at 127.0.0.1:9; --force")
+    result = shadowctl("promote", "A", "--yes")
+    assert (result.code, result.err) == (4, "error: cannot connect to A at 127.0.0.1:9; --force\n")
+
+
+def test_nothing_is_promoted_when_there_is_nobody_to_ask(control: CannedControl, shadowctl: Shadowctl) -> None:
+    result = shadowctl("promote", "A")
+    assert result.code == 2
+    assert "pass --yes" in result.err
+    assert not control.asked(control_pb2.PromoteRequest)
+
+
+def test_a_rollback_asks_nothing(control: CannedControl, shadowctl: Shadowctl) -> None:
+    control.answers["Rollback"] = control_pb2.RollbackResponse(
+        model="spam", version="base", rolled_back_version="A", revision=13
+    )
+    result = shadowctl("rollback")
+    assert (result.code, result.out) == (0, "spam: live is base again; A was rolled back, revision 13\n")
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (grpc.StatusCode.NOT_FOUND, 1),
+        (grpc.StatusCode.FAILED_PRECONDITION, 1),
+        (grpc.StatusCode.UNAVAILABLE, 1),
+        (grpc.StatusCode.INVALID_ARGUMENT, 2),
+    ],
+)
+def test_an_error_of_control_reaches_the_user_in_its_own_words(
+    control: CannedControl, shadowctl: Shadowctl, status: grpc.StatusCode, code: int
+) -> None:
+    control.answers["Rollback"] = (status, "nothing to roll back [yet]")
+    result = shadowctl("rollback")
+    assert (result.code, result.out, result.err) == (code, "", "error: nothing to roll back [yet]\n")
+
+
+def test_a_control_that_is_away_is_named_with_what_to_do(shadowctl: Shadowctl) -> None:
+    result = shadowctl("status", "-s", "http://127.0.0.1:1")
+    assert result.code == 1
+    assert "error: nothing answers at 127.0.0.1:1: " in result.err
+    assert "multishadow serve" in result.err
+    assert "MULTISHADOW_CONTROL" in result.err
+
+
+def test_a_mistake_of_ours_is_one_line_and_no_traceback(control: CannedControl, shadowctl: Shadowctl) -> None:
+    beyond_the_calendar = control_pb2.Flag(key="spam.A")
+    beyond_the_calendar.changed_at.seconds = 2**62
+    control.answers["ListFlags"] = control_pb2.ListFlagsResponse(flags=[beyond_the_calendar])
+    result = shadowctl("get", "flags")
+    assert result.code == 1
+    assert result.err.startswith("error: shadowctl itself failed: ")
+    assert "Traceback" not in result.err
+
+
+def test_lists_are_tables_for_people(control: CannedControl, shadowctl: Shadowctl) -> None:
+    definition = Struct()
+    definition.update({"defaultVariant": "off"})
+    control.answers["ListVersions"] = control_pb2.ListVersionsResponse(
+        versions=[
+            control_pb2.Version(
+                model="spam", name="A", address="127.0.0.1:9001", timeout_ms=2000, max_in_flight=64, claim="shadow 25 %"
+            )
+        ]
+    )
+    control.answers["ListFlags"] = control_pb2.ListFlagsResponse(
+        flags=[
+            control_pb2.Flag(
+                key="spam.A", definition=definition, claim="off", revision=3, changed_by="ann", changed_at=reports.at(0)
+            )
+        ]
+    )
+    control.answers["ListExperiments"] = control_pb2.ListExperimentsResponse(experiments=[reports.experiment()])
+    said = {kind: shadowctl("get", kind).out for kind in ("models", "versions", "flags", "experiments")}
+    rows = {kind: [line.split() for line in text.splitlines()[2:]] for kind, text in said.items()}
+    assert rows["models"] == [["spam", "base", "base,", "A,", "B,", "C", "by", "default"]]
+    assert rows["versions"] == [["spam", "A", "shadow", "25", "%", "127.0.0.1:9001", "2,000", "ms", "64"]]
+    assert rows["flags"] == [["spam.A", "off", "3", "1970-01-01", "00:00", "UTC", "ann"]]
+    assert rows["experiments"][0][:8] == ["7", "spam", "A,", "B,", "C", "25", "%", "running"]
+    assert json.loads(shadowctl("get", "flags", "-o", "json").out)["flags"][0]["definition"] == {
+        "defaultVariant": "off"
+    }
+
+
+def test_an_empty_list_says_how_to_fill_it(control: CannedControl, shadowctl: Shadowctl) -> None:
+    control.answers["ListExperiments"] = control_pb2.ListExperimentsResponse()
+    assert shadowctl("get", "experiments").out == "no experiments yet: shadowctl start\n"
+
+
+def test_lists_are_of_the_chosen_model(control: CannedControl, shadowctl: Shadowctl) -> None:
+    control.answers["ListFlags"] = control_pb2.ListFlagsResponse()
+    shadowctl("get", "flags")
+    shadowctl("use", "spam")
+    shadowctl("get", "flags")
+    assert [request.model for request in control.asked(control_pb2.ListFlagsRequest)] == ["", "spam"]
+
+
+def test_status_tells_what_is_live_and_who_is_silent(control: CannedControl, shadowctl: Shadowctl) -> None:
+    control.answers["ListExperiments"] = control_pb2.ListExperimentsResponse(experiments=[reports.experiment()])
+    control.answers["GetStatus"] = control_pb2.GetStatusResponse(
+        revision=12,
+        models=models(spam=["base", "A"]).models,
+        processes=[
+            control_pb2.ProcessStatus(role="router", instance="r1", pid=10, revision=12, alive=True),
+            control_pb2.ProcessStatus(role="router", instance="r2", pid=11, revision=10, alive=True),
+            control_pb2.ProcessStatus(
+                role="worker", instance="w1", pid=12, alive=False, counters={"dropped.buffer_full": 3, "ok": 0}
+            ),
+        ],
+        log_messages_waiting=1234,
+    )
+    said = shadowctl("status").out
+    assert "revision 12  ·  1,234 messages wait in the capture log" in said
+    assert "spam: live is base  (beside it: A)" in said
+    assert "experiment 7: A, B, C on 25 % of requests" in said
+    rows = [line for line in said.splitlines() if line.startswith(("router ", "worker "))]
+    states = {row.split()[1]: row.rstrip().split("  ")[-1].strip() for row in rows}
+    assert states == {"r1": "alive", "r2": "2 behind", "w1": "silent"}
+    assert "w1: dropped.buffer_full 3\n" in said
+
+
+def test_apply_says_what_changed_for_each_model(control: CannedControl, shadowctl: Shadowctl, tmp_path: Path) -> None:
+    file = tmp_path / "models.yaml"
+    file.write_text("model: spam\nversions: [{name: A, address: a:1}]\n---\nmodel: eggs\n")
+    changes = {"spam": ["added version A at a:1"], "eggs": []}
+    control.answers["ApplyModel"] = lambda request: control_pb2.ApplyModelResponse(
+        model=control_pb2.Model(name=request.model), revision=3, changes=changes[request.model]
+    )
+    result = shadowctl("apply", "-f", str(file))
+    assert result.out == ("spam: 1 change, revision 3\n  added version A at a:1\neggs: everything was so already\n")
+    assert {request.actor for request in control.asked(control_pb2.ApplyModelRequest)} == {"ann"}
+    documents = list(yaml.safe_load_all(shadowctl("apply", "-f", str(file), "-o", "yaml").out))
+    assert [document["model"]["name"] for document in documents] == ["spam", "eggs"]
+
+
+def test_a_model_that_control_refuses_is_named_with_its_place(
+    control: CannedControl, shadowctl: Shadowctl, tmp_path: Path
+) -> None:
+    file = tmp_path / "model.yaml"
+    file.write_text("# first\nmodel: spam\n")
+    control.answers["ApplyModel"] = (grpc.StatusCode.INVALID_ARGUMENT, "a new model needs a version")
+    result = shadowctl("apply", "-f", str(file))
+    assert (result.code, result.err) == (2, f"error: {file}:2, model 'spam': a new model needs a version\n")
+
+
+def test_nothing_is_applied_of_a_file_with_a_mistake(
+    control: CannedControl, shadowctl: Shadowctl, tmp_path: Path
+) -> None:
+    file = tmp_path / "model.yaml"
+    file.write_text("model: spam\n---\nmodle: eggs\n")
+    result = shadowctl("apply", "-f", str(file))
+    assert (result.code, result.out) == (2, "")
+    assert f"{file}:3:1: a model has no 'modle'; did you mean 'model'?" in result.err
+    assert not control.requests
+
+
+@pytest.mark.parametrize(
+    "arguments", [["comprae"], ["start"], ["start", "A", "--for", "soon"], ["start", "A", "--percent", "101"]]
+)
+def test_what_cannot_be_understood_ends_with_two(shadowctl: Shadowctl, arguments: list[str]) -> None:
+    result = shadowctl(*arguments)
+    assert (result.code, result.out) == (2, "")
+    assert result.err
+
+
+@pytest.mark.parametrize(
+    "command", ["apply", "use", "flag set", "start", "stop", "compare", "promote", "rollback", "predict"]
+)
+def test_help_teaches_with_examples(shadowctl: Shadowctl, command: str) -> None:
+    result = shadowctl(*command.split(), "--help")
+    assert result.code == 0
+    assert f"shadowctl {command} " in result.out.split("Examples:")[1] or command in {"stop", "rollback", "use"}
+    assert "--output" in result.out
+
+
+def completed(line: str) -> list[str]:
+    """What bash is offered for a line, by the protocol of its completion."""
+    request = {"_SHADOWCTL_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    done = subprocess.run([SHADOWCTL], env=os.environ | request, capture_output=True, check=True, text=True)
+    assert not done.stderr
+    return done.stdout.split()
+
+
+def test_the_shell_completes_names_that_exist(control: CannedControl) -> None:
+    control.answers["ListModels"] = models(spam=["base", "A", "B"], eggs=["old"])
+    assert completed("shadowctl use s") == ["spam"]
+    assert completed("shadowctl compare --model spam A ") == ["base", "B"]
+    assert completed("shadowctl flag set spam.") == ["spam.base", "spam.A", "spam.B"]
+    assert completed("shadowctl flag set spam.A s") == ["shadow"]
+
+
+def test_the_shell_completes_nothing_while_control_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MULTISHADOW_CONTROL", "127.0.0.1:1")
+    assert completed("shadowctl use s") == []
