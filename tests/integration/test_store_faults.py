@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -180,10 +181,12 @@ async def test_commits_over_many_crashes_count_every_micro_batch_once(
                 unknown += 1
                 await until(reachable, within=30)
 
+    def has_reached(offset: int) -> bool:
+        return last >= offset
+
     async def crash() -> None:
         for _ in range(3):
-            reached = last + 20
-            await until(lambda reached=reached: last >= reached)
+            await until(partial(has_reached, last + 20))
             await asyncio.to_thread(own_postgres.kill)
             await asyncio.to_thread(own_postgres.start)
         done.set()
@@ -269,7 +272,7 @@ async def test_a_database_without_a_schema_asks_to_be_migrated(own_postgres: Emb
 @pytest.mark.parametrize("role", ["read", "change", "listen"])
 async def test_a_password_never_leaves_in_a_message(role: str) -> None:
     async with opened("postgresql://ada:hunter2@127.0.0.1:1/multishadow") as engine:
-        calls = {
+        calls: dict[str, Callable[[], Awaitable[object]]] = {
             "read": PostgresConfiguration(engine).read,
             "change": PostgresControl(engine).change("ada").__aenter__,
             "listen": lambda: anext(PostgresConfiguration(engine).changes()),
@@ -282,7 +285,7 @@ async def test_a_password_never_leaves_in_a_message(role: str) -> None:
 def test_limits_that_the_url_sets_win(own_url: str) -> None:
     own = driver_url(f"{own_url}&options=-c%20statement_timeout%3D7s&connect_timeout=2")
     parameters = {**own.query, **own.translate_connect_args(username="user", database="dbname")}
-    with psycopg.connect(**parameters) as connection:  # type: ignore[arg-type]  # a URL's parameters are all text
+    with psycopg.connect(**parameters) as connection:
         assert connection.execute("SHOW statement_timeout").fetchone() == ("7s",)
         assert connection.execute("SHOW lock_timeout").fetchone() == ("10s",)
     assert own.query["connect_timeout"] == "2"
