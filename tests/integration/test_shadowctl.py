@@ -1,15 +1,17 @@
-"""`shadowctl` as people and pipelines run it: a process of its own, against the real control on a real PostgreSQL."""
+"""`shadowctl` against the real control on a real PostgreSQL, and, where it lasts, as a process of its own."""
 
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import pty
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ import pytest
 import control_fixtures as reports
 import version_servers
 from multishadow.v1.control_pb2 import CompareRequest
+from multishadow_client import cli
 from multishadow_server import app
 from multishadow_server.settings import Settings
 from waiting import until
@@ -39,30 +42,22 @@ class Result:
         return json.loads(self.out)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Shadowctl:
-    control: str
+Shadowctl = Callable[..., Awaitable[Result]]
 
-    @property
-    def environment(self) -> dict[str, str]:
-        return os.environ | {"MULTISHADOW_CONTROL": self.control, "MULTISHADOW_ACTOR": "ann", "COLUMNS": "100"}
 
-    async def __call__(self, *arguments: str, typed: str = "") -> Result:
-        process = await asyncio.create_subprocess_exec(
-            SHADOWCTL,
-            *arguments,
-            env=self.environment,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, err = await process.communicate(typed.encode())
-        assert process.returncode is not None
-        return Result(code=process.returncode, out=out.decode(), err=err.decode())
+def run(arguments: Sequence[str]) -> Result:
+    """Run one command here: starting an interpreter for each would take most of these tests' time."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert isinstance(ended.value.code, int)
+    return Result(code=ended.value.code, out=out.getvalue(), err=err.getvalue())
 
 
 @pytest.fixture
-async def shadowctl(database_url: str, nats_url: str, log_name: str) -> AsyncIterator[Shadowctl]:
+async def shadowctl(
+    database_url: str, nats_url: str, log_name: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Shadowctl]:
     settings = Settings(
         database_url=database_url, nats_url=nats_url, log_name=log_name, control_listen="127.0.0.1:0", drain_seconds=1
     )
@@ -71,9 +66,15 @@ async def shadowctl(database_url: str, nats_url: str, log_name: str) -> AsyncIte
     await asyncio.wait([control, address], return_when=asyncio.FIRST_COMPLETED, timeout=30)
     if control.done():
         await control
-    yield Shadowctl(control=await address)
+    for name, value in environment(await address).items():
+        monkeypatch.setenv(name, value)
+    yield lambda *arguments: asyncio.to_thread(run, arguments)
     stop.set()
     await control
+
+
+def environment(control: str) -> dict[str, str]:
+    return {"MULTISHADOW_CONTROL": control, "MULTISHADOW_ACTOR": "ann", "COLUMNS": "100"}
 
 
 async def test_a_model_goes_from_its_file_to_a_promotion_and_back(shadowctl: Shadowctl, tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ async def test_a_model_goes_from_its_file_to_a_promotion_and_back(shadowctl: Sha
         assert applied.code == 0, applied.err
         assert applied.document["model"]["versions"] == ["base", "A"]
         assert len(applied.document["changes"]) > 0
-        again = await shadowctl("apply", "-f", "-", typed=file.read_text())
+        again = await shadowctl("apply", "-f", str(file))
         assert again.out == "spam: everything was so already\n"
 
         assert (await shadowctl("get", "models", "-o", "json")).document["models"][0]["live_version"] == "base"
@@ -178,7 +179,7 @@ async def test_watching_on_a_terminal_ends_cleanly_and_leaves_the_last_report() 
         process = await asyncio.create_subprocess_exec(
             SHADOWCTL,
             *("compare", "--watch", "--every", "1s"),
-            env=Shadowctl(control=canned.address).environment | {"TERM": "xterm"},
+            env=os.environ | environment(canned.address) | {"TERM": "xterm"},
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -207,7 +208,7 @@ async def test_watching_in_a_pipe_writes_a_line_of_json_for_each_reading() -> No
         process = await asyncio.create_subprocess_exec(
             SHADOWCTL,
             *("compare", "--watch", "--every", "1s", "-o", "json"),
-            env=Shadowctl(control=canned.address).environment,
+            env=os.environ | environment(canned.address),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=1 << 20,
@@ -227,7 +228,7 @@ async def test_watching_goes_on_while_control_is_away() -> None:
         process = await asyncio.create_subprocess_exec(
             SHADOWCTL,
             *("compare", "--watch", "--every", "1s", "-o", "json"),
-            env=Shadowctl(control=canned.address).environment,
+            env=os.environ | environment(canned.address),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=1 << 20,
