@@ -14,7 +14,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 from nats.aio.client import Client
@@ -40,7 +40,7 @@ from multishadow_server.adapters.processes import unless_set
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
 from multishadow_server.entrypoints.control import ControlServer, ControlServicer
 from multishadow_server.entrypoints.prediction import PredictionHandler, PredictionServer
-from multishadow_server.errors import FailedPrecondition, InvalidInput
+from multishadow_server.errors import InvalidInput
 from multishadow_server.service.capture_buffer import CaptureBuffer, Limits
 from multishadow_server.service.configuration_in_hand import ConfigurationInHand
 from multishadow_server.service.configuration_watch import ConfigurationWatch
@@ -361,44 +361,7 @@ async def health(address: str, *, timeout: float) -> None:  # noqa: ASYNC109  it
 
 
 async def demo(stop: asyncio.Event, *, keep: bool, seconds: float, console: Console) -> int:
-    """Run the demonstration; return its exit code."""
-    with _demo_extra():
-        from multishadow_server.demo import story  # noqa: PLC0415  scikit-learn is an extra that roles do without
+    """Run the demonstration; return its exit code. Raises ModuleNotFoundError without the demo's extra."""
+    from multishadow_server.demo import story  # noqa: PLC0415  scikit-learn is an extra that the roles do without
+
     return await story.tell(stop, keep=keep, seconds=seconds, console=console)
-
-
-async def version_server(
-    model: str,
-    version: str,
-    listen: str,
-    stop: asyncio.Event,
-    *,
-    ready: Callable[[str], None],
-    report: Callable[[str], None],
-) -> None:
-    """Train and serve one version of a demo model."""
-    with _demo_extra():
-        from multishadow_server.demo import version_server as server  # noqa: PLC0415  as above
-    await server.serve(model, version, listen, stop, ready=ready, report=report)
-
-
-async def traffic(
-    model: str, router_address: str, stop: asyncio.Event, *, rate: float, seconds: float, report: Callable[[str], None]
-) -> int:
-    """Send samples of a demo model to a router; the exit code is 1 when no call was answered."""
-    with _demo_extra():
-        from multishadow_server.demo import catalogue  # noqa: PLC0415  as above
-        from multishadow_server.demo import traffic as callers  # noqa: PLC0415  as above
-    samples = catalogue.model_named(model).samples()
-    tally = await callers.run(samples, router_address, stop, rate=rate, seconds=seconds, report=report)
-    return 0 if tally.answers else 1
-
-
-@contextmanager
-def _demo_extra() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise FailedPrecondition(
-            f"the demo needs {error.name}, which comes with its extra: pip install 'multishadow[demo]'"
-        ) from error

@@ -58,7 +58,7 @@ def test_it_runs_every_role_the_engines_and_every_version_of_the_demo() -> None:
     commands = [tuple(service["command"]) for service in ours().values()]
     assert {command[0] for command in commands} == {"router", "worker", "control", "migrate", "version-server"}
     served = {(command[1], command[2]) for command in commands if command[0] == "version-server"}
-    assert served == {(model.name, version) for model in catalogue.MODELS.values() for version in model.versions}
+    assert served == {(model.name, version) for model in catalogue.models() for version in model.versions}
     assert services()["postgres"]["image"] == "postgres:18"
     assert services()["nats"]["image"].startswith("nats:2")
 
@@ -134,7 +134,7 @@ def test_nats_server_takes_its_configuration(tmp_path: Path) -> None:
 
 def test_the_model_file_names_version_servers_of_compose_at_their_ports() -> None:
     documents = manifest.read(ROOT / "deploy" / "models.yaml")
-    assert [document.request.model for document in documents] == list(catalogue.MODELS)
+    assert [document.request.model for document in documents] == list(catalogue.NAMES)
     for document in documents:
         for version in document.request.versions:
             host, _, port = version.address.partition(":")

@@ -1,19 +1,31 @@
-"""The demonstration's models by name."""
+"""The demonstration's models by name. Each is imported when it is asked for: a version server needs one, and soon."""
 
 from __future__ import annotations
 
-from multishadow_server.demo import digits, summary
+from collections.abc import Iterator
+
 from multishadow_server.demo.model import DemoModel
 from multishadow_server.errors import NotFound
 
-MODELS = {model.name: model for model in (digits.MODEL, summary.MODEL)}
+NAMES = ("digits", "summary")
 
 
 def model_named(name: str) -> DemoModel:
     """The model of that name. Raises NotFound, naming those there are."""
-    if name not in MODELS:
-        raise NotFound(f"the demo has no model {name!r}; it has {', '.join(MODELS)}")
-    return MODELS[name]
+    if name == "digits":
+        from multishadow_server.demo import digits  # noqa: PLC0415  see above
+
+        return digits.MODEL
+    if name == "summary":
+        from multishadow_server.demo import summary  # noqa: PLC0415  see above
+
+        return summary.MODEL
+    raise NotFound(f"the demo has no model {name!r}; it has {', '.join(NAMES)}")
+
+
+def models() -> Iterator[DemoModel]:
+    """All of them."""
+    return (model_named(name) for name in NAMES)
 
 
 def refuse_unknown_version(model: DemoModel, version: str) -> None:

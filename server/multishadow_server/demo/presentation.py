@@ -31,11 +31,12 @@ class Stage:
     def chapter(self, title: str) -> None:
         """Begin a chapter."""
         self.console.print()
-        self.console.print(f"[bold]{title}[/bold]", highlight=False)
+        self.console.print(f"[bold]{title}[/bold]", highlight=False, soft_wrap=True)
 
     def say(self, line: str) -> None:
         """Say one line; Rich markup is allowed."""
-        self.console.print(f"  {line}", highlight=False)
+        # Whoever reads it decides how wide it is; a log's lines stay whole.
+        self.console.print(f"  {line}", highlight=False, soft_wrap=True)
 
     def check(self, *, holds: bool, claim: str) -> None:
         """Say a claim with whether it holds; one that does not fails the demonstration."""
@@ -73,12 +74,16 @@ class PlainView:
         self._stage = stage
         self._totals = totals
         self._next = 0.0
+        self._last: Mapping[str, int] = {}
 
     def update(self, sent: Mapping[str, int], comparisons: Mapping[str, control.CompareResponse], now: float) -> None:
         """Print when it is time again."""
         if now < self._next:
             return
         self._next = now + PLAIN_LINE_SECONDS
+        if sent == self._last:
+            return
+        self._last = dict(sent)
         for model, comparison in comparisons.items():
             self._stage.say(f"{model} {sent[model]:>5,}/{self._totals[model]:,}  {in_a_line(comparison)}")
 

@@ -18,7 +18,7 @@ from multishadow.v1 import control_pb2 as control
 from multishadow.v1 import control_pb2_grpc as control_grpc
 from multishadow.v1 import prediction_pb2 as prediction
 from multishadow_server.adapters.deployment import Deployment, Endpoints
-from multishadow_server.adapters.processes import Program, Supervisor, unless_set
+from multishadow_server.adapters.processes import Program, Supervisor, multishadow, unless_set
 from multishadow_server.demo import catalogue
 from multishadow_server.demo.model import DemoModel
 from multishadow_server.demo.presentation import Stage
@@ -32,6 +32,7 @@ WORKERS = 1
 FASTEST_PER_SECOND = 60.0
 LOOK_SECONDS = 0.5
 COUNTED_WITHIN_SECONDS = 15.0
+FOLLOWED_WITHIN_SECONDS = 15.0
 FLIPPED_WITHIN_SECONDS = 5.0
 CALLS_AFTER_FLIP = 200
 CALL_SECONDS = 10.0
@@ -79,7 +80,7 @@ async def _play(resources: AsyncExitStack, stage: Stage, *, seconds: float, keep
     channel = grpc.aio.insecure_channel(endpoints.control, options=[("grpc.enable_http_proxy", 0)])
     stub = control_grpc.ControlServiceStub(await resources.enter_async_context(channel))
     callers = await resources.enter_async_context(Callers(endpoints.router))
-    samples = {model.name: model.samples() for model in catalogue.MODELS.values()}
+    samples = {model.name: model.samples() for model in catalogue.models()}
 
     await _register(stage, stub, addresses)
     comparisons = await _compare_under_traffic(stage, stub, callers, samples, seconds=seconds)
@@ -96,7 +97,7 @@ async def _serve_versions(resources: AsyncExitStack, stage: Stage) -> Mapping[tu
     """Each version in a process of its own; their addresses by (model, version)."""
     stage.chapter("1  Eight versions of two models, each trained and served by a process of its own")
     supervisor = await resources.enter_async_context(Supervisor(report=stage.say, drain_seconds=5.0))
-    named = [(model, version) for model in catalogue.MODELS.values() for version in model.versions]
+    named = [(model, version) for model in catalogue.models() for version in model.versions]
     programs = [
         Program(name=f"{model.name} {version}", command=multishadow("version-server", model.name, version))
         for model, version in named
@@ -121,11 +122,17 @@ async def _register(
     stage: Stage, stub: control_grpc.ControlServiceAsyncStub, addresses: Mapping[tuple[str, str], str]
 ) -> None:
     stage.chapter("3  Register the versions; shadow A, B and C on all traffic")
-    for model in catalogue.MODELS.values():
+    for model in catalogue.models():
         await stub.ApplyModel(_registration(model, addresses), timeout=CALL_SECONDS)
         start = control.StartExperimentRequest(model=model.name, candidates=model.candidates, actor=ACTOR)
         await stub.StartExperiment(start, timeout=CALL_SECONDS)
         stage.say(f"{model.name} {model.title}: callers get {model.base}; {', '.join(model.candidates)} get copies")
+    # Routers follow within milliseconds. The very first requests would still go unshadowed, and here all are counted.
+    status = await stub.GetStatus(control.GetStatusRequest(), timeout=CALL_SECONDS)
+    stage.check(
+        holds=await _routers_follow(stub, status.revision),
+        claim=f"both routers follow revision {status.revision} of the flags",
+    )
 
 
 async def _compare_under_traffic(
@@ -172,7 +179,7 @@ async def _compare_under_traffic(
 
 def _check_traffic(stage: Stage, comparisons: Comparisons, tallies: Mapping[str, Tally]) -> None:
     for model, tally in tallies.items():
-        base = catalogue.MODELS[model].base
+        base = catalogue.model_named(model).base
         stage.check(
             holds=tally.answers[base] == tally.sent,
             claim=f"{model}: every caller got an answer, and only ever {base}'s ({tally.describe()})",
@@ -188,13 +195,13 @@ def _check_traffic(stage: Stage, comparisons: Comparisons, tallies: Mapping[str,
 def _conclude(stage: Stage, comparisons: Comparisons) -> str | None:
     """The winner to promote. Only a decided comparison has one."""
     comparison = comparisons["digits"]
-    expected = catalogue.MODELS["digits"].candidates[0]
+    expected = catalogue.model_named("digits").candidates[0]
     stage.check(
         holds=comparison.state == "decided" and comparison.winner == expected,
         claim=f"digits: the evidence is in, and {comparison.winner or 'nobody'} is the winner",
     )
     if comparison.state != "decided" or not comparison.winner:
-        stage.say("Not decided, so nothing is promoted. More traffic would decide it: multishadow demo --seconds 90")
+        stage.say("Not decided, so nobody is promoted.")
         return None
     return comparison.winner
 
@@ -206,7 +213,7 @@ async def _promote_and_roll_back(
     samples: Sequence[prediction.PredictRequest],
     winner: str,
 ) -> None:
-    base = catalogue.MODELS["digits"].base
+    base = catalogue.model_named("digits").base
     before = await _router_processes(stub)
     async with _background(callers, samples) as tally:
         stage.chapter(f"5  Promote {winner}, while callers keep calling")
@@ -292,6 +299,18 @@ async def _router_processes(stub: control_grpc.ControlServiceAsyncStub) -> Seque
     status = await stub.GetStatus(control.GetStatusRequest(), timeout=CALL_SECONDS)
     routers = (process for process in status.processes if process.role == "router" and process.alive)
     return sorted((process.pid, process.started_at.seconds) for process in routers)
+
+
+async def _routers_follow(stub: control_grpc.ControlServiceAsyncStub, revision: int) -> bool:
+    """Wait until every router says that it acts on the revision."""
+    deadline = time.monotonic() + FOLLOWED_WITHIN_SECONDS
+    while time.monotonic() < deadline:
+        status = await stub.GetStatus(control.GetStatusRequest(), timeout=CALL_SECONDS)
+        routers = [process for process in status.processes if process.role == "router" and process.alive]
+        if len(routers) == ROUTERS and all(router.revision >= revision for router in routers):
+            return True
+        await asyncio.sleep(LOOK_SECONDS / 5)
+    return False
 
 
 @asynccontextmanager

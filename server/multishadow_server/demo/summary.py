@@ -10,7 +10,7 @@ import ast
 import re
 import sysconfig
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -28,7 +28,7 @@ _END_OF_PARAGRAPH = re.compile(r"\n\s*\n")
 
 # Name: description, settings of the weighting; None takes the first sentences as they come.
 _VERSIONS: dict[str, tuple[str, dict[str, object] | None]] = {
-    "live": ("TF-IDF centroid", {}),
+    "base": ("TF-IDF centroid", {}),
     "A": ("TF-IDF centroid, sublinear term frequency", {"sublinear_tf": True}),
     "B": ("TF-IDF centroid, blind to common words", {"stop_words": "english"}),
     "C": ("the first two sentences", None),
@@ -36,12 +36,17 @@ _VERSIONS: dict[str, tuple[str, dict[str, object] | None]] = {
 
 
 @cache
-def texts() -> tuple[Sequence[str], Sequence[str]]:
-    """Training texts, then held-out ones: a quarter and the rest, told apart by a checksum."""
-    found = list(dict.fromkeys(text for text in _docstrings() if len(sentences(text)) >= SHORTEST_TEXT))
-    training = [text for text in found if zlib.crc32(text.encode()) % 4 == 0]
-    held_out = [text for text in found if zlib.crc32(text.encode()) % 4]
-    return training, held_out
+def training_texts() -> Sequence[str]:
+    """Texts of about a quarter of the modules, told apart by a checksum of their names."""
+    return _texts(path for path in _modules() if _is_for_training(path))
+
+
+@cache
+def held_out_texts() -> Sequence[str]:
+    """Texts of the other modules; none that stands in a training module, too."""
+    training = set(training_texts())
+    others = _texts(path for path in _modules() if not _is_for_training(path))
+    return [text for text in others if text not in training]
 
 
 def sentences(text: str) -> list[str]:
@@ -54,7 +59,7 @@ def sentences(text: str) -> list[str]:
 def train(version: str) -> TrainedVersion:
     """Train one version by name."""
     _, weighting = _VERSIONS[version]
-    choose = _first if weighting is None else _weightiest(TfidfVectorizer(**weighting).fit(texts()[0]))
+    choose = _first if weighting is None else _weightiest(TfidfVectorizer(**weighting).fit(training_texts()))
 
     def answer(request: prediction.PredictRequest) -> prediction.PredictResponse:
         found = sentences(request.text)
@@ -68,7 +73,7 @@ def train(version: str) -> TrainedVersion:
 
 def samples() -> Sequence[prediction.PredictRequest]:
     """One request for each held-out text."""
-    return [_request(number, text) for number, text in enumerate(texts()[1])]
+    return [_request(number, text) for number, text in enumerate(held_out_texts())]
 
 
 def _request(number: int, text: str) -> prediction.PredictRequest:
@@ -90,12 +95,26 @@ def _weightiest(vectorizer: TfidfVectorizer) -> Callable[[Sequence[str]], Sequen
     return choose
 
 
-def _docstrings() -> Iterator[str]:
-    """Documentation strings of the standard library's modules, read without importing them."""
-    for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                yield ast.get_docstring(node) or ""
+def _modules() -> Sequence[Path]:
+    return sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
+
+
+def _is_for_training(module: Path) -> bool:
+    return zlib.crc32(module.name.encode()) % 4 == 0
+
+
+def _texts(modules: Iterable[Path]) -> Sequence[str]:
+    """The modules' documentation strings that are long enough, each once. They are read, not imported."""
+    found = (text for module in modules for text in _docstrings_in(ast.parse(module.read_bytes())))
+    return list(dict.fromkeys(text for text in found if len(sentences(text)) >= SHORTEST_TEXT))
+
+
+def _docstrings_in(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
+    """Its own, then those of what it defines; not `ast.walk`, which visits every expression, too."""
+    yield ast.get_docstring(node) or ""
+    for inner in node.body:
+        if isinstance(inner, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from _docstrings_in(inner)
 
 
 MODEL = DemoModel(

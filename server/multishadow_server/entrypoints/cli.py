@@ -1,4 +1,8 @@
-"""`multishadow`: the command that runs the roles."""
+"""`multishadow`: the command that runs the roles.
+
+The composition root is imported by the commands that need it: it takes a second, which `--help`, the demo's version
+servers and its callers do without.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,8 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -15,12 +20,12 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from multishadow_server import app as composition
 from multishadow_server.errors import MultishadowError
 from multishadow_server.settings import Settings
 
 # Beyond `drain_seconds`: closing connections. Then the process ends itself, whatever it hangs in.
 EXIT_MARGIN_SECONDS = 5.0
+PLAIN_COLUMNS = 100
 INTERRUPTED = 130  # as a shell says it of SIGINT
 
 Ready = Callable[[str], None]
@@ -82,7 +87,7 @@ def router(
     Example: multishadow router --listen 0.0.0.0:50051 --database-url postgresql://db/multishadow --nats-url nats://log
     """
     settings = _settings(router_listen=listen, database_url=database_url, nats_url=nats_url)
-    _run_role("router", composition.router, settings, log_level)
+    _run_role("router", settings, log_level)
 
 
 @cli.command()
@@ -94,7 +99,7 @@ def worker(*, database_url: DatabaseUrl = None, nats_url: NatsUrl = None, log_le
     Example: multishadow worker --database-url postgresql://db/multishadow --nats-url nats://log
     """
     settings = _settings(database_url=database_url, nats_url=nats_url)
-    _run_role("worker", composition.worker, settings, log_level)
+    _run_role("worker", settings, log_level)
 
 
 @cli.command()
@@ -110,7 +115,7 @@ def control(
     Example: multishadow control --listen 0.0.0.0:50052 --database-url postgresql://db/multishadow --nats-url nats://log
     """
     settings = _settings(control_listen=listen, database_url=database_url, nats_url=nats_url)
-    _run_role("control", composition.control, settings, log_level)
+    _run_role("control", settings, log_level, needs_log=False)
 
 
 @cli.command()
@@ -133,6 +138,8 @@ def serve(
 
     Example: multishadow serve --routers 4 --workers 2
     """
+    from multishadow_server import app as composition  # noqa: PLC0415  see the module's docstring
+
     settings = _settings(
         router_listen=router_listen,
         control_listen=control_listen,
@@ -155,6 +162,8 @@ def migrate(*, database_url: DatabaseUrl = None, log_level: Level = LogLevel.INF
 
     Example: multishadow migrate --database-url postgresql://db/multishadow
     """
+    from multishadow_server import app as composition  # noqa: PLC0415  see the module's docstring
+
     settings = _settings(database_url=database_url)
     _require("migrate", database_url=settings.database_url)
     _log_to_stderr("migrate", log_level)
@@ -172,6 +181,8 @@ def health(
 
     Example: multishadow health 127.0.0.1:50051
     """
+    from multishadow_server import app as composition  # noqa: PLC0415  see the module's docstring
+
     _run("health", lambda _: composition.health(address, timeout=timeout))
     _say(f"{address} serves")
 
@@ -188,14 +199,19 @@ def demo(
     sends held-out samples as traffic, watches the comparison converge, promotes the winner and rolls back. It checks
     what it claims: the exit code is 0 only if every station did what it should. Nothing is left behind.
     """
+    from multishadow_server import app as composition  # noqa: PLC0415  see the module's docstring
+
     _log_to_stderr("demo", LogLevel.ERROR)
-    _run("demo", lambda stop: composition.demo(stop, keep=keep, seconds=seconds, console=Console()))
+    # A log has no width; the comparison fits into this one.
+    console = Console() if sys.stdout.isatty() else Console(width=PLAIN_COLUMNS)
+    with _demo_extra():
+        _run("demo", lambda stop: composition.demo(stop, keep=keep, seconds=seconds, console=console))
 
 
 @cli.command("version-server")
 def version_server(
     model: Annotated[str, typer.Argument(help="digits or summary.")],
-    version: Annotated[str, typer.Argument(help="live, A, B or C.")],
+    version: Annotated[str, typer.Argument(help="base, A, B or C.")],
     *,
     listen: Annotated[str, typer.Option(help="Address to serve on; port 0 takes a free one.")] = "127.0.0.1:0",
     log_level: Level = LogLevel.WARNING,
@@ -204,12 +220,13 @@ def version_server(
 
     Example: multishadow version-server digits A --listen 127.0.0.1:9001
     """
+    with _demo_extra():
+        from multishadow_server.demo import version_server as server  # noqa: PLC0415  see the module's docstring
+
     _log_to_stderr(f"version-server {model} {version}", log_level)
     _run(
         "version-server",
-        lambda stop: composition.version_server(
-            model, version, listen, stop, ready=_announcer(f"{model} {version}"), report=_say
-        ),
+        lambda stop: server.serve(model, version, listen, stop, ready=_announcer(f"{model} {version}"), report=_say),
     )
 
 
@@ -217,7 +234,9 @@ def version_server(
 def traffic(
     model: Annotated[str, typer.Argument(help="digits or summary.")],
     *,
-    router: Annotated[str, typer.Option(help="Address of the router.")] = "127.0.0.1:50051",
+    router: Annotated[
+        str, typer.Option(envvar="MULTISHADOW_ROUTER", help="Address of the router.")
+    ] = "127.0.0.1:50051",
     rate: Annotated[float, typer.Option(min=0.1, max=10_000, help="Requests per second.")] = 20.0,
     seconds: Annotated[float, typer.Option(min=1, help="How long.")] = 30.0,
 ) -> None:
@@ -225,7 +244,16 @@ def traffic(
 
     Example: multishadow traffic digits --rate 50 --seconds 60
     """
-    _run("traffic", lambda stop: composition.traffic(model, router, stop, rate=rate, seconds=seconds, report=_say))
+    with _demo_extra():
+        from multishadow_server.demo import catalogue  # noqa: PLC0415  see the module's docstring
+        from multishadow_server.demo import traffic as callers  # noqa: PLC0415  as above
+
+    async def call(stop: asyncio.Event) -> int:
+        samples = catalogue.model_named(model).samples()
+        tally = await callers.run(samples, router, stop, rate=rate, seconds=seconds, report=_say)
+        return 0 if tally.answers else 1
+
+    _run("traffic", call)
 
 
 def main() -> None:
@@ -255,8 +283,16 @@ def _require(role: str, **needed: str | None) -> None:
             raise typer.Exit(2)
 
 
-def _run_role(name: str, role: Role, settings: Settings, log_level: LogLevel) -> None:
-    _require(name, database_url=settings.database_url, nats_url=settings.nats_url)
+def _run_role(name: str, settings: Settings, log_level: LogLevel, *, needs_log: bool = True) -> None:
+    from multishadow_server import app as composition  # noqa: PLC0415  see the module's docstring
+
+    roles: Mapping[str, Role] = {
+        "router": composition.router,
+        "worker": composition.worker,
+        "control": composition.control,
+    }
+    role = roles[name]
+    _require(name, database_url=settings.database_url, **({"nats_url": settings.nats_url} if needs_log else {}))
     _log_to_stderr(name, log_level)
 
     def give_up_later() -> None:
@@ -298,6 +334,15 @@ def _run(
         raise typer.Exit(INTERRUPTED) from None
     if code:
         raise typer.Exit(code)
+
+
+@contextmanager
+def _demo_extra() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        _complain(f"the demo needs {error.name}, which comes with its extra: pip install 'multishadow[demo]'")
+        raise typer.Exit(1) from None
 
 
 def _announcer(name: str) -> Ready:
