@@ -20,9 +20,8 @@ from multishadow_server.settings import Settings
 @asynccontextmanager
 async def control_address(database_url: str | None, **settings: Any) -> AsyncIterator[str]:
     """Run the role as `multishadow control` does, in this event loop, until the block ends."""
-    chosen = Settings(
-        database_url=database_url, control_listen="127.0.0.1:0", drain_seconds=0.2, report_interval=0.05, **settings
-    )
+    quick: dict[str, Any] = {"control_listen": "127.0.0.1:0", "drain_seconds": 0.2, "report_interval": 0.05}
+    chosen = Settings(database_url=database_url, **(quick | settings))
     stop = asyncio.Event()
     address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     role = asyncio.create_task(app.control(chosen, stop, ready=address.set_result))
@@ -35,8 +34,8 @@ async def control_address(database_url: str | None, **settings: Any) -> AsyncIte
         yield address.result()
     finally:
         stop.set()
-        async with asyncio.timeout(10):
-            await role
+        await asyncio.wait([role], timeout=10)
+    await role
 
 
 class Control:

@@ -107,6 +107,11 @@ def readings(revisions: Sequence[Flags]) -> list[list[str]]:
     ]
 
 
+def served_across_one_change(revisions: Sequence[Flags]) -> set[str]:
+    """Whom a reader finds that one revision overtakes, at most."""
+    return {seen[0] for pair in itertools.pairwise(revisions) for seen in readings(pair)}
+
+
 def test_promoting_a_newer_version_is_one_write_and_the_old_one_stays_as_fallback() -> None:
     before = flags_of(base="live", A="shadow 25", B="shadow 25")
     revisions = promote(before, "A", experiment=EXPERIMENT)
@@ -119,6 +124,14 @@ def test_the_next_promotion_demotes_what_was_left_beneath_the_former_live_versio
     revisions = promote(before, "B")
     assert len(revisions) == 2
     assert in_words(revisions[-1]) == {"base": "off", "A": "live", "B": "live", "C": "off"}
+
+
+def test_nobody_else_serves_while_an_older_version_is_promoted() -> None:
+    revisions = promote(flags_of(base="live", B="live"), "A")
+    assert [in_words(flags) for flags in revisions[1:]] == [
+        {"base": "live", "A": "live", "B": "live", "C": "off"},
+        {"base": "live", "A": "live", "B": "off", "C": "off"},
+    ]
 
 
 def test_promoting_an_older_version_lets_it_claim_before_the_newer_one_ceases_to() -> None:
@@ -207,6 +220,7 @@ def test_no_reader_finds_a_promotion_without_a_live_version(
     revisions = promote(flags, name, experiment=experiment)
     assert live(revisions[-1]) == name
     assert all(readings(revisions))
+    assert served_across_one_change(revisions) <= {live(flags), name}
 
 
 @given(flags=standing_flags(), name=st.sampled_from(NAMES), percent=st.sampled_from([1.0, 5.0, 25.0, 50.0]))
@@ -224,6 +238,7 @@ def test_a_promotion_and_its_rollback_end_where_they_began(flags: Flags, name: s
     promoted = promote(flags, name)[-1]
     revisions = roll_back(promoted, before=flags)
     assert all(readings(revisions))
+    assert served_across_one_change(revisions) <= {live(flags), name}
     assert live(revisions[-1]) == live(flags)
     changed = [each for each in NAMES if in_words(revisions[-1])[each] != in_words(flags)[each]]
     # Whoever was promoted over a newer version keeps its claim beneath it.

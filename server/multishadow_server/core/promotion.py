@@ -1,10 +1,10 @@
 """Promotion and rollback: which flags to write, in which revisions, so that no reader is ever without a live version.
 
 OpenFeature has no atomic read of several flags: a reader that goes from the newest version to the base may see one
-flag as it was and the next one as it is now. It still always finds a live version when, between two revisions, either
-one flag keeps standing (claims `live` for every request) in both, or the older of two versions starts to stand in a
-revision before the newer one ceases to. `next_step` makes only such steps, towards a target that says what is wanted
-in the end:
+flag as it was and the next one as it is now. It still always finds a live version, and none but the former one or the
+next one if a single revision overtakes it, when the flag of one of the two stands (claims `live` for every request)
+both before and after each revision. `next_step` makes only such steps, towards a target that says what is wanted in
+the end:
 
 - Promoting a version that is newer than the live one is one revision: its flag. The former live version's flag stays
   `live`: it is the fallback and goes on being compared. It is demoted by the next promotion, whose revision also
@@ -57,14 +57,17 @@ def next_step(model: Model, flags: Flags, target: Flags) -> Step | None:
     }
     if not differing:
         return None
-    keeps_standing = any(
-        serving.stands(version, flags) and serving.stands(version, target) for version in model.versions
-    )
-    if keeps_standing or serving.standing(model, flags) is None:
+    before, after = serving.standing(model, flags), serving.standing(model, target)
+    if before is None or after is None or serving.stands(after, flags):
         return Step(writes=differing, arrives=True)
-    rising = {version.flag_key for version in model.versions if serving.stands(version, target)}
-    first = {key: definition for key, definition in differing.items() if key in rising}
-    return Step(writes=first or differing, arrives=not first or len(first) == len(differing))
+    # `after` rises with this step. With it may go what a reader cannot mistake for either: nothing that takes the
+    # former live version's claim away, and nothing that begins to serve above that version.
+    others = [version for version in model.versions if version.flag_key in differing and version != after]
+    alone = not serving.stands(before, target) or any(
+        serving.may_serve(version, target) and version.ordinal > before.ordinal for version in others
+    )
+    writes = {after.flag_key: target[after.flag_key]} if alone else differing
+    return Step(writes=writes, arrives=len(writes) == len(differing))
 
 
 def promotion_target(
