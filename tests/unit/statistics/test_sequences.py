@@ -69,6 +69,15 @@ def test_test_and_interval_never_disagree(b: int, c: int, rest: int, threshold: 
     assert (upper <= 0) == (second_worse >= math.log(threshold))
 
 
+@pytest.mark.parametrize(("b", "c", "rest"), [(60, 30, 1000), (7, 0, 3), (400, 300, 9300), (90_000, 88_000, 10**8)])
+def test_a_tie_of_evidence_and_threshold_goes_to_the_test(b: int, c: int, rest: int) -> None:
+    counts = {"only_first": np.array([b]), "only_second": np.array([c]), "neither_or_both": np.array([rest])}
+    tie = float(log_evidence(np.array([float(b)]), np.array([float(c)]))[0])
+    proven, _ = sequences.paired(**counts, log_threshold=tie)
+    unproven, _ = sequences.paired(**counts, log_threshold=math.nextafter(tie, math.inf))
+    assert proven[0] >= 0 > unproven[0]
+
+
 @given(counts, counts, counts, thresholds)
 def test_swapping_the_candidates_mirrors_the_interval(b: int, c: int, rest: int, threshold: float) -> None:
     lower, upper = paired(b, c, rest, threshold)
