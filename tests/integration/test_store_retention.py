@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from multishadow_server.adapters.postgres import PostgresControl, PostgresObservations, PostgresRetention
 from store_fixtures import comparison, flush, open_first_epoch, opened, rows
+from waiting import until
 
 DAY = 86_400
 HOLDERS = "SELECT tableoid::regclass::text, count(*) FROM comparison GROUP BY 1 ORDER BY 1"
@@ -137,3 +138,23 @@ async def test_processes_that_ended_without_a_word_are_forgotten_after_a_day(
             )
     await PostgresRetention(engine, keep_days=30).enforce()
     assert [process.instance for process in await PostgresControl(engine).processes()] == ["fresh"]
+
+
+async def test_the_days_are_kept_from_the_start_of_a_role_to_its_end(engine: AsyncEngine, database_url: str) -> None:
+    today = noon_today(database_url)
+    unprepare(database_url, today)
+    stop = asyncio.Event()
+    keeping = asyncio.create_task(PostgresRetention(engine, keep_days=30).run(stop))
+    await until(lambda: (partition(today),) in rows(database_url, PARTITIONS))
+    stop.set()
+    await asyncio.wait_for(keeping, 10)
+
+
+async def test_days_are_kept_again_after_postgresql_was_away(caplog: pytest.LogCaptureFixture) -> None:
+    stop = asyncio.Event()
+    async with opened("postgresql://ada@127.0.0.1:1/multishadow") as nowhere:
+        keeping = asyncio.create_task(PostgresRetention(nowhere, keep_days=30).run(stop))
+        await until(lambda: "days of comparisons are kept later" in caplog.text)
+        assert not keeping.done()
+        stop.set()
+        await asyncio.wait_for(keeping, 10)

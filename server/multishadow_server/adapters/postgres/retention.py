@@ -5,13 +5,20 @@ Dropping a partition costs the same however much it holds; deleting rows would n
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 from datetime import date, datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from multishadow_server.adapters.postgres.engine import reaching
+from multishadow_server.errors import StoreUnavailable
 
+logger = logging.getLogger(__name__)
+
+INTERVAL_SECONDS = 3600.0
 DAYS_AHEAD = 7
 # Processes that ended without a word are forgotten after this.
 PROCESS_DAYS = 1
@@ -31,8 +38,18 @@ class PostgresRetention:
         self._engine = engine
         self._keep_days = keep_days
 
+    async def run(self, stop: asyncio.Event) -> None:
+        """Enforce it now and every hour, until `stop` is set. An hour in which it could not be done is no harm."""
+        while not stop.is_set():
+            try:
+                await self.enforce()
+            except StoreUnavailable as error:
+                logger.warning("days of comparisons are kept later: %s", error)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), INTERVAL_SECONDS)
+
     async def enforce(self) -> None:
-        """Make the coming days' partitions, drop those past retention, forget dead processes. Call it hourly.
+        """Make the coming days' partitions, drop those past retention, forget dead processes.
 
         Raises:
             StoreUnavailable: not now; nothing was changed.
