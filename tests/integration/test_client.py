@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent import futures
 from typing import Any
 
@@ -12,7 +12,8 @@ import grpc
 import numpy as np
 import pytest
 
-from multishadow.v1 import prediction_pb2, prediction_pb2_grpc
+from canned_router import Answer, Router, serving
+from multishadow.v1 import prediction_pb2
 from multishadow.v1.prediction_pb2 import PredictRequest, PredictResponse
 from multishadow_client import (
     AsyncClient,
@@ -35,41 +36,11 @@ from multishadow_client import (
 )
 from multishadow_client._address import Address
 
-Answer = Callable[[PredictRequest, grpc.ServicerContext], PredictResponse]
-
-
-class Router(prediction_pb2_grpc.PredictionServiceServicer):
-    """Answers as a test wishes, with the metadata that a router adds."""
-
-    def __init__(self) -> None:
-        self.address = ""
-        self.requests: list[PredictRequest] = []
-        self.metadata: dict[str, Any] = {}
-        self.answer: Answer = lambda request, _context: PredictResponse(text=request.text.upper())
-
-    def Predict(self, request: PredictRequest, context: Any) -> PredictResponse:  # noqa: N802  the protocol's name
-        self.requests.append(request)
-        self.metadata = dict(context.invocation_metadata())
-        context.set_trailing_metadata(
-            (
-                ("x-multishadow-request-id", request.request_id or "made-by-the-router"),
-                ("x-multishadow-version", "A"),
-                ("x-multishadow-revision", "42"),
-                ("trace-bin", b"\xff"),
-            )
-        )
-        return self.answer(request, context)
-
 
 @pytest.fixture
 def router() -> Iterator[Router]:
-    servicer = Router()
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers=4), options=[("grpc.max_receive_message_length", -1)])
-    prediction_pb2_grpc.add_PredictionServiceServicer_to_server(servicer, server)
-    servicer.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    server.start()
-    yield servicer
-    server.stop(grace=None).wait(10)
+    with serving(Router()) as running:
+        yield running
 
 
 @pytest.fixture

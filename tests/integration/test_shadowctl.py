@@ -122,7 +122,7 @@ async def test_a_model_goes_from_its_file_to_a_promotion_and_back(shadowctl: Sha
         assert "spam: live is A" in status.out
 
         rolled_back = await shadowctl("rollback")
-        assert rolled_back.out.startswith("spam: live is base again; A was rolled back, revision ")
+        assert rolled_back.out.startswith("spam: live is base; the promotion of A is taken back, revision ")
         assert (await shadowctl("rollback")).code == 1, "there is nothing left to roll back"
 
         stopped = await shadowctl("stop", "--reason", "enough")

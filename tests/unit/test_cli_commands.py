@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,9 +14,11 @@ import pytest
 import yaml
 from google.protobuf.struct_pb2 import Struct
 
+import canned_router
 import control_fixtures as reports
+from canned_router import Router
 from control_fixtures import CannedControl, models
-from multishadow.v1 import control_pb2
+from multishadow.v1 import control_pb2, prediction_pb2
 from multishadow_client import cli
 
 SHADOWCTL = str(Path(sys.executable).with_name("shadowctl"))
@@ -213,7 +216,7 @@ def test_a_promotion_says_what_was_live_and_how_to_take_it_back(control: CannedC
     )
     result = shadowctl("promote", "A", "--percent", "5", "--yes", "--reason", "release 41")
     assert result.out == (
-        "spam: live is A for 5 % of requests (was base), revision 12\nTake it back: shadowctl rollback --model spam\n"
+        "spam: A answers 5 % of requests, base the others, revision 12\nTake it back: shadowctl rollback --model spam\n"
     )
     assert control.asked(control_pb2.PromoteRequest) == [
         control_pb2.PromoteRequest(model="spam", version="A", percent=5, actor="ann", reason="release 41")
@@ -232,6 +235,31 @@ def test_a_refused_promotion_ends_with_four(control: CannedControl, shadowctl: S
     assert (result.code, result.err) == (4, "error: cannot connect to A at 127.0.0.1:9; --force\n")
 
 
+@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 1), ("", 1)])
+def test_a_person_is_asked_with_the_comparison_in_view(control: CannedControl, answer: str, code: int) -> None:
+    control.answers["Compare"] = reports.decided()
+    control.answers["Promote"] = control_pb2.PromoteResponse(model="spam", version="A", changed=True)
+    ours, theirs = pty.openpty()
+    try:
+        with subprocess.Popen(
+            [SHADOWCTL, "promote", "A", "-o", "json"],
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            os.write(ours, f"{answer}\n".encode())
+            out, err = process.communicate(timeout=30)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert process.returncode == code
+    assert "agreement with base, which is not quality" in " ".join(err.split())
+    assert "spam: have A answer all of the requests? [y/N]" in err
+    assert len(control.asked(control_pb2.PromoteRequest)) == (1 if code == 0 else 0)
+    assert bool(out) is (code == 0), "only the answer is on stdout"
+
+
 def test_nothing_is_promoted_when_there_is_nobody_to_ask(control: CannedControl, shadowctl: Shadowctl) -> None:
     result = shadowctl("promote", "A")
     assert result.code == 2
@@ -244,7 +272,7 @@ def test_a_rollback_asks_nothing(control: CannedControl, shadowctl: Shadowctl) -
         model="spam", version="base", rolled_back_version="A", revision=13
     )
     result = shadowctl("rollback")
-    assert (result.code, result.out) == (0, "spam: live is base again; A was rolled back, revision 13\n")
+    assert (result.code, result.out) == (0, "spam: live is base; the promotion of A is taken back, revision 13\n")
 
 
 @pytest.mark.parametrize(
@@ -326,6 +354,12 @@ def test_lists_are_of_the_chosen_model(control: CannedControl, shadowctl: Shadow
 
 def test_status_tells_what_is_live_and_who_is_silent(control: CannedControl, shadowctl: Shadowctl) -> None:
     control.answers["ListExperiments"] = control_pb2.ListExperimentsResponse(experiments=[reports.experiment()])
+    control.answers["ListVersions"] = control_pb2.ListVersionsResponse(
+        versions=[
+            control_pb2.Version(model="spam", name="base", claim="live"),
+            control_pb2.Version(model="spam", name="A", claim="shadow 25 %"),
+        ]
+    )
     control.answers["GetStatus"] = control_pb2.GetStatusResponse(
         revision=12,
         models=models(spam=["base", "A"]).models,
@@ -340,8 +374,7 @@ def test_status_tells_what_is_live_and_who_is_silent(control: CannedControl, sha
     )
     said = shadowctl("status").out
     assert "revision 12  ·  1,234 messages wait in the capture log" in said
-    assert "spam: live is base  (beside it: A)" in said
-    assert "experiment 7: A, B, C on 25 % of requests" in said
+    assert "spam: live is base\n  beside it: A shadow 25 %\n  experiment 7: A, B, C on 25 % of requests" in said
     rows = [line for line in said.splitlines() if line.startswith(("router ", "worker "))]
     states = {row.split()[1]: row.rstrip().split("  ")[-1].strip() for row in rows}
     assert states == {"r1": "alive", "r2": "2 behind", "w1": "silent"}
@@ -402,6 +435,15 @@ def test_help_teaches_with_examples(shadowctl: Shadowctl, command: str) -> None:
     assert "--output" in result.out
 
 
+@pytest.fixture
+def router() -> Iterator[Router]:
+    router = Router()
+    label = prediction_pb2.Classification(label="spam", confidence=0.75)
+    router.answer = lambda _request, _context: prediction_pb2.PredictResponse(classification=label)
+    with canned_router.serving(router) as running:
+        yield running
+
+
 def completed(line: str) -> list[str]:
     """What bash is offered for a line, by the protocol of its completion."""
     request = {"_SHADOWCTL_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
@@ -421,3 +463,44 @@ def test_the_shell_completes_names_that_exist(control: CannedControl) -> None:
 def test_the_shell_completes_nothing_while_control_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MULTISHADOW_CONTROL", "127.0.0.1:1")
     assert completed("shadowctl use s") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "exactly one of --text, --json, --tensor, --file"),
+        (["--text", "a", "--json", "{}"], "exactly one of"),
+        (["--json", "{"], "--json: this is no JSON"),
+        (["--json", "[1]"], "--json takes an object, not [1]"),
+        (["--tensor", "3"], "--tensor takes a list, not 3"),
+        (["--tensor", "[[1], [1, 2]]"], "rows differ in length"),
+        (["--tensor", '["a"]'], "must be real number"),
+        (["--file", "/nowhere/at/all"], "cannot read /nowhere/at/all"),
+    ],
+)
+def test_an_input_that_cannot_be_sent_is_named(shadowctl: Shadowctl, arguments: list[str], said: str) -> None:
+    result = shadowctl("predict", "spam", *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert said in result.err
+
+
+def test_a_prediction_says_who_answered(shadowctl: Shadowctl, router: Router) -> None:
+    result = shadowctl("predict", "spam", "--json", '{"amount": 2}', "--session", "s1", "--router", router.address)
+    assert result.out == "spam (0.7500)\nversion A · request id made-by-the-router · revision 42\n"
+    assert router.requests[0].session_id == "s1"
+    as_json = json.loads(shadowctl("predict", "spam", "--text", "x", "--router", router.address, "-o", "json").out)
+    assert as_json == {
+        "version": "A",
+        "request_id": "made-by-the-router",
+        "revision": 42,
+        "output": {"label": "spam", "confidence": 0.75, "probabilities": {}},
+    }
+
+
+def test_a_file_and_a_tensor_can_be_asked_about(shadowctl: Shadowctl, router: Router, tmp_path: Path) -> None:
+    (tmp_path / "input").write_bytes(b"\x00\xff")
+    shadowctl("predict", "m", "--file", str(tmp_path / "input"), "--router", router.address)
+    shadowctl("predict", "m", "--tensor", "[[1, 2], [3, 4]]", "--router", router.address)
+    raw, tensor = router.requests
+    assert raw.raw == b"\x00\xff"
+    assert (list(tensor.tensor.shape), list(tensor.tensor.values)) == ([2, 2], [1, 2, 3, 4])

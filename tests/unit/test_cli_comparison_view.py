@@ -75,7 +75,7 @@ def test_how_it_was_decided_is_told() -> None:
     text = rendered(reports.decided())
     assert "e ≥ 120 decides" in text
     assert "Test: paired betting e-process (a = 10), valid at every look; α = 0.05; family of 3 pairs." in text
-    assert "epoch 2 since 2026-11-21 12:00 UTC (the comparator's threshold changed from 0.8 to 0.85)" in text
+    assert "epoch 2 since 2026-11-21 12:00 UTC: the comparator's threshold changed from 0.8 to 0.85" in text
     assert "12 sampled requests count for nobody: live itself failed on them." in text
 
 

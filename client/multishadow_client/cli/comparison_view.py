@@ -102,7 +102,7 @@ def _header(response: CompareResponse) -> Iterator[Text]:
     ]
     yield Text(" · ".join(facts), style="dim")
     since = f" since {figures.moment(response.epoch_opened_at)}" if response.HasField("epoch_opened_at") else ""
-    reason = f" ({response.epoch_reason})" if response.epoch_reason else ""
+    reason = f": {response.epoch_reason}" if response.epoch_reason else ""
     yield Text(f"epoch {response.epoch}{since}{reason}", style="dim")
 
 

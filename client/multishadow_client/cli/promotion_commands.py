@@ -84,7 +84,7 @@ def rollback(
         name = selection.model(model, control)
         response = control.rollback(control_pb2.RollbackRequest(model=name, actor=actor(), reason=reason))
     said = Text.assemble((name, "bold"), ": live is ", (response.version, "bold green"))
-    said.append(f" again; {response.rolled_back_version} was rolled back, revision {response.revision}")
+    said.append(f"; the promotion of {response.rolled_back_version} is taken back, revision {response.revision}")
     terminal.show(output, said, document.plain(response))
 
 
@@ -93,7 +93,7 @@ def _ask(control: ControlClient, model: str, version: str, percent: float | None
         raise Mistake("there is nobody here to ask whether to promote; pass --yes to go without asking")
     terminal.remark(_standing(control, model))
     share = f"{percent:g} %" if percent else "all"
-    if not typer.confirm(f"{model}: have {version} answer {share} of the requests?", err=True):
+    if not terminal.confirmed(f"{model}: have {version} answer {share} of the requests?"):
         raise typer.Abort
 
 
@@ -107,9 +107,14 @@ def _standing(control: ControlClient, model: str) -> str:
 
 
 def _promoted(response: control_pb2.PromoteResponse, percent: float | None) -> Text:
-    said = Text.assemble((response.model, "bold"), ": live is ", (response.version, "bold green"))
+    said = Text.assemble((response.model, "bold"), ": ")
+    version, previous = (response.version, "bold green"), response.previous_version
     if not response.changed:
-        return said.append(" already; nothing changed")
-    share = f" for {percent:g} % of requests" if percent and percent < 100 else ""
-    said.append(f"{share} (was {response.previous_version}), revision {response.revision}")
+        return said.append("live is ").append(*version).append(" already; nothing changed")
+    if percent and percent < 100:
+        said.append(*version).append(f" answers {percent:g} % of requests, {previous} the others")
+    else:
+        was = f" (was {previous})" if previous != response.version else ""
+        said.append("live is ").append(*version).append(was)
+    said.append(f", revision {response.revision}")
     return said.append(f"\nTake it back: shadowctl rollback --model {response.model}", style="dim")

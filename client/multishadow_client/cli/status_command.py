@@ -16,6 +16,7 @@ def status(*, server: Server = CONTROL, timeout: Timeout = DEFAULT_TIMEOUT, outp
     """Tell what is live, what is being compared, and how routers and workers are."""
     with ControlClient(server, timeout=timeout) as control:
         response = control.status()
+        versions = control.list_versions().versions
         running = [item for item in control.list_experiments().experiments if item.state == "running"]
-    view = StatusView(status=response, experiments=running, now=datetime.now(UTC))
+    view = StatusView(status=response, versions=versions, experiments=running, now=datetime.now(UTC))
     terminal.show(output, view, document.plain(response))

@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from multishadow.v1.control_pb2 import Experiment, GetStatusResponse, Model, ProcessStatus
+from multishadow.v1.control_pb2 import Experiment, GetStatusResponse, Model, ProcessStatus, Version
 from multishadow_client.cli import figures
 
 
@@ -21,11 +21,13 @@ class StatusView:
 
     Args:
         status: control's answer.
+        versions: all of them, for what they claim.
         experiments: those that run.
         now: the time that ages are told from.
     """
 
     status: GetStatusResponse
+    versions: Sequence[Version]
     experiments: Sequence[Experiment]
     now: datetime
 
@@ -50,10 +52,14 @@ class StatusView:
         return f"  ·  {figures.count(self.status.log_messages_waiting)} messages wait in the capture log"
 
     def _model(self, model: Model) -> Iterator[Text]:
-        others = [name for name in model.versions if name != model.live_version]
-        rest = f"  (beside it: {', '.join(others)})" if others else ""
         live = (model.live_version, "bold green") if model.live_version else ("nothing", "bold red")
-        yield Text.assemble((model.name, "bold"), ": live is ", live, (rest, "dim"))
+        yield Text.assemble((model.name, "bold"), ": live is ", live)
+        if others := [
+            f"{version.name} {version.claim}"
+            for version in self.versions
+            if version.model == model.name and version.name != model.live_version
+        ]:
+            yield Text(f"  beside it: {', '.join(others)}")
         for experiment in self.experiments:
             if experiment.model == model.name:
                 left = figures.span(experiment.ends_at.seconds - self.now.timestamp())
@@ -74,7 +80,7 @@ class StatusView:
                 str(process.pid),
                 figures.span(self.now.timestamp() - process.started_at.seconds),
                 figures.ago(process.seen_at, self.now),
-                str(process.revision),
+                str(process.revision) if process.role != "control" else figures.NONE,
                 self._state(process),
             )
         return table
@@ -82,7 +88,8 @@ class StatusView:
     def _state(self, process: ProcessStatus) -> Text:
         if not process.alive:
             return Text("silent", style="bold red")
-        behind = self.status.revision - process.revision
+        # Control acts on the database itself, never on a copy that could be behind.
+        behind = self.status.revision - process.revision if process.role != "control" else 0
         return Text(f"{behind} behind", style="yellow") if behind > 0 else Text("alive", style="green")
 
 

@@ -58,6 +58,12 @@ def remark(message: str) -> None:
     stderr().print(Text(message, style="dim"), soft_wrap=True)
 
 
+def confirmed(question: str) -> bool:
+    """Ask on stderr; whatever is no yes is a no. (Typer's own question leaves a blank on stdout, amid the answer.)"""
+    stderr().print(Text(f"{question} [y/N] "), end="", soft_wrap=True)
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
 def _console(*, stderr: bool) -> Console:
     # Markup off: square brackets in names and messages are text. Rich assumes 80 columns where there is no terminal;
     # logs and pipes have room for the report as it is meant.
