@@ -115,10 +115,28 @@ async def test_a_version_that_nothing_listens_for_does_not_go_live_unless_forced
     assert (await control.promote("A", force=True)).changed
 
 
+async def test_a_port_that_something_else_listens_on_does_not_pass_for_a_version(control: Control) -> None:
+    silent = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
+    async with silent:
+        host, port = silent.sockets[0].getsockname()
+        await control.apply("base", "A", address=f"{host}:{port}")
+        async with refused(StatusCode.FAILED_PRECONDITION, "A does not answer"):
+            await control.promote("A", force=False)
+
+
 async def test_a_version_that_listens_goes_live(control: Control) -> None:
     async with serving(answering()) as server:
         await control.apply("base", "A", address=server.address)
         assert (await control.promote("A", force=False)).changed
+
+
+async def test_the_former_live_version_can_become_a_candidate_and_still_be_rolled_back_to(control: Control) -> None:
+    await control.apply("base", "A", "B")
+    await control.promote("A")
+    await control.start("base", "B", percent=25)
+    assert await control.flags() == {"base": "shadow 25 %", "A": "live", "B": "shadow 25 %"}
+    assert (await control.rollback()).version == "base"
+    assert await control.flags() == {"base": "live", "A": "off", "B": "shadow 25 %"}
 
 
 async def test_a_rollback_needs_no_statistics_and_no_version_server(control: Control, database_url: str) -> None:
