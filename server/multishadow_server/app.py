@@ -280,12 +280,11 @@ async def control(settings: Settings, stop: asyncio.Event, *, ready: Callable[[s
         server = ControlServer(ControlServicer(store=store, probe=GrpcVersionProbe(), backlog=backlog))
         status = _control_status(settings, housekeeping)
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
+        await stack.enter_async_context(_background(report.run(stop), linger=WITHDRAW_SECONDS))
+        await stack.enter_async_context(_background(housekeeping.run(stop)))
+        stack.push_async_callback(server.stop, settings.drain_seconds)
         ready(await server.start(settings.control_listen))
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(housekeeping.run(stop))
-            tasks.create_task(report.run(stop))
-            await stop.wait()
-            await server.stop(settings.drain_seconds)
+        await stop.wait()
 
 
 def _control_status(settings: Settings, housekeeping: Housekeeping) -> Callable[[], ProcessStatus]:
