@@ -129,8 +129,16 @@ def test_one_candidate_alone_has_no_pairs() -> None:
 
 def test_names_are_never_taken_for_markup() -> None:
     response = reports.decided()
+    for report in response.candidates:
+        report.version = report.version.replace("A", "[red]A")
+    response.pairs[0].first = "[red]A"
     response.advice = "[bold]not bold[/bold]"
-    assert "[bold]not bold[/bold]" in rendered(response)
+    console = Console(width=100, markup=True)
+    with console.capture() as capture:
+        console.print(comparison_view.render(response))
+    text = capture.get()
+    assert "[bold]not bold[/bold]" in text
+    assert "[red]A better" in line_with(text, "[red]A − B", "[−3.18, −2.24]")
 
 
 def drawn(*whiskers: Whisker, width: int = 80) -> list[str]:

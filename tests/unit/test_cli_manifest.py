@@ -54,6 +54,16 @@ def test_a_whole_model_is_read(tmp_path: Path) -> None:
     )
 
 
+def test_the_documented_file_names_every_key_there_is(tmp_path: Path) -> None:
+    documentation = Path(__file__, "../../../docs/shadowctl.md").resolve().read_text(encoding="utf-8")
+    (document,) = read(tmp_path, documentation.split("```yaml\n")[1].split("```")[0])
+    assert [version.name for version in document.request.versions] == ["base", "A"]
+    written = documentation.split("```yaml\n")[1]
+    for message in (ApplyModelRequest, Comparator, VersionSpec):
+        keys = {field.name for field in message.DESCRIPTOR.fields} - {"actor"}
+        assert not {key for key in keys if f"{key}:" not in written}
+
+
 def test_what_is_not_said_stays_as_it_is(tmp_path: Path) -> None:
     (document,) = read(tmp_path, "model: spam")
     assert not document.request.HasField("comparator")

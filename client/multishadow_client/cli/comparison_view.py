@@ -75,7 +75,7 @@ class ComparisonView:
         yield _title("Agreement", f"with live {live}; smaller divergence ranks first"), _agreement(candidates, labels)
         if any(candidate.n for candidate in candidates):
             yield (
-                _title("Divergence rate", f"{confidence} intervals that hold however often you look"),
+                _title("Divergence rate", f"failures count; {confidence} intervals that hold however often you look"),
                 IntervalPicture(whiskers=[_whisker(candidate, labels) for candidate in candidates]),
             )
         if any(candidate.n or candidate.uncomparable or candidate.dropped for candidate in candidates):
@@ -134,6 +134,11 @@ def _table(*columns: tuple[str, str]) -> Table:
     return table
 
 
+def _add_row(table: Table, *cells: str | Text) -> None:
+    """Add a row; as Text, so that a console that reads markup or colours numbers leaves names and figures alone."""
+    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
+
+
 def _agreement(candidates: Sequence[CandidateReport], labels: Mapping[str, str]) -> Table:
     table = _table(
         ("rank", "left"),
@@ -145,7 +150,8 @@ def _agreement(candidates: Sequence[CandidateReport], labels: Mapping[str, str])
         ("band of the upper end", "left"),
     )
     for report in candidates:
-        table.add_row(
+        _add_row(
+            table,
             _rank(report),
             Text(labels[report.version], style="bold"),
             figures.count(report.n),
@@ -168,7 +174,8 @@ def _calls(candidates: Sequence[CandidateReport], labels: Mapping[str, str]) -> 
         ("p99 / live ms", "right"),
     )
     for report in candidates:
-        table.add_row(
+        _add_row(
+            table,
             Text(labels[report.version], style="bold"),
             _count_of_bad(report.errors),
             _count_of_bad(report.timeouts),
@@ -195,7 +202,7 @@ def _pairs(pairs: Sequence[PairReport], labels: Mapping[str, str], *, roomy: boo
     for pair in pairs:
         first, second = labels.get(pair.first, pair.first), labels.get(pair.second, pair.second)
         n = [figures.count(pair.n)] if roomy else []
-        table.add_row(f"{first} − {second}", *n, *_pair_figures(pair), _verdict(pair.verdict, first, second))
+        _add_row(table, f"{first} − {second}", *n, *_pair_figures(pair), _verdict(pair.verdict, first, second))
     return table
 
 

@@ -59,7 +59,7 @@ def remark(message: str) -> None:
 
 
 def confirmed(question: str) -> bool:
-    """Ask on stderr; whatever is no yes is a no. (Typer's own question leaves a blank on stdout, amid the answer.)"""
+    """Ask on stderr; whatever is no yes is a no. Typer's own question leaves a blank on stdout, amid the answer."""
     stderr().print(Text(f"{question} [y/N] "), end="", soft_wrap=True)
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
