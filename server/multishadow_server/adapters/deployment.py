@@ -146,9 +146,12 @@ class Deployment:
         programs = [self._program(name, settings) for name in names]
         for child in await supervisor.start_together(programs):
             children[child.program.name] = child
-        # The first router may have chosen the port that the others share.
-        shared = settings.model_copy(update={"router_listen": children["router-1"].address})
-        others = [self._program(f"router-{number + 1}", shared) for number in range(1, self._routers)]
+        # Ports that were left to chance are chosen now: other routers share them, and whoever restarts keeps them.
+        chosen = {"router_listen": children["router-1"].address, "control_listen": children["control"].address}
+        bound = settings.model_copy(update=chosen)
+        for child in children.values():
+            child.program = self._program(child.program.name, bound)
+        others = [self._program(f"router-{number + 1}", bound) for number in range(1, self._routers)]
         for child in await supervisor.start_together(others):
             children[child.program.name] = child
         return children

@@ -53,7 +53,7 @@ class Child:
     """One supervised program.
 
     Args:
-        program: what it runs.
+        program: what it runs; may be replaced, for its next start.
         report: told in a line what happens to it and what it says.
     """
 

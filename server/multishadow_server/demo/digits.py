@@ -63,6 +63,7 @@ def _shallow_tree(pixels: Images, labels: Labels) -> DecisionTreeClassifier:
 
 # Name: description, how it is trained. They differ as versions do: one made cheaper, one trained on too little, one of
 # a method that does not suit.
+_VERSIONS: Mapping[str, tuple[str, Callable[[Images, Labels], Classifier]]] = {
     "base": ("logistic regression", _logistic_regression),
     "A": ("the same with its weights rounded to 8 bits", _in_eight_bits),
     "B": (f"the same trained on {FEW_IMAGES} images only", _on_few_images),
