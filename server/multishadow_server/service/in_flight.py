@@ -3,54 +3,87 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from multishadow_server.core.model import Version
 
+# Longest time in line for a slot. With the bound on captures under way it is what one slow version can do to the
+# others: they go on at (captures under way) / (this) a second, at worst.
+LONGEST_WAIT = 60.0
+
+
+@dataclass(slots=True)
+class _Line:
+    """One version's slots, and who waits for one.
+
+    `answered_at` is when the version last answered anything, or when it was first asked after an idle time.
+    """
+
+    taken: int = 0
+    answered_at: float = 0.0
+    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+
 
 class CallSlots:
-    """Slots for shadow calls, by version; first come, first served. The limits follow the versions as they change."""
+    """Slots for shadow calls, by version; first come, first served. The limits follow the versions as they change.
 
-    def __init__(self) -> None:
-        self._taken: dict[tuple[str, str], int] = {}
-        self._queues: dict[tuple[str, str], deque[asyncio.Future[None]]] = {}
+    A version that answers is waited for: a backlog is worked off at its pace, and drops nothing. One that has answered
+    nothing for as long as one call may take is taken for hung: then those in line are dropped, so that they hold up
+    the other shadows of their captures no longer, and the calls that time out in its slots go on asking for it.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lines: dict[tuple[str, str], _Line] = {}
 
     async def enter(self, version: Version) -> bool:
-        """Take a slot; wait for one as long as a call of the version may take, and return False when there was none.
+        """Take a slot; False when there was none while the version answered, or within LONGEST_WAIT.
 
-        The wait does not shorten the call: its own time limit begins when it has its slot, so that a queue here never
-        makes a version look slow. Hence a capture is done with after twice the version's time limit at most.
+        The wait does not shorten the call: its own time limit begins when it has its slot, so that a line here never
+        makes a version look slow.
         """
-        key = (version.model, version.name)
-        taken = self._taken.get(key, 0)
-        if taken < version.max_in_flight and not self._queues.get(key):
-            self._taken[key] = taken + 1
+        line = self._lines.setdefault((version.model, version.name), _Line())
+        if line.taken == 0:
+            line.answered_at = self._clock()
+        if line.taken < version.max_in_flight and not line.waiting:
+            line.taken += 1
             return True
+        return await self._wait_in(line, version)
+
+    def leave(self, version: Version, *, answered: bool) -> None:
+        """Give a slot back, to the next in line if the limit allows it.
+
+        `answered`: whether the version said anything within its time, be it an error.
+        """
+        line = self._lines[version.model, version.name]
+        if answered:
+            line.answered_at = self._clock()
+        line.taken -= 1
+        while line.waiting and line.taken < version.max_in_flight:
+            line.waiting.popleft().set_result(None)
+            line.taken += 1
+
+    async def _wait_in(self, line: _Line, version: Version) -> bool:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queues.setdefault(key, deque()).append(turn)
+        line.waiting.append(turn)
+        longest = self._clock() + LONGEST_WAIT
         try:
-            await asyncio.wait((turn,), timeout=version.timeout)
+            while not turn.done():
+                patience = min(longest, line.answered_at + version.timeout) - self._clock()
+                if patience <= 0:
+                    line.waiting.remove(turn)
+                    return False
+                await asyncio.wait((turn,), timeout=patience)
         except asyncio.CancelledError:
-            self._give_up(version, turn)
+            if turn.done():
+                self.leave(version, answered=False)
+            else:
+                line.waiting.remove(turn)
             raise
-        return turn.done() or self._give_up(version, turn)
-
-    def leave(self, version: Version) -> None:
-        """Give a slot back, to the next in line if the limit allows it."""
-        key = (version.model, version.name)
-        self._taken[key] -= 1
-        queue = self._queues.get(key, ())
-        while queue and self._taken[key] < version.max_in_flight:
-            queue.popleft().set_result(None)
-            self._taken[key] += 1
-
-    def _give_up(self, version: Version, turn: asyncio.Future[None]) -> bool:
-        if turn.done():
-            self.leave(version)
-        else:
-            self._queues[version.model, version.name].remove(turn)
-            turn.cancel()
-        return False
+        return True
 
 
 class UnderWay:

@@ -139,16 +139,19 @@ class Shadowing:
         """None when there was no slot for it in time."""
         if not await self._slots.enter(version):
             return None
+        answered = False
         try:
-            return await self._gateway.call(
+            answer = await self._gateway.call(
                 version.address,
                 capture.method,
                 capture.request,
                 metadata=metadata,
                 deadline=time.monotonic() + version.timeout,
             )
+            answered = answer.status_code != DEADLINE_EXCEEDED
+            return answer
         finally:
-            self._slots.leave(version)
+            self._slots.leave(version, answered=answered)
 
     async def _judge(self, epoch: Epoch, capture: Capture, name: str, answer: Answer | None) -> Observation:
         if answer is None:
