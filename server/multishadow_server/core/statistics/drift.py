@@ -1,0 +1,91 @@
+"""Alarms for a rate of divergence that changes from one hour to another, both ways.
+
+A shadow that died, or that answers from a cache, may look too good: a falling rate is as suspicious as a rising one.
+For each ratio r, M = max(M, 1) · LR, where LR compares an hour's counts under r times the former rate with the same
+under the former rate. The M are averaged; an alarm is when the average reaches 2160. Under no change that happens once
+in 2160 hours (90 days) at most: an average of e-detectors is one (Shin, Ramdas & Rinaldo, "E-detectors", 2023).
+
+The former rate is not known but estimated from all hours before. Its uncertainty belongs to both sides of LR, which
+are Beta-binomial, so that LR has mean 1 also after a short history; a plugged-in estimate rings falsely then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import betaln, logsumexp
+
+from multishadow_server.core.statistics.betting import Floats
+from multishadow_server.core.statistics.sequences import RATE_PRIOR
+
+RISING = (1.2, 1.5, 2.0, 3.0)
+FALLING = (0.8, 0.6, 0.4, 0.2)
+LOG_ALARM = float(np.log(2160))
+HIGHEST_RATE = 0.999
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Alarm:
+    """A change that was noticed.
+
+    Args:
+        hour: its place in the sequence of hours.
+        rising: whether the rate rose.
+        before, then: the rate over all hours before, and in the hour.
+    """
+
+    hour: int
+    rising: bool
+    before: float
+    then: float
+
+
+def first_alarm(bad: Sequence[int], n: Sequence[int]) -> tuple[Alarm | None, float]:
+    """Go through hours in their order.
+
+    Args:
+        bad: how many comparisons of each hour were bad.
+        n: how many counted.
+
+    Returns:
+        The first alarm, if one rang, and ln of the strongest evidence that there was by then; -inf before the second
+        hour.
+    """
+    hours_bad, hours = np.array(bad, dtype=float), np.array(n, dtype=float)
+    bad_before, before = np.cumsum(hours_bad) - hours_bad, np.cumsum(hours) - hours
+    if not (told := (before > 0) & (hours > 0)).any():
+        return None, -np.inf
+    ratios = np.array(RISING + FALLING)
+    steps = np.where(told, _log_ratio(ratios[:, None], hours_bad, hours, bad_before, before), 0.0)
+    sums = np.concatenate([np.zeros((len(ratios), 1)), np.cumsum(steps, axis=1)], axis=1)
+    # The recursion, unrolled: the best of all hours that it may have begun after.
+    log_wealth = sums[:, 1:] - np.minimum.accumulate(sums, axis=1)[:, :-1]
+    evidence = logsumexp(log_wealth, axis=0) - np.log(len(ratios))
+    ringing = np.flatnonzero(evidence >= LOG_ALARM)
+    if not len(ringing):
+        return None, float(evidence[told].max())
+    hour = int(ringing[0])
+    alarm = Alarm(
+        hour=hour,
+        rising=bool(ratios[log_wealth[:, hour].argmax()] > 1),
+        before=float(bad_before[hour] / before[hour]),
+        then=float(hours_bad[hour] / hours[hour]),
+    )
+    return alarm, float(evidence[hour])
+
+
+def _log_ratio(ratios: Floats, bad: Floats, n: Floats, bad_before: Floats, before: Floats) -> Floats:
+    size = sum(RATE_PRIOR) + before
+    rate = (RATE_PRIOR[0] + bad_before) / size
+    changed = np.minimum(ratios * rate, np.maximum(rate, HIGHEST_RATE))
+    log_ratio: Floats = _log_predictive(changed, size, bad, n) - _log_predictive(rate, size, bad, n)
+    return log_ratio
+
+
+def _log_predictive(rate: Floats, size: Floats, bad: Floats, n: Floats) -> Floats:
+    """Log of the Beta-binomial but for its coefficient, which cancels."""
+    a, b = rate * size, (1 - rate) * size
+    value: Floats = betaln(a + bad, b + n - bad) - betaln(a, b)
+    return value

@@ -1,0 +1,54 @@
+"""Alarms when a rate changes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import betabinom
+
+from multishadow_server.core.statistics import drift
+
+
+def test_a_shadow_that_died_into_looking_good_rings() -> None:
+    alarm, evidence = drift.first_alarm([15] * 50 + [0] * 20, [500] * 70)
+    assert alarm is not None
+    assert not alarm.rising
+    assert 50 <= alarm.hour <= 53
+    assert (alarm.before, alarm.then) == (0.03, 0)
+    assert evidence >= math.log(2160)
+
+
+def test_a_rate_that_rises_rings() -> None:
+    alarm, _ = drift.first_alarm([15] * 50 + [30] * 20, [500] * 70)
+    assert alarm is not None
+    assert alarm.rising
+    assert 50 <= alarm.hour <= 53
+
+
+def test_a_steady_rate_rings_once_in_ninety_days_at_most() -> None:
+    chance = np.random.default_rng(6)
+    n = chance.poisson(300, (300, 720))
+    bad = chance.binomial(n, 0.03)
+    rang = sum(drift.first_alarm(a.tolist(), b.tolist())[0] is not None for a, b in zip(bad, n, strict=True))
+    assert rang <= 300 * 720 / 2160
+
+
+def test_a_short_history_does_not_ring_by_being_short() -> None:
+    chance, hours = np.random.default_rng(7), [20] + [5_000] * 23
+    runs = [drift.first_alarm(chance.binomial(hours, 0.05).tolist(), hours) for _ in range(300)]
+    assert sum(alarm is not None for alarm, _ in runs) <= 300 * 24 / 2160
+
+
+def test_evidence_of_the_second_hour_is_the_mean_ratio_of_predictions() -> None:
+    (a, b), (bad, n) = (0.5 + 30, 9.5 + 970), (9, 100)
+    ratios = (*drift.RISING, *drift.FALLING)
+    null = betabinom(n, a, b).pmf(bad)
+    likelihoods = [betabinom(n, r * a, a + b - r * a).pmf(bad) / null for r in ratios]
+    assert drift.first_alarm([30, bad], [1000, n])[1] == pytest.approx(math.log(np.mean(likelihoods)), abs=1e-9)
+
+
+@pytest.mark.parametrize("hours", [[], [500], [0, 0, 500]])
+def test_one_hour_alone_tells_nothing(hours: list[int]) -> None:
+    assert drift.first_alarm([0] * len(hours), hours) == (None, -math.inf)
