@@ -88,6 +88,112 @@ class Comparator(_message.Message):
 Global___Comparator: _TypeAlias = Comparator  # noqa: Y015
 
 @_typing.final
+class LabelTerms(_message.Message):
+    """LabelTerms keep a model's answers, so that labels which come later can be held against them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELAY_SECONDS_FIELD_NUMBER: _builtins.int
+    KEEP_SECONDS_FIELD_NUMBER: _builtins.int
+    delay_seconds: _builtins.int
+    """After how long a request's label is expected to be there: younger requests do not count yet. Absent: a day."""
+    keep_seconds: _builtins.int
+    """How long answers are kept, and labels wait for their request; 0 keeps none. Absent: seven days."""
+    def __init__(
+        self,
+        *,
+        delay_seconds: _builtins.int | None = ...,
+        keep_seconds: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_delay_seconds", b"_delay_seconds", "_keep_seconds", b"_keep_seconds", "delay_seconds", b"delay_seconds", "keep_seconds", b"keep_seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_delay_seconds", b"_delay_seconds", "_keep_seconds", b"_keep_seconds", "delay_seconds", b"delay_seconds", "keep_seconds", b"keep_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__delay_seconds: _TypeAlias = _typing.Literal["delay_seconds"]  # noqa: Y015
+    _WhichOneofArgType__delay_seconds: _TypeAlias = _typing.Literal["_delay_seconds", b"_delay_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__keep_seconds: _TypeAlias = _typing.Literal["keep_seconds"]  # noqa: Y015
+    _WhichOneofArgType__keep_seconds: _TypeAlias = _typing.Literal["_keep_seconds", b"_keep_seconds"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__delay_seconds) -> _WhichOneofReturnType__delay_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__keep_seconds) -> _WhichOneofReturnType__keep_seconds | None: ...
+
+Global___LabelTerms: _TypeAlias = LabelTerms  # noqa: Y015
+
+@_typing.final
+class GateLimits(_message.Message):
+    """GateLimits say how strict a model's gates are. Absent fields take the defaults that ListModels shows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MINIMUM_DURATION_SECONDS_FIELD_NUMBER: _builtins.int
+    DIVERGENCE_FIELD_NUMBER: _builtins.int
+    INFERIORITY_FIELD_NUMBER: _builtins.int
+    LATENCY_RATIO_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    COMPLETENESS_FIELD_NUMBER: _builtins.int
+    DIVERGENT_SAMPLES_FIELD_NUMBER: _builtins.int
+    minimum_duration_seconds: _builtins.int
+    """Shortest time that an epoch must have collected for, in seconds."""
+    divergence: _builtins.float
+    """The divergence rate must be proven below this share."""
+    inferiority: _builtins.float
+    """By how much the accuracy may be below the live version's, as a share."""
+    latency_ratio: _builtins.float
+    """Largest 99th percentile of latency, as a multiple of the live version's."""
+    failures: _builtins.float
+    """The rate of errors and timeouts must be proven below this share."""
+    completeness: _builtins.float
+    """Smallest share of copies that end in a comparison."""
+    divergent_samples: _builtins.int
+    """How many divergent comparisons must be there to look at."""
+    def __init__(
+        self,
+        *,
+        minimum_duration_seconds: _builtins.int | None = ...,
+        divergence: _builtins.float | None = ...,
+        inferiority: _builtins.float | None = ...,
+        latency_ratio: _builtins.float | None = ...,
+        failures: _builtins.float | None = ...,
+        completeness: _builtins.float | None = ...,
+        divergent_samples: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_completeness", b"_completeness", "_divergence", b"_divergence", "_divergent_samples", b"_divergent_samples", "_failures", b"_failures", "_inferiority", b"_inferiority", "_latency_ratio", b"_latency_ratio", "_minimum_duration_seconds", b"_minimum_duration_seconds", "completeness", b"completeness", "divergence", b"divergence", "divergent_samples", b"divergent_samples", "failures", b"failures", "inferiority", b"inferiority", "latency_ratio", b"latency_ratio", "minimum_duration_seconds", b"minimum_duration_seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_completeness", b"_completeness", "_divergence", b"_divergence", "_divergent_samples", b"_divergent_samples", "_failures", b"_failures", "_inferiority", b"_inferiority", "_latency_ratio", b"_latency_ratio", "_minimum_duration_seconds", b"_minimum_duration_seconds", "completeness", b"completeness", "divergence", b"divergence", "divergent_samples", b"divergent_samples", "failures", b"failures", "inferiority", b"inferiority", "latency_ratio", b"latency_ratio", "minimum_duration_seconds", b"minimum_duration_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__completeness: _TypeAlias = _typing.Literal["completeness"]  # noqa: Y015
+    _WhichOneofArgType__completeness: _TypeAlias = _typing.Literal["_completeness", b"_completeness"]  # noqa: Y015
+    _WhichOneofReturnType__divergence: _TypeAlias = _typing.Literal["divergence"]  # noqa: Y015
+    _WhichOneofArgType__divergence: _TypeAlias = _typing.Literal["_divergence", b"_divergence"]  # noqa: Y015
+    _WhichOneofReturnType__divergent_samples: _TypeAlias = _typing.Literal["divergent_samples"]  # noqa: Y015
+    _WhichOneofArgType__divergent_samples: _TypeAlias = _typing.Literal["_divergent_samples", b"_divergent_samples"]  # noqa: Y015
+    _WhichOneofReturnType__failures: _TypeAlias = _typing.Literal["failures"]  # noqa: Y015
+    _WhichOneofArgType__failures: _TypeAlias = _typing.Literal["_failures", b"_failures"]  # noqa: Y015
+    _WhichOneofReturnType__inferiority: _TypeAlias = _typing.Literal["inferiority"]  # noqa: Y015
+    _WhichOneofArgType__inferiority: _TypeAlias = _typing.Literal["_inferiority", b"_inferiority"]  # noqa: Y015
+    _WhichOneofReturnType__latency_ratio: _TypeAlias = _typing.Literal["latency_ratio"]  # noqa: Y015
+    _WhichOneofArgType__latency_ratio: _TypeAlias = _typing.Literal["_latency_ratio", b"_latency_ratio"]  # noqa: Y015
+    _WhichOneofReturnType__minimum_duration_seconds: _TypeAlias = _typing.Literal["minimum_duration_seconds"]  # noqa: Y015
+    _WhichOneofArgType__minimum_duration_seconds: _TypeAlias = _typing.Literal["_minimum_duration_seconds", b"_minimum_duration_seconds"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__completeness) -> _WhichOneofReturnType__completeness | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__divergence) -> _WhichOneofReturnType__divergence | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__divergent_samples) -> _WhichOneofReturnType__divergent_samples | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__failures) -> _WhichOneofReturnType__failures | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__inferiority) -> _WhichOneofReturnType__inferiority | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__latency_ratio) -> _WhichOneofReturnType__latency_ratio | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__minimum_duration_seconds) -> _WhichOneofReturnType__minimum_duration_seconds | None: ...
+
+Global___GateLimits: _TypeAlias = GateLimits  # noqa: Y015
+
+@_typing.final
 class Model(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -97,6 +203,8 @@ class Model(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     LIVE_VERSION_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    GATES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     default_timeout_ms: _builtins.int
     """Default deadline of a call in milliseconds, used when the caller gives none."""
@@ -108,6 +216,12 @@ class Model(_message.Message):
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def labels(self) -> Global___LabelTerms:
+        """Absent when its answers are not kept to be labelled."""
+
+    @_builtins.property
+    def gates(self) -> Global___GateLimits: ...
     def __init__(
         self,
         *,
@@ -117,10 +231,12 @@ class Model(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         live_version: _builtins.str = ...,
         versions: _abc.Iterable[_builtins.str] | None = ...,
+        labels: Global___LabelTerms | None = ...,
+        gates: Global___GateLimits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "gates", b"gates", "labels", b"labels"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "default_timeout_ms", b"default_timeout_ms", "live_version", b"live_version", "name", b"name", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "live_version", b"live_version", "name", b"name", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -321,6 +437,8 @@ class ApplyModelRequest(_message.Message):
     DEFAULT_TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    GATES_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     default_timeout_ms: _builtins.int
     actor: _builtins.str
@@ -332,6 +450,14 @@ class ApplyModelRequest(_message.Message):
     def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___VersionSpec]:
         """In order of registration: the first of a new model is its base."""
 
+    @_builtins.property
+    def labels(self) -> Global___LabelTerms:
+        """Absent: unchanged, or none for a new model."""
+
+    @_builtins.property
+    def gates(self) -> Global___GateLimits:
+        """Absent: unchanged, or the defaults for a new model."""
+
     def __init__(
         self,
         *,
@@ -340,10 +466,12 @@ class ApplyModelRequest(_message.Message):
         default_timeout_ms: _builtins.int | None = ...,
         versions: _abc.Iterable[Global___VersionSpec] | None = ...,
         actor: _builtins.str = ...,
+        labels: Global___LabelTerms | None = ...,
+        gates: Global___GateLimits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "actor", b"actor", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "model", b"model", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "actor", b"actor", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "model", b"model", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__default_timeout_ms: _TypeAlias = _typing.Literal["default_timeout_ms"]  # noqa: Y015
     _WhichOneofArgType__default_timeout_ms: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms"]  # noqa: Y015
@@ -883,6 +1011,7 @@ class CandidateReport(_message.Message):
     RANKED_FIELD_NUMBER: _builtins.int
     ERRORS_BY_REASON_FIELD_NUMBER: _builtins.int
     COMPARISONS_NEEDED_FIELD_NUMBER: _builtins.int
+    DUPLICATES_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     n: _builtins.int
     """Comparisons that count: agreed, diverged, failed."""
@@ -916,6 +1045,8 @@ class CandidateReport(_message.Message):
     """Roughly how many more comparisons confirm the band at the present rate; absent when it is confirmed, or nobody can
     say.
     """
+    duplicates: _builtins.int
+    """Copies that were not sent, because one of the same input counts in the same time bucket already."""
     @_builtins.property
     def divergence(self) -> Global___Interval:
         """Divergence rate; absent while n = 0."""
@@ -957,10 +1088,11 @@ class CandidateReport(_message.Message):
         ranked: _builtins.bool = ...,
         errors_by_reason: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         comparisons_needed: _builtins.int | None = ...,
+        duplicates: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_comparisons_needed", b"_comparisons_needed", "_latency_p50_ms", b"_latency_p50_ms", "_latency_p99_ms", b"_latency_p99_ms", "_live_latency_p50_ms", b"_live_latency_p50_ms", "_live_latency_p99_ms", b"_live_latency_p99_ms", "_similarity", b"_similarity", "comparisons_needed", b"comparisons_needed", "divergence", b"divergence", "latency_p50_ms", b"latency_p50_ms", "latency_p99_ms", b"latency_p99_ms", "live_latency_p50_ms", b"live_latency_p50_ms", "live_latency_p99_ms", b"live_latency_p99_ms", "similarity", b"similarity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_comparisons_needed", b"_comparisons_needed", "_latency_p50_ms", b"_latency_p50_ms", "_latency_p99_ms", b"_latency_p99_ms", "_live_latency_p50_ms", b"_live_latency_p50_ms", "_live_latency_p99_ms", b"_live_latency_p99_ms", "_similarity", b"_similarity", "agreed", b"agreed", "band", b"band", "band_confirmed", b"band_confirmed", "band_proven", b"band_proven", "comparisons_needed", b"comparisons_needed", "completeness", b"completeness", "diverged", b"diverged", "divergence", b"divergence", "dropped", b"dropped", "dropped_by_reason", b"dropped_by_reason", "errors", b"errors", "errors_by_reason", b"errors_by_reason", "in_best_set", b"in_best_set", "latency_p50_ms", b"latency_p50_ms", "latency_p99_ms", b"latency_p99_ms", "live_latency_p50_ms", b"live_latency_p50_ms", "live_latency_p99_ms", b"live_latency_p99_ms", "n", b"n", "rank_best", b"rank_best", "rank_worst", b"rank_worst", "ranked", b"ranked", "similarity", b"similarity", "timeouts", b"timeouts", "uncomparable", b"uncomparable", "uncomparable_by_reason", b"uncomparable_by_reason", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_comparisons_needed", b"_comparisons_needed", "_latency_p50_ms", b"_latency_p50_ms", "_latency_p99_ms", b"_latency_p99_ms", "_live_latency_p50_ms", b"_live_latency_p50_ms", "_live_latency_p99_ms", b"_live_latency_p99_ms", "_similarity", b"_similarity", "agreed", b"agreed", "band", b"band", "band_confirmed", b"band_confirmed", "band_proven", b"band_proven", "comparisons_needed", b"comparisons_needed", "completeness", b"completeness", "diverged", b"diverged", "divergence", b"divergence", "dropped", b"dropped", "dropped_by_reason", b"dropped_by_reason", "duplicates", b"duplicates", "errors", b"errors", "errors_by_reason", b"errors_by_reason", "in_best_set", b"in_best_set", "latency_p50_ms", b"latency_p50_ms", "latency_p99_ms", b"latency_p99_ms", "live_latency_p50_ms", b"live_latency_p50_ms", "live_latency_p99_ms", b"live_latency_p99_ms", "n", b"n", "rank_best", b"rank_best", "rank_worst", b"rank_worst", "ranked", b"ranked", "similarity", b"similarity", "timeouts", b"timeouts", "uncomparable", b"uncomparable", "uncomparable_by_reason", b"uncomparable_by_reason", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__comparisons_needed: _TypeAlias = _typing.Literal["comparisons_needed"]  # noqa: Y015
     _WhichOneofArgType__comparisons_needed: _TypeAlias = _typing.Literal["_comparisons_needed", b"_comparisons_needed"]  # noqa: Y015
@@ -1005,6 +1137,8 @@ class PairReport(_message.Message):
     P_ADJUSTED_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
     REQUESTS_NEEDED_FIELD_NUMBER: _builtins.int
+    DISPERSION_FIELD_NUMBER: _builtins.int
+    OVERDISPERSED_FIELD_NUMBER: _builtins.int
     first: _builtins.str
     second: _builtins.str
     n: _builtins.int
@@ -1021,6 +1155,12 @@ class PairReport(_message.Message):
     """"better", "worse", "equivalent" or "undecided": the first, seen from the second."""
     requests_needed: _builtins.int
     """Roughly how many more requests this pair needs at its present rates; absent when it is decided, or nobody can say."""
+    dispersion: _builtins.float
+    """Variance of (only first bad − only second bad) over time buckets, as a multiple of what independent requests have
+    (1); absent until ten buckets are there.
+    """
+    overdispersed: _builtins.bool
+    """Whether that is more than chance: requests come in bursts, and the figures above are too sure of themselves."""
     @_builtins.property
     def difference(self) -> Global___Interval:
         """Divergence rate of the first minus that of the second, simultaneous over all pairs."""
@@ -1040,13 +1180,20 @@ class PairReport(_message.Message):
         p_adjusted: _builtins.float = ...,
         verdict: _builtins.str = ...,
         requests_needed: _builtins.int | None = ...,
+        dispersion: _builtins.float | None = ...,
+        overdispersed: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_requests_needed", b"_requests_needed", "difference", b"difference", "requests_needed", b"requests_needed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dispersion", b"_dispersion", "_requests_needed", b"_requests_needed", "difference", b"difference", "dispersion", b"dispersion", "requests_needed", b"requests_needed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_requests_needed", b"_requests_needed", "difference", b"difference", "first", b"first", "log_evidence_first_worse", b"log_evidence_first_worse", "log_evidence_second_worse", b"log_evidence_second_worse", "n", b"n", "only_first_bad", b"only_first_bad", "only_second_bad", b"only_second_bad", "p_adjusted", b"p_adjusted", "p_raw", b"p_raw", "requests_needed", b"requests_needed", "second", b"second", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dispersion", b"_dispersion", "_requests_needed", b"_requests_needed", "difference", b"difference", "dispersion", b"dispersion", "first", b"first", "log_evidence_first_worse", b"log_evidence_first_worse", "log_evidence_second_worse", b"log_evidence_second_worse", "n", b"n", "only_first_bad", b"only_first_bad", "only_second_bad", b"only_second_bad", "overdispersed", b"overdispersed", "p_adjusted", b"p_adjusted", "p_raw", b"p_raw", "requests_needed", b"requests_needed", "second", b"second", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dispersion: _TypeAlias = _typing.Literal["dispersion"]  # noqa: Y015
+    _WhichOneofArgType__dispersion: _TypeAlias = _typing.Literal["_dispersion", b"_dispersion"]  # noqa: Y015
     _WhichOneofReturnType__requests_needed: _TypeAlias = _typing.Literal["requests_needed"]  # noqa: Y015
     _WhichOneofArgType__requests_needed: _TypeAlias = _typing.Literal["_requests_needed", b"_requests_needed"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dispersion) -> _WhichOneofReturnType__dispersion | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__requests_needed) -> _WhichOneofReturnType__requests_needed | None: ...
 
 Global___PairReport: _TypeAlias = PairReport  # noqa: Y015
@@ -1071,6 +1218,9 @@ class CompareResponse(_message.Message):
     EPOCH_OPENED_AT_FIELD_NUMBER: _builtins.int
     READ_AT_FIELD_NUMBER: _builtins.int
     LIVE_FAILURES_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    REVIEWS_FIELD_NUMBER: _builtins.int
+    PANEL_FIELD_NUMBER: _builtins.int
     live_version: _builtins.str
     alpha: _builtins.float
     family_size: _builtins.int
@@ -1098,6 +1248,16 @@ class CompareResponse(_message.Message):
     def epoch_opened_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def read_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def quality(self) -> Global___QualityReport:
+        """Whether versions were right, by labels; absent when the model's answers are not labelled."""
+
+    @_builtins.property
+    def reviews(self) -> _containers.RepeatedCompositeFieldContainer[Global___GateReview]:
+        """What the gates say of each candidate that is shown."""
+
+    @_builtins.property
+    def panel(self) -> Global___Panel: ...
     def __init__(
         self,
         *,
@@ -1117,14 +1277,438 @@ class CompareResponse(_message.Message):
         epoch_opened_at: _timestamp_pb2.Timestamp | None = ...,
         read_at: _timestamp_pb2.Timestamp | None = ...,
         live_failures: _builtins.int = ...,
+        quality: Global___QualityReport | None = ...,
+        reviews: _abc.Iterable[Global___GateReview] | None = ...,
+        panel: Global___Panel | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["epoch_opened_at", b"epoch_opened_at", "experiment", b"experiment", "read_at", b"read_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["epoch_opened_at", b"epoch_opened_at", "experiment", b"experiment", "panel", b"panel", "quality", b"quality", "read_at", b"read_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "alpha", b"alpha", "candidates", b"candidates", "epoch", b"epoch", "epoch_opened_at", b"epoch_opened_at", "epoch_reason", b"epoch_reason", "evidence_threshold", b"evidence_threshold", "experiment", b"experiment", "family_size", b"family_size", "live_failures", b"live_failures", "live_version", b"live_version", "pairs", b"pairs", "read_at", b"read_at", "state", b"state", "test_name", b"test_name", "winner", b"winner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "alpha", b"alpha", "candidates", b"candidates", "epoch", b"epoch", "epoch_opened_at", b"epoch_opened_at", "epoch_reason", b"epoch_reason", "evidence_threshold", b"evidence_threshold", "experiment", b"experiment", "family_size", b"family_size", "live_failures", b"live_failures", "live_version", b"live_version", "pairs", b"pairs", "panel", b"panel", "quality", b"quality", "read_at", b"read_at", "reviews", b"reviews", "state", b"state", "test_name", b"test_name", "winner", b"winner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CompareResponse: _TypeAlias = CompareResponse  # noqa: Y015
+
+@_typing.final
+class GateReview(_message.Message):
+    """GateReview is all gates of one candidate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    GATES_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    verdict: _builtins.str
+    """"PROMOTE", "HOLD", "REJECT", "INCONCLUSIVE" or "NO_DATA"."""
+    @_builtins.property
+    def gates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Gate]: ...
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        verdict: _builtins.str = ...,
+        gates: _abc.Iterable[Global___Gate] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gates", b"gates", "verdict", b"verdict", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GateReview: _TypeAlias = GateReview  # noqa: Y015
+
+@_typing.final
+class Gate(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    BOUND_FIELD_NUMBER: _builtins.int
+    REMEDY_FIELD_NUMBER: _builtins.int
+    ADVISORY_FIELD_NUMBER: _builtins.int
+    HOLDS_UP_FIELD_NUMBER: _builtins.int
+    WAIVER_FIELD_NUMBER: _builtins.int
+    ATTESTATION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    state: _builtins.str
+    """"pass", "fail" or "unknown"."""
+    number: _builtins.str
+    """What was found, what is asked for, and what would change it."""
+    bound: _builtins.str
+    remedy: _builtins.str
+    advisory: _builtins.bool
+    """Shown, and holds nothing up."""
+    holds_up: _builtins.bool
+    """Whether it stands in the way of a promotion."""
+    @_builtins.property
+    def waiver(self) -> Global___GateRecord: ...
+    @_builtins.property
+    def attestation(self) -> Global___GateRecord: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        state: _builtins.str = ...,
+        number: _builtins.str = ...,
+        bound: _builtins.str = ...,
+        remedy: _builtins.str = ...,
+        advisory: _builtins.bool = ...,
+        holds_up: _builtins.bool = ...,
+        waiver: Global___GateRecord | None = ...,
+        attestation: Global___GateRecord | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attestation", b"attestation", "waiver", b"waiver"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advisory", b"advisory", "attestation", b"attestation", "bound", b"bound", "holds_up", b"holds_up", "name", b"name", "number", b"number", "remedy", b"remedy", "state", b"state", "waiver", b"waiver"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Gate: _TypeAlias = Gate  # noqa: Y015
+
+@_typing.final
+class GateRecord(_message.Message):
+    """GateRecord is what somebody put on record about a candidate; it counts for one epoch and is never changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    by: _builtins.str
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        by: _builtins.str = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "by", b"by", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GateRecord: _TypeAlias = GateRecord  # noqa: Y015
+
+@_typing.final
+class Panel(_message.Message):
+    """Panel is the classical tests, for people who know them: valid for one look only. Nothing decides by them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    COCHRAN_Q_FIELD_NUMBER: _builtins.int
+    PAIRS_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    cochran_q: _builtins.float
+    @_builtins.property
+    def pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___PanelPair]: ...
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        cochran_q: _builtins.float = ...,
+        pairs: _abc.Iterable[Global___PanelPair] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cochran_q", b"cochran_q", "label", b"label", "pairs", b"pairs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Panel: _TypeAlias = Panel  # noqa: Y015
+
+@_typing.final
+class PanelPair(_message.Message):
+    """PanelPair is two-sided p-values, unadjusted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: _builtins.int
+    SECOND_FIELD_NUMBER: _builtins.int
+    MCNEMAR_EXACT_FIELD_NUMBER: _builtins.int
+    MCNEMAR_MID_P_FIELD_NUMBER: _builtins.int
+    PAIRED_T_FIELD_NUMBER: _builtins.int
+    first: _builtins.str
+    second: _builtins.str
+    mcnemar_exact: _builtins.float
+    mcnemar_mid_p: _builtins.float
+    paired_t: _builtins.float
+    def __init__(
+        self,
+        *,
+        first: _builtins.str = ...,
+        second: _builtins.str = ...,
+        mcnemar_exact: _builtins.float = ...,
+        mcnemar_mid_p: _builtins.float = ...,
+        paired_t: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "mcnemar_exact", b"mcnemar_exact", "mcnemar_mid_p", b"mcnemar_mid_p", "paired_t", b"paired_t", "second", b"second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PanelPair: _TypeAlias = PanelPair  # noqa: Y015
+
+@_typing.final
+class ListGatesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Empty: the only model there is."""
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Empty: all candidates."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        candidates: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListGatesRequest: _TypeAlias = ListGatesRequest  # noqa: Y015
+
+@_typing.final
+class ListGatesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    LIVE_VERSION_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    REVIEWS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    live_version: _builtins.str
+    experiment_id: _builtins.int
+    epoch: _builtins.int
+    @_builtins.property
+    def reviews(self) -> _containers.RepeatedCompositeFieldContainer[Global___GateReview]: ...
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        live_version: _builtins.str = ...,
+        experiment_id: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        reviews: _abc.Iterable[Global___GateReview] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "experiment_id", b"experiment_id", "live_version", b"live_version", "model", b"model", "reviews", b"reviews"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListGatesResponse: _TypeAlias = ListGatesResponse  # noqa: Y015
+
+@_typing.final
+class AttestRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    WHAT_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Empty: the only model there is."""
+    version: _builtins.str
+    what: _builtins.str
+    """"agreement_only", "top_reviewed", "cost" or "rollback_plan"."""
+    note: _builtins.str
+    """What was found, or where it is written down."""
+    actor: _builtins.str
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        version: _builtins.str = ...,
+        what: _builtins.str = ...,
+        note: _builtins.str = ...,
+        actor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "model", b"model", "note", b"note", "version", b"version", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttestRequest: _TypeAlias = AttestRequest  # noqa: Y015
+
+@_typing.final
+class AttestResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    REVIEW_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    @_builtins.property
+    def review(self) -> Global___GateReview: ...
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        review: Global___GateReview | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["review", b"review"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "review", b"review"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttestResponse: _TypeAlias = AttestResponse  # noqa: Y015
+
+@_typing.final
+class WaiveGateRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    GATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Empty: the only model there is."""
+    version: _builtins.str
+    gate: _builtins.str
+    reason: _builtins.str
+    actor: _builtins.str
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        version: _builtins.str = ...,
+        gate: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "gate", b"gate", "model", b"model", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WaiveGateRequest: _TypeAlias = WaiveGateRequest  # noqa: Y015
+
+@_typing.final
+class WaiveGateResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    REVIEW_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    @_builtins.property
+    def review(self) -> Global___GateReview: ...
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        review: Global___GateReview | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["review", b"review"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "review", b"review"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WaiveGateResponse: _TypeAlias = WaiveGateResponse  # noqa: Y015
+
+@_typing.final
+class PlanComparisonRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BETTER_FIELD_NUMBER: _builtins.int
+    WORSE_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    ALPHA_FIELD_NUMBER: _builtins.int
+    better: _builtins.float
+    """Two rates of divergence, as shares."""
+    worse: _builtins.float
+    rate: _builtins.float
+    """Requests per second that get shadowed."""
+    candidates: _builtins.int
+    """How many candidates are compared; absent is 2."""
+    alpha: _builtins.float
+    """0: 0.05."""
+    def __init__(
+        self,
+        *,
+        better: _builtins.float = ...,
+        worse: _builtins.float = ...,
+        rate: _builtins.float = ...,
+        candidates: _builtins.int | None = ...,
+        alpha: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "candidates", b"candidates"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "alpha", b"alpha", "better", b"better", "candidates", b"candidates", "rate", b"rate", "worse", b"worse"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__candidates: _TypeAlias = _typing.Literal["candidates"]  # noqa: Y015
+    _WhichOneofArgType__candidates: _TypeAlias = _typing.Literal["_candidates", b"_candidates"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__candidates) -> _WhichOneofReturnType__candidates | None: ...
+
+Global___PlanComparisonRequest: _TypeAlias = PlanComparisonRequest  # noqa: Y015
+
+@_typing.final
+class PlanComparisonResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLANS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def plans(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComparisonPlan]: ...
+    def __init__(
+        self,
+        *,
+        plans: _abc.Iterable[Global___ComparisonPlan] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["plans", b"plans"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanComparisonResponse: _TypeAlias = PlanComparisonResponse  # noqa: Y015
+
+@_typing.final
+class ComparisonPlan(_message.Message):
+    """ComparisonPlan is how many requests prove the difference with this probability, and how long they take."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANCE_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    chance: _builtins.float
+    requests: _builtins.int
+    seconds: _builtins.float
+    def __init__(
+        self,
+        *,
+        chance: _builtins.float = ...,
+        requests: _builtins.int = ...,
+        seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chance", b"chance", "requests", b"requests", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ComparisonPlan: _TypeAlias = ComparisonPlan  # noqa: Y015
 
 @_typing.final
 class PromoteRequest(_message.Message):
@@ -1143,8 +1727,8 @@ class PromoteRequest(_message.Message):
     actor: _builtins.str
     reason: _builtins.str
     force: _builtins.bool
-    """Promote although control cannot connect to the version's address (FAILED_PRECONDITION otherwise): for when only
-    the routers can reach it.
+    """Promote although gates do not pass, or control cannot connect to the version's address (FAILED_PRECONDITION
+    otherwise). Passing over gates needs a reason.
     """
     def __init__(
         self,
@@ -1373,3 +1957,309 @@ class ProcessStatus(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProcessStatus: _TypeAlias = ProcessStatus  # noqa: Y015
+
+@_typing.final
+class QualityReport(_message.Message):
+    """QualityReport says whether versions were right, which agreement with live does not. It counts labelled requests of
+    time buckets that ended longer ago than the label delay.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABELLED_FIELD_NUMBER: _builtins.int
+    TOO_YOUNG_FIELD_NUMBER: _builtins.int
+    DELAY_SECONDS_FIELD_NUMBER: _builtins.int
+    LIVE_N_FIELD_NUMBER: _builtins.int
+    LIVE_RIGHT_FIELD_NUMBER: _builtins.int
+    LIVE_ACCURACY_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    MARGIN_FIELD_NUMBER: _builtins.int
+    EVIDENCE_THRESHOLD_FIELD_NUMBER: _builtins.int
+    labelled: _builtins.int
+    """Labelled requests, and those that are too young to count yet."""
+    too_young: _builtins.int
+    delay_seconds: _builtins.int
+    live_n: _builtins.int
+    """The live version: of how many it can be judged, and of how many it was right."""
+    live_right: _builtins.int
+    margin: _builtins.float
+    """A candidate is not worse when its accuracy is proven to be less than this below live's, e.g. 0.01."""
+    evidence_threshold: _builtins.float
+    """Evidence that one candidate needs for that: the number of candidates / alpha."""
+    @_builtins.property
+    def live_accuracy(self) -> Global___Interval: ...
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___CandidateQuality]: ...
+    def __init__(
+        self,
+        *,
+        labelled: _builtins.int = ...,
+        too_young: _builtins.int = ...,
+        delay_seconds: _builtins.int = ...,
+        live_n: _builtins.int = ...,
+        live_right: _builtins.int = ...,
+        live_accuracy: Global___Interval | None = ...,
+        candidates: _abc.Iterable[Global___CandidateQuality] | None = ...,
+        margin: _builtins.float = ...,
+        evidence_threshold: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["live_accuracy", b"live_accuracy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "delay_seconds", b"delay_seconds", "evidence_threshold", b"evidence_threshold", "labelled", b"labelled", "live_accuracy", b"live_accuracy", "live_n", b"live_n", "live_right", b"live_right", "margin", b"margin", "too_young", b"too_young"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QualityReport: _TypeAlias = QualityReport  # noqa: Y015
+
+@_typing.final
+class CandidateQuality(_message.Message):
+    """CandidateQuality is one candidate beside the live version on the same labelled requests."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    N_FIELD_NUMBER: _builtins.int
+    RIGHT_FIELD_NUMBER: _builtins.int
+    LIVE_RIGHT_FIELD_NUMBER: _builtins.int
+    ONLY_RIGHT_FIELD_NUMBER: _builtins.int
+    ONLY_LIVE_RIGHT_FIELD_NUMBER: _builtins.int
+    ACCURACY_FIELD_NUMBER: _builtins.int
+    DIFFERENCE_FIELD_NUMBER: _builtins.int
+    LOG_EVIDENCE_NOT_WORSE_FIELD_NUMBER: _builtins.int
+    NOT_WORSE_FIELD_NUMBER: _builtins.int
+    UNJUDGED_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    n: _builtins.int
+    """Labelled requests on which both can be judged."""
+    right: _builtins.int
+    """Of these: the candidate was right, live was; only the candidate, only live."""
+    live_right: _builtins.int
+    only_right: _builtins.int
+    only_live_right: _builtins.int
+    log_evidence_not_worse: _builtins.float
+    """Natural logarithm of the evidence that it is less than the margin worse, and whether that is enough."""
+    not_worse: _builtins.bool
+    unjudged: _builtins.int
+    """Labelled requests on which it cannot be judged: the label is of no kind that its answer could be held against."""
+    @_builtins.property
+    def accuracy(self) -> Global___Interval:
+        """Absent while n = 0. The difference is the candidate's accuracy minus live's."""
+
+    @_builtins.property
+    def difference(self) -> Global___Interval: ...
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        n: _builtins.int = ...,
+        right: _builtins.int = ...,
+        live_right: _builtins.int = ...,
+        only_right: _builtins.int = ...,
+        only_live_right: _builtins.int = ...,
+        accuracy: Global___Interval | None = ...,
+        difference: Global___Interval | None = ...,
+        log_evidence_not_worse: _builtins.float = ...,
+        not_worse: _builtins.bool = ...,
+        unjudged: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "difference", b"difference"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "difference", b"difference", "live_right", b"live_right", "log_evidence_not_worse", b"log_evidence_not_worse", "n", b"n", "not_worse", b"not_worse", "only_live_right", b"only_live_right", "only_right", b"only_right", "right", b"right", "unjudged", b"unjudged", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CandidateQuality: _TypeAlias = CandidateQuality  # noqa: Y015
+
+@_typing.final
+class RecordLabelRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Empty: the only model there is."""
+    request_id: _builtins.str
+    actor: _builtins.str
+    @_builtins.property
+    def value(self) -> _struct_pb2.Value:
+        """Classification: the label; scalar: a number; text: a reference text; structured: an object."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        value: _struct_pb2.Value | None = ...,
+        actor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "model", b"model", "request_id", b"request_id", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordLabelRequest: _TypeAlias = RecordLabelRequest  # noqa: Y015
+
+@_typing.final
+class RecordLabelResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    RECEPTION_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    reception: _builtins.str
+    """"counted", "waiting" (for its request), "duplicate" (no effect), or "contradicted" (it replaced another label)."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        reception: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "reception", b"reception"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordLabelResponse: _TypeAlias = RecordLabelResponse  # noqa: Y015
+
+@_typing.final
+class ImportLabelsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Of the first message; later ones may leave both empty."""
+    actor: _builtins.str
+    request_id: _builtins.str
+    @_builtins.property
+    def value(self) -> _struct_pb2.Value: ...
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        value: _struct_pb2.Value | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "model", b"model", "request_id", b"request_id", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportLabelsRequest: _TypeAlias = ImportLabelsRequest  # noqa: Y015
+
+@_typing.final
+class ImportLabelsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ReceptionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    RECEPTIONS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    @_builtins.property
+    def receptions(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """By what became of them, see RecordLabelResponse."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        receptions: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "receptions", b"receptions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportLabelsResponse: _TypeAlias = ImportLabelsResponse  # noqa: Y015
+
+@_typing.final
+class GetLabelTallyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Empty: the only model there is."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLabelTallyRequest: _TypeAlias = GetLabelTallyRequest  # noqa: Y015
+
+@_typing.final
+class GetLabelTallyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
+    COUNTED_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    DUPLICATE_FIELD_NUMBER: _builtins.int
+    CONTRADICTED_FIELD_NUMBER: _builtins.int
+    UNKNOWN_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    counted: _builtins.int
+    waiting: _builtins.int
+    """They wait for their request's answers."""
+    duplicate: _builtins.int
+    """The same label again: no effect."""
+    contradicted: _builtins.int
+    """Another label for the same request: the last one counts."""
+    unknown: _builtins.int
+    """Nobody ever saw their request, or it was too long ago."""
+    @_builtins.property
+    def terms(self) -> Global___LabelTerms:
+        """Absent when its answers are not kept now."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        terms: Global___LabelTerms | None = ...,
+        counted: _builtins.int = ...,
+        waiting: _builtins.int = ...,
+        duplicate: _builtins.int = ...,
+        contradicted: _builtins.int = ...,
+        unknown: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["terms", b"terms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contradicted", b"contradicted", "counted", b"counted", "duplicate", b"duplicate", "model", b"model", "terms", b"terms", "unknown", b"unknown", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLabelTallyResponse: _TypeAlias = GetLabelTallyResponse  # noqa: Y015

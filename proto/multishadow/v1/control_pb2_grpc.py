@@ -95,6 +95,41 @@ class ControlServiceStub:
                 request_serializer=multishadow_dot_v1_dot_control__pb2.RollbackRequest.SerializeToString,
                 response_deserializer=multishadow_dot_v1_dot_control__pb2.RollbackResponse.FromString,
                 _registered_method=True)
+        self.ListGates = channel.unary_unary(
+                '/multishadow.v1.ControlService/ListGates',
+                request_serializer=multishadow_dot_v1_dot_control__pb2.ListGatesRequest.SerializeToString,
+                response_deserializer=multishadow_dot_v1_dot_control__pb2.ListGatesResponse.FromString,
+                _registered_method=True)
+        self.Attest = channel.unary_unary(
+                '/multishadow.v1.ControlService/Attest',
+                request_serializer=multishadow_dot_v1_dot_control__pb2.AttestRequest.SerializeToString,
+                response_deserializer=multishadow_dot_v1_dot_control__pb2.AttestResponse.FromString,
+                _registered_method=True)
+        self.WaiveGate = channel.unary_unary(
+                '/multishadow.v1.ControlService/WaiveGate',
+                request_serializer=multishadow_dot_v1_dot_control__pb2.WaiveGateRequest.SerializeToString,
+                response_deserializer=multishadow_dot_v1_dot_control__pb2.WaiveGateResponse.FromString,
+                _registered_method=True)
+        self.PlanComparison = channel.unary_unary(
+                '/multishadow.v1.ControlService/PlanComparison',
+                request_serializer=multishadow_dot_v1_dot_control__pb2.PlanComparisonRequest.SerializeToString,
+                response_deserializer=multishadow_dot_v1_dot_control__pb2.PlanComparisonResponse.FromString,
+                _registered_method=True)
+        self.RecordLabel = channel.unary_unary(
+                '/multishadow.v1.ControlService/RecordLabel',
+                request_serializer=multishadow_dot_v1_dot_control__pb2.RecordLabelRequest.SerializeToString,
+                response_deserializer=multishadow_dot_v1_dot_control__pb2.RecordLabelResponse.FromString,
+                _registered_method=True)
+        self.ImportLabels = channel.stream_unary(
+                '/multishadow.v1.ControlService/ImportLabels',
+                request_serializer=multishadow_dot_v1_dot_control__pb2.ImportLabelsRequest.SerializeToString,
+                response_deserializer=multishadow_dot_v1_dot_control__pb2.ImportLabelsResponse.FromString,
+                _registered_method=True)
+        self.GetLabelTally = channel.unary_unary(
+                '/multishadow.v1.ControlService/GetLabelTally',
+                request_serializer=multishadow_dot_v1_dot_control__pb2.GetLabelTallyRequest.SerializeToString,
+                response_deserializer=multishadow_dot_v1_dot_control__pb2.GetLabelTallyResponse.FromString,
+                _registered_method=True)
         self.GetStatus = channel.unary_unary(
                 '/multishadow.v1.ControlService/GetStatus',
                 request_serializer=multishadow_dot_v1_dot_control__pb2.GetStatusRequest.SerializeToString,
@@ -184,6 +219,56 @@ class ControlServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListGates(self, request, context):
+        """ListGates says what has to hold before a candidate is promoted, and what of it does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Attest(self, request, context):
+        """Attest puts on record that a person vouches for something about a candidate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WaiveGate(self, request, context):
+        """WaiveGate lets a candidate pass a gate that it does not pass; who did so and why is kept for ever.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PlanComparison(self, request, context):
+        """PlanComparison says how long it takes to prove a difference.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordLabel(self, request, context):
+        """RecordLabel tells what the right answer to one request was. The same label again has no effect, another one
+        replaces it; one whose request is not there yet waits for it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportLabels(self, request_iterator, context):
+        """ImportLabels records many, in runs of 500 that are each all or nothing; importing them again has no effect.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLabelTally(self, request, context):
+        """GetLabelTally tells what became of a model's labels.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStatus(self, request, context):
         """GetStatus tells what is live now and how the processes are.
         """
@@ -248,6 +333,41 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.Rollback,
                     request_deserializer=multishadow_dot_v1_dot_control__pb2.RollbackRequest.FromString,
                     response_serializer=multishadow_dot_v1_dot_control__pb2.RollbackResponse.SerializeToString,
+            ),
+            'ListGates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListGates,
+                    request_deserializer=multishadow_dot_v1_dot_control__pb2.ListGatesRequest.FromString,
+                    response_serializer=multishadow_dot_v1_dot_control__pb2.ListGatesResponse.SerializeToString,
+            ),
+            'Attest': grpc.unary_unary_rpc_method_handler(
+                    servicer.Attest,
+                    request_deserializer=multishadow_dot_v1_dot_control__pb2.AttestRequest.FromString,
+                    response_serializer=multishadow_dot_v1_dot_control__pb2.AttestResponse.SerializeToString,
+            ),
+            'WaiveGate': grpc.unary_unary_rpc_method_handler(
+                    servicer.WaiveGate,
+                    request_deserializer=multishadow_dot_v1_dot_control__pb2.WaiveGateRequest.FromString,
+                    response_serializer=multishadow_dot_v1_dot_control__pb2.WaiveGateResponse.SerializeToString,
+            ),
+            'PlanComparison': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanComparison,
+                    request_deserializer=multishadow_dot_v1_dot_control__pb2.PlanComparisonRequest.FromString,
+                    response_serializer=multishadow_dot_v1_dot_control__pb2.PlanComparisonResponse.SerializeToString,
+            ),
+            'RecordLabel': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordLabel,
+                    request_deserializer=multishadow_dot_v1_dot_control__pb2.RecordLabelRequest.FromString,
+                    response_serializer=multishadow_dot_v1_dot_control__pb2.RecordLabelResponse.SerializeToString,
+            ),
+            'ImportLabels': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportLabels,
+                    request_deserializer=multishadow_dot_v1_dot_control__pb2.ImportLabelsRequest.FromString,
+                    response_serializer=multishadow_dot_v1_dot_control__pb2.ImportLabelsResponse.SerializeToString,
+            ),
+            'GetLabelTally': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLabelTally,
+                    request_deserializer=multishadow_dot_v1_dot_control__pb2.GetLabelTallyRequest.FromString,
+                    response_serializer=multishadow_dot_v1_dot_control__pb2.GetLabelTallyResponse.SerializeToString,
             ),
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
@@ -558,6 +678,195 @@ class ControlService:
             '/multishadow.v1.ControlService/Rollback',
             multishadow_dot_v1_dot_control__pb2.RollbackRequest.SerializeToString,
             multishadow_dot_v1_dot_control__pb2.RollbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListGates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multishadow.v1.ControlService/ListGates',
+            multishadow_dot_v1_dot_control__pb2.ListGatesRequest.SerializeToString,
+            multishadow_dot_v1_dot_control__pb2.ListGatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Attest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multishadow.v1.ControlService/Attest',
+            multishadow_dot_v1_dot_control__pb2.AttestRequest.SerializeToString,
+            multishadow_dot_v1_dot_control__pb2.AttestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WaiveGate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multishadow.v1.ControlService/WaiveGate',
+            multishadow_dot_v1_dot_control__pb2.WaiveGateRequest.SerializeToString,
+            multishadow_dot_v1_dot_control__pb2.WaiveGateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanComparison(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multishadow.v1.ControlService/PlanComparison',
+            multishadow_dot_v1_dot_control__pb2.PlanComparisonRequest.SerializeToString,
+            multishadow_dot_v1_dot_control__pb2.PlanComparisonResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordLabel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multishadow.v1.ControlService/RecordLabel',
+            multishadow_dot_v1_dot_control__pb2.RecordLabelRequest.SerializeToString,
+            multishadow_dot_v1_dot_control__pb2.RecordLabelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportLabels(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/multishadow.v1.ControlService/ImportLabels',
+            multishadow_dot_v1_dot_control__pb2.ImportLabelsRequest.SerializeToString,
+            multishadow_dot_v1_dot_control__pb2.ImportLabelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLabelTally(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multishadow.v1.ControlService/GetLabelTally',
+            multishadow_dot_v1_dot_control__pb2.GetLabelTallyRequest.SerializeToString,
+            multishadow_dot_v1_dot_control__pb2.GetLabelTallyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,6 +57,22 @@ class ControlServiceStub:
     """Promote makes a version live by flipping its flag."""
     Rollback: _grpc.UnaryUnaryMultiCallable[_control_pb2.RollbackRequest, _control_pb2.RollbackResponse]
     """Rollback takes the last promotion back."""
+    ListGates: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListGatesRequest, _control_pb2.ListGatesResponse]
+    """ListGates says what has to hold before a candidate is promoted, and what of it does."""
+    Attest: _grpc.UnaryUnaryMultiCallable[_control_pb2.AttestRequest, _control_pb2.AttestResponse]
+    """Attest puts on record that a person vouches for something about a candidate."""
+    WaiveGate: _grpc.UnaryUnaryMultiCallable[_control_pb2.WaiveGateRequest, _control_pb2.WaiveGateResponse]
+    """WaiveGate lets a candidate pass a gate that it does not pass; who did so and why is kept for ever."""
+    PlanComparison: _grpc.UnaryUnaryMultiCallable[_control_pb2.PlanComparisonRequest, _control_pb2.PlanComparisonResponse]
+    """PlanComparison says how long it takes to prove a difference."""
+    RecordLabel: _grpc.UnaryUnaryMultiCallable[_control_pb2.RecordLabelRequest, _control_pb2.RecordLabelResponse]
+    """RecordLabel tells what the right answer to one request was. The same label again has no effect, another one
+    replaces it; one whose request is not there yet waits for it.
+    """
+    ImportLabels: _grpc.StreamUnaryMultiCallable[_control_pb2.ImportLabelsRequest, _control_pb2.ImportLabelsResponse]
+    """ImportLabels records many, in runs of 500 that are each all or nothing; importing them again has no effect."""
+    GetLabelTally: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetLabelTallyRequest, _control_pb2.GetLabelTallyResponse]
+    """GetLabelTally tells what became of a model's labels."""
     GetStatus: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetStatusRequest, _control_pb2.GetStatusResponse]
     """GetStatus tells what is live now and how the processes are."""
 
@@ -89,6 +105,22 @@ class ControlServiceAsyncStub(ControlServiceStub):
     """Promote makes a version live by flipping its flag."""
     Rollback: _aio.UnaryUnaryMultiCallable[_control_pb2.RollbackRequest, _control_pb2.RollbackResponse]  # type: ignore[assignment]
     """Rollback takes the last promotion back."""
+    ListGates: _aio.UnaryUnaryMultiCallable[_control_pb2.ListGatesRequest, _control_pb2.ListGatesResponse]  # type: ignore[assignment]
+    """ListGates says what has to hold before a candidate is promoted, and what of it does."""
+    Attest: _aio.UnaryUnaryMultiCallable[_control_pb2.AttestRequest, _control_pb2.AttestResponse]  # type: ignore[assignment]
+    """Attest puts on record that a person vouches for something about a candidate."""
+    WaiveGate: _aio.UnaryUnaryMultiCallable[_control_pb2.WaiveGateRequest, _control_pb2.WaiveGateResponse]  # type: ignore[assignment]
+    """WaiveGate lets a candidate pass a gate that it does not pass; who did so and why is kept for ever."""
+    PlanComparison: _aio.UnaryUnaryMultiCallable[_control_pb2.PlanComparisonRequest, _control_pb2.PlanComparisonResponse]  # type: ignore[assignment]
+    """PlanComparison says how long it takes to prove a difference."""
+    RecordLabel: _aio.UnaryUnaryMultiCallable[_control_pb2.RecordLabelRequest, _control_pb2.RecordLabelResponse]  # type: ignore[assignment]
+    """RecordLabel tells what the right answer to one request was. The same label again has no effect, another one
+    replaces it; one whose request is not there yet waits for it.
+    """
+    ImportLabels: _aio.StreamUnaryMultiCallable[_control_pb2.ImportLabelsRequest, _control_pb2.ImportLabelsResponse]  # type: ignore[assignment]
+    """ImportLabels records many, in runs of 500 that are each all or nothing; importing them again has no effect."""
+    GetLabelTally: _aio.UnaryUnaryMultiCallable[_control_pb2.GetLabelTallyRequest, _control_pb2.GetLabelTallyResponse]  # type: ignore[assignment]
+    """GetLabelTally tells what became of a model's labels."""
     GetStatus: _aio.UnaryUnaryMultiCallable[_control_pb2.GetStatusRequest, _control_pb2.GetStatusResponse]  # type: ignore[assignment]
     """GetStatus tells what is live now and how the processes are."""
 
@@ -184,6 +216,64 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.RollbackResponse, _abc.Awaitable[_control_pb2.RollbackResponse]]:
         """Rollback takes the last promotion back."""
+
+    @_abc_1.abstractmethod
+    def ListGates(
+        self,
+        request: _control_pb2.ListGatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListGatesResponse, _abc.Awaitable[_control_pb2.ListGatesResponse]]:
+        """ListGates says what has to hold before a candidate is promoted, and what of it does."""
+
+    @_abc_1.abstractmethod
+    def Attest(
+        self,
+        request: _control_pb2.AttestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.AttestResponse, _abc.Awaitable[_control_pb2.AttestResponse]]:
+        """Attest puts on record that a person vouches for something about a candidate."""
+
+    @_abc_1.abstractmethod
+    def WaiveGate(
+        self,
+        request: _control_pb2.WaiveGateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.WaiveGateResponse, _abc.Awaitable[_control_pb2.WaiveGateResponse]]:
+        """WaiveGate lets a candidate pass a gate that it does not pass; who did so and why is kept for ever."""
+
+    @_abc_1.abstractmethod
+    def PlanComparison(
+        self,
+        request: _control_pb2.PlanComparisonRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.PlanComparisonResponse, _abc.Awaitable[_control_pb2.PlanComparisonResponse]]:
+        """PlanComparison says how long it takes to prove a difference."""
+
+    @_abc_1.abstractmethod
+    def RecordLabel(
+        self,
+        request: _control_pb2.RecordLabelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.RecordLabelResponse, _abc.Awaitable[_control_pb2.RecordLabelResponse]]:
+        """RecordLabel tells what the right answer to one request was. The same label again has no effect, another one
+        replaces it; one whose request is not there yet waits for it.
+        """
+
+    @_abc_1.abstractmethod
+    def ImportLabels(
+        self,
+        request_iterator: _MaybeAsyncIterator[_control_pb2.ImportLabelsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ImportLabelsResponse, _abc.Awaitable[_control_pb2.ImportLabelsResponse]]:
+        """ImportLabels records many, in runs of 500 that are each all or nothing; importing them again has no effect."""
+
+    @_abc_1.abstractmethod
+    def GetLabelTally(
+        self,
+        request: _control_pb2.GetLabelTallyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.GetLabelTallyResponse, _abc.Awaitable[_control_pb2.GetLabelTallyResponse]]:
+        """GetLabelTally tells what became of a model's labels."""
 
     @_abc_1.abstractmethod
     def GetStatus(
