@@ -115,7 +115,7 @@ async def append(
     """Append captures to their partitions, and insist while the log is away: the same message keeps its id."""
     by_partition: dict[int, list[Capture]] = {}
     for capture in captured:
-        partition = partition_of(capture.session_id, capture.request_id, log.partitions)
+        partition = partition_of(capture.partition_key, log.partitions)
         by_partition.setdefault(partition, []).append(capture)
     for partition, own in by_partition.items():
         for batch in _batched(own, per_message):

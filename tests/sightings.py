@@ -20,6 +20,7 @@ _OUTCOMES = {
     "t": Outcome.TIMEOUT,
     "x": Outcome.UNCOMPARABLE,
     "d": Outcome.DROPPED,
+    "r": Outcome.DUPLICATE,
 }
 _REASONS = {"e": "UNAVAILABLE", "x": "dimension_mismatch", "d": "overloaded"}
 _SIMILARITIES = {"o": 1.0, "b": 0.25, "e": 0.0, "t": 0.0}

@@ -37,6 +37,7 @@ from multishadow_server.adapters.postgres.engine import open_engine
 from multishadow_server.adapters.postgres.observations import PostgresObservations
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
 from multishadow_server.adapters.processes import unless_set
+from multishadow_server.adapters.prediction_codec import ProtobufPredictionCodec, fingerprint
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
 from multishadow_server.entrypoints.control import ControlServer, ControlServicer
 from multishadow_server.entrypoints.prediction import PredictionHandler, PredictionServer
@@ -120,7 +121,9 @@ async def _capture_buffer(settings: Settings, stack: AsyncExitStack) -> CaptureB
         flush_captures=settings.flush_captures,
         flush_bytes=settings.flush_bytes,
     )
-    buffer = CaptureBuffer(JetStreamLog(client, settings), router=settings.instance, limits=limits)
+    buffer = CaptureBuffer(
+        JetStreamLog(client, settings), router=settings.instance, limits=limits, fingerprint=fingerprint
+    )
     await stack.enter_async_context(_background(buffer.run()))
     stack.push_async_callback(buffer.close, within=settings.drain_seconds)
     return buffer

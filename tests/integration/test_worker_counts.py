@@ -43,6 +43,33 @@ async def test_every_capture_counts_once_for_every_shadow_by_what_it_did(setting
         await until(stage.drained)
 
 
+async def test_an_input_that_comes_again_is_counted_once_and_not_sent_again_by_later_owners_either(
+    settings: Settings,
+) -> None:
+    async with staged(settings, {"A": answering(), "B": diverging(1.0)}) as stage:
+        alike = b"12345678"
+        async with working(settings):
+            await append(stage.log, stage.captures(30, fingerprint=alike))
+            await append(stage.log, stage.captures(1, prefix="another", fingerprint=b"87654321"))
+            await stage.counts.reach(62)
+        async with working(settings, instance="worker-2"):
+            await append(stage.log, stage.captures(20, prefix="later", fingerprint=alike))
+            await stage.counts.reach(102)
+        expected = {("A", "ok"): 2, ("B", "diverged"): 2, ("A", "duplicate"): 49, ("B", "duplicate"): 49}
+        assert await stage.counts.outcomes() == Counter(expected)
+        assert await stage.counts.family("pair") == Counter({("A|B", "ob"): 2, ("A|B", "xx"): 49})
+        assert [sum(server.calls.values()) for server in stage.servers.values()] == [2, 2]
+        assert len(await stage.counts.stored()) == 2
+
+
+async def test_an_input_that_live_failed_on_may_still_count(settings: Settings) -> None:
+    async with staged(settings, {"A": answering()}) as stage, working(settings):
+        await append(stage.log, stage.captures(1, fingerprint=b"12345678", status_code=14))
+        await append(stage.log, stage.captures(1, prefix="again", fingerprint=b"12345678"))
+        await stage.counts.reach(1)
+        assert await stage.counts.outcomes() == Counter({("A", "ok"): 1})
+
+
 async def test_a_shadow_call_is_marked_and_carries_what_the_router_let_through(settings: Settings) -> None:
     async with staged(settings, {"A": answering()}) as stage, working(settings):
         metadata = (("x-tenant", "t1"), ("trace-bin", b"\x00\xff"), ("x-shadow-deployment", "false"))
@@ -153,7 +180,7 @@ async def test_drops_that_rode_the_log_are_counted_with_their_reason(settings: S
 async def test_a_message_that_nobody_can_read_is_passed_over(settings: Settings) -> None:
     async with staged(settings, {"A": answering()}) as stage, working(settings):
         after = stage.captures(1)[0]
-        partition = partition_of("", after.request_id, 4)
+        partition = partition_of(after.partition_key, 4)
         await stage.client.jetstream().publish(f"{settings.log_name}.{partition}", b"\xff\xff no capture")
         await append(stage.log, [after])
         await stage.counts.reach(1)

@@ -97,6 +97,24 @@ def test_a_candidate_counts_what_became_of_each_copy() -> None:
     assert only.errors_by_reason == {"UNAVAILABLE": 10}
 
 
+def test_a_repeated_input_is_shown_and_counts_for_nothing() -> None:
+    (only,) = report_on({"o": 50, "r": 900}, ("A",)).candidates
+    assert (only.n, only.duplicates, only.dropped, only.completeness) == (50, 900, 0, 1.0)
+    (pair,) = report_on({"oo": 50, "br": 900}, ("A", "B")).pairs
+    assert (pair.n, pair.only_first_bad) == (50, 0)
+
+
+def test_a_pair_whose_difference_comes_in_bursts_is_overdispersed() -> None:
+    steady = [rollup_of(("A", "B"), {"oo": 90, "bo": 5 + hour % 2, "ob": 5}) for hour in range(24)]
+    bursts = [rollup_of(("A", "B"), {"oo": 90, "bo": 40 * (hour % 6 == 0), "ob": 7}) for hour in range(24)]
+    found = []
+    for hours in (steady, bursts, bursts[:9], []):
+        whole = sum(hours, Rollup())
+        (pair,) = report.build(whole, model="spam", live="prod", candidates=("A", "B"), buckets=hours).pairs
+        found.append((pair.dispersion is not None, pair.overdispersed))
+    assert found == [(True, False), (True, True), (False, False), (False, False)]
+
+
 def test_latencies_are_of_answers_and_of_live_on_the_same_requests() -> None:
     (only,) = report_on({"o": 99, "e": 500}, ("A",)).candidates
     assert only.latency_p50_ms == pytest.approx(20, rel=0.005)

@@ -44,6 +44,7 @@ CANDIDATE = CandidateReport(
     uncomparable_by_reason={"type_mismatch": 7},
     errors_by_reason={"INTERNAL": 4},
     comparisons_needed=1234,
+    duplicates=11,
 )
 PAIR = PairReport(
     first="A",
@@ -58,6 +59,8 @@ PAIR = PairReport(
     p_adjusted=0.6,
     verdict=Verdict.UNDECIDED,
     requests_needed=500,
+    dispersion=1.25,
+    overdispersed=True,
 )
 REPORT = Report(
     live_version="base",

@@ -18,7 +18,7 @@ from multishadow_server.core.tally import Tally
 from sightings import LIVE_LATENCY, NOON, an_epoch, rollup_of, seen
 
 ABC = ("A", "B", "C")
-patterns = st.lists(st.text("obetxdu", min_size=3, max_size=3), max_size=30)
+patterns = st.lists(st.text("obetxdru", min_size=3, max_size=3), max_size=30)
 
 
 def tallied(captures: list[str], candidates: tuple[str, ...] = ABC) -> Rollup:
@@ -41,7 +41,7 @@ def test_every_sampled_copy_has_exactly_one_outcome(captures: list[str]) -> None
 @given(patterns)
 def test_each_pair_counts_each_capture_once_by_both_statuses(captures: list[str]) -> None:
     tables = tallied(captures).tables()
-    status = str.maketrans("etd", "bbx")
+    status = str.maketrans("etdr", "bbxx")
     for i, j in combinations(range(3), 2):
         expected = Counter((pattern[i] + pattern[j]).translate(status) for pattern in captures)
         assert tables.get(("pair", f"{ABC[i]}|{ABC[j]}"), {}) == expected

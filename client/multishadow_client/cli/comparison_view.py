@@ -287,6 +287,7 @@ def _footnotes(response: CompareResponse, labels: Mapping[str, str]) -> Iterator
         ):
             if reasons:
                 yield Text(f"{labels[report.version]}: {name}: {_tally(reasons.items())}", style="dim")
+    yield from _bursts(response, labels)
     if response.live_failures:
         number = figures.count(response.live_failures)
         yield Text(f"{number} sampled requests count for nobody: live itself failed on them.", style="dim")
@@ -294,6 +295,24 @@ def _footnotes(response: CompareResponse, labels: Mapping[str, str]) -> Iterator
     pairs = f"; family of {response.family_size} pair{'s' if response.family_size > 1 else ''}"
     family = pairs if response.family_size else ""
     yield Text(f"Test: {response.test_name}; α = {response.alpha:g}{family}.", style="dim")
+
+
+def _bursts(response: CompareResponse, labels: Mapping[str, str]) -> Iterator[Text]:
+    repeated = [
+        f"{labels[report.version]} {figures.count(report.duplicates)}"
+        for report in response.candidates
+        if report.duplicates
+    ]
+    if repeated:
+        yield Text(f"Repeated inputs, counted once per time bucket: {', '.join(repeated)} left out.", style="dim")
+    for pair in response.pairs:
+        if pair.overdispersed:
+            named = f"{labels.get(pair.first, pair.first)} − {labels.get(pair.second, pair.second)}"
+            yield Text(
+                f"{named}: requests come in bursts: the difference varies {pair.dispersion:.1f} times as much over time as "
+                "independent requests would; its intervals and p are too narrow. Let the experiment run for longer.",
+                style="yellow",
+            )
 
 
 def _still_needed(response: CompareResponse, labels: Mapping[str, str]) -> Iterator[Text]:

@@ -40,7 +40,7 @@ class PredictRequest(_message.Message):
     request_id: _builtins.str
     """The caller's id of this request. The router makes one (and returns it as metadata) when it is empty."""
     session_id: _builtins.str
-    """Requests of one session are shadowed together or not at all, and keep their order."""
+    """Requests of one session are shadowed together or not at all."""
     text: _builtins.str
     raw: _builtins.bytes
     @_builtins.property

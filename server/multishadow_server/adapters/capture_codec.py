@@ -67,6 +67,7 @@ def _capture_message(capture: Capture) -> capture_pb2.Capture:
         status_message=capture.status_message,
         live_latency_us=round(capture.live_latency * MICROSECONDS),
         received_at_us=round(capture.received_at * MICROSECONDS),
+        fingerprint=capture.fingerprint,
     )
     if capture.attributes:
         message.attributes.update(capture.attributes)
@@ -92,6 +93,7 @@ def _capture(message: capture_pb2.Capture) -> Capture:
         status_message=message.status_message,
         live_latency=message.live_latency_us / MICROSECONDS,
         received_at=message.received_at_us / MICROSECONDS,
+        fingerprint=message.fingerprint,
     )
 
 

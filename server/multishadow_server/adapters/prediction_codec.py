@@ -1,4 +1,4 @@
-"""Reads a version's response: protobuf in, the domain's predictions out."""
+"""Reads requests and responses: protobuf in, the domain's values out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from google.protobuf import struct_pb2
 from google.protobuf.message import DecodeError
 
 from multishadow.v1 import prediction_pb2
+from multishadow_server.core import duplicates
+from multishadow_server.core.capture import Capture
 from multishadow_server.core.prediction import (
     Classification,
     Embedding,
@@ -31,6 +33,21 @@ class ProtobufPredictionCodec:
             # What it says names types of ours and positions, never contents.
             return Unreadable(reason=f"no PredictResponse ({len(response):,} bytes): {error}")
         return _prediction(message)
+
+
+def fingerprint(capture: Capture) -> bytes:
+    """The capture's fingerprint: of its request's input alone, whoever asked with whatever id and attributes.
+
+    Deterministic serialization sorts maps, which the same caller may send in another order each time. Empty when the
+    input cannot be read: the router reads no more than the envelope, and lets the live version judge the rest.
+    """
+    try:
+        request = prediction_pb2.PredictRequest.FromString(capture.request)
+    except DecodeError:
+        return b""
+    for field in ("model", "request_id", "session_id", "attributes"):
+        request.ClearField(field)
+    return duplicates.fingerprint(capture.model, request.SerializeToString(deterministic=True))
 
 
 def _prediction(message: prediction_pb2.PredictResponse) -> Prediction:  # noqa: PLR0911  # one per kind of answer

@@ -30,6 +30,7 @@ class Capture:
         status_message: the status's details.
         live_latency: the live call's duration in seconds.
         received_at: when the router received it, seconds since the Unix epoch.
+        fingerprint: of model and input (`duplicates.fingerprint`); empty when nobody took it.
     """
 
     request_id: str
@@ -47,6 +48,12 @@ class Capture:
     status_message: str
     live_latency: float
     received_at: float
+    fingerprint: bytes = b""
+
+    @property
+    def partition_key(self) -> bytes:
+        """What it is put into a partition of the log by: requests of one input must meet, to be counted once."""
+        return self.fingerprint or (self.session_id or self.request_id).encode()
 
     @property
     def size(self) -> int:
@@ -76,12 +83,12 @@ class CaptureBatch:
     drops: Sequence[DropTally] = ()
 
 
-def partition_of(session_id: str, request_id: str, partitions: int) -> int:
-    """Partition of the capture log: by session where there is one, so that a session keeps its order.
+def partition_of(key: bytes, partitions: int) -> int:
+    """Partition of the capture log for a `Capture.partition_key`.
 
     FNV-1a, 32 bits (http://www.isthe.com/chongo/tech/comp/fnv/): stable across processes, unlike `hash`.
     """
     value = 0x811C9DC5
-    for byte in (session_id or request_id).encode():
+    for byte in key:
         value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
     return value % partitions

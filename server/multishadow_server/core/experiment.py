@@ -79,6 +79,10 @@ class Epoch:
     reason: str
     bucket_seconds: int
 
+    def bucket_start(self, received_at: float) -> int:
+        """Start of the time bucket, both in seconds since the Unix epoch."""
+        return int(received_at // self.bucket_seconds) * self.bucket_seconds
+
 
 def epoch_of(epochs: tuple[Epoch, ...], *, model: str, live: str, revision: int) -> Epoch | None:
     """The epoch that a capture with this decision belongs to, or None when no experiment covered it."""

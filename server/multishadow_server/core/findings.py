@@ -63,6 +63,7 @@ class CandidateReport:
         errors_by_reason: count by gRPC status.
         comparisons_needed: roughly how many more confirm the band at the present rate; None when it is confirmed or
             nobody can say.
+        duplicates: copies that were not sent, because one of the same input counts in the time bucket already.
     """
 
     version: str
@@ -91,6 +92,7 @@ class CandidateReport:
     uncomparable_by_reason: Mapping[str, int]
     errors_by_reason: Mapping[str, int]
     comparisons_needed: int | None
+    duplicates: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,6 +114,9 @@ class PairReport:
         verdict: the first, seen from the second.
         requests_needed: roughly how many more requests decide it at its present rates; None when it is decided or
             nobody can say.
+        dispersion: variance of (only first bad - only second bad) over time buckets, as a multiple of what independent
+            requests have; None while there is too little to say.
+        overdispersed: whether that is more than chance, so that the figures above are too sure of themselves.
     """
 
     first: str
@@ -126,6 +131,66 @@ class PairReport:
     p_adjusted: float
     verdict: Verdict
     requests_needed: int | None
+    dispersion: float | None
+    overdispersed: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CandidateQuality:
+    """A candidate beside the live version on the same labelled requests.
+
+    Args:
+        version: its name.
+        n: labelled requests on which both can be judged.
+        right: of these, those on which the candidate was right.
+        live_right: on which the live version was.
+        only_right: on which only the candidate was.
+        only_live_right: on which only the live version was.
+        accuracy: right as a share of n; joint over all versions; None while n = 0.
+        difference: accuracy of the candidate minus live's; joint over all candidates; None while n = 0.
+        log_evidence_not_worse: ln of the evidence that it is worse by less than the margin.
+        not_worse: whether that is enough.
+        unjudged: labelled requests on which the candidate cannot be judged.
+    """
+
+    version: str
+    n: int
+    right: int
+    live_right: int
+    only_right: int
+    only_live_right: int
+    accuracy: Interval | None
+    difference: Interval | None
+    log_evidence_not_worse: float
+    not_worse: bool
+    unjudged: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quality:
+    """Whether versions were right, by labels; kept apart from whether they agree.
+
+    Args:
+        labelled: labelled requests in time buckets that ended longer ago than the label delay; the rest counts these.
+        too_young: labelled requests in later buckets.
+        delay_seconds: the label delay.
+        live_n: labelled requests on which the live version can be judged.
+        live_right: of these, those on which it was right.
+        live_accuracy: as a share; None while live_n = 0.
+        candidates: in the epoch's order.
+        margin: a candidate that is worse by less than this is not worse.
+        evidence_threshold: evidence that one candidate needs for that.
+    """
+
+    labelled: int
+    too_young: int
+    delay_seconds: int
+    live_n: int
+    live_right: int
+    live_accuracy: Interval | None
+    candidates: tuple[CandidateQuality, ...]
+    margin: float
+    evidence_threshold: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

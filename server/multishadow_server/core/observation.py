@@ -7,7 +7,10 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """The taxonomy of observations. Failures (`error`, `timeout`) count as bad, like `diverged`: intention to treat."""
+    """The taxonomy of observations. Failures (`error`, `timeout`) count as bad, like `diverged`: intention to treat.
+
+    `duplicate` is a copy that was not sent, because one of the same input counts in the time bucket already.
+    """
 
     OK = "ok"
     DIVERGED = "diverged"
@@ -15,6 +18,7 @@ class Outcome(StrEnum):
     TIMEOUT = "timeout"
     UNCOMPARABLE = "uncomparable"
     DROPPED = "dropped"
+    DUPLICATE = "duplicate"
 
 
 BAD = frozenset({Outcome.DIVERGED, Outcome.ERROR, Outcome.TIMEOUT})

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -13,7 +13,7 @@ from multishadow_server.core import advice, latency
 from multishadow_server.core.findings import CandidateReport, Interval, PairReport, Report, State
 from multishadow_server.core.observation import Outcome
 from multishadow_server.core.rollup import Family, Rollup, pair_subject
-from multishadow_server.core.statistics import evidence, forecast, ranking, sequences
+from multishadow_server.core.statistics import dispersion, evidence, forecast, ranking, sequences
 from multishadow_server.core.statistics.bands import Band, band_of
 from multishadow_server.core.statistics.betting import Floats
 from multishadow_server.core.statistics.ranking import Verdict
@@ -36,6 +36,8 @@ def build(
     candidates: Sequence[str],
     alpha: float = 0.05,
     shown: Sequence[str] = (),
+    buckets: Collection[Rollup] = (),
+    quality: Quality | None = None,
 ) -> Report:
     """Report on an epoch.
 
@@ -46,6 +48,8 @@ def build(
         candidates: all of the epoch, in its order: thresholds hold for the whole family, whoever is looked at.
         alpha: chance that a claim is ever wrong, in (0, 1).
         shown: candidates to report on; empty for all. Ranks and advice stay those among all.
+        buckets: the counts of pairs by time bucket, to see bursts by.
+        quality: who was right, of all candidates; shown beside, and mixed with nothing here.
 
     Raises:
         InvalidInput: alpha out of range, or `shown` names somebody who is no candidate.
@@ -57,7 +61,7 @@ def build(
     tables = rollup.tables()
     family = _Family.of(tables, candidates, alpha)
     reports = [_candidate(tables, family, place) for place in family.order]
-    pairs = _pairs(family)
+    pairs = _pairs(family, [bucket.tables() for bucket in buckets])
     state = _state(reports, pairs)
     best = [report.version for report in reports if report.in_best_set]
     live_failures = tables.get((Family.LIVE, ""), {}).get("failed", 0)
@@ -222,7 +226,8 @@ def _milliseconds(tables: _Tables, family: Family, version: str, percent: int) -
     return None if seconds is None else seconds * 1000
 
 
-def _pairs(family: _Family) -> list[PairReport]:
+def _pairs(family: _Family, buckets: Sequence[_Tables]) -> list[PairReport]:
+        duplicates=outcomes.get(Outcome.DUPLICATE, 0),
     places = list(combinations(family.order, 2))
     if not places:
         return []
@@ -264,6 +269,7 @@ def _pairs(family: _Family) -> list[PairReport]:
             only_second_bad=int(only_second[pair]),
             difference=Interval(
                 estimate=float((only_first[pair] - only_second[pair]) / max(n[pair], 1)),
+    ratios = _dispersions(family.versions, buckets)
                 lower=float(lower[pair]),
                 upper=float(upper[pair]),
             ),
@@ -282,9 +288,22 @@ def _state(candidates: Sequence[CandidateReport], pairs: Sequence[PairReport]) -
     ranked = [candidate for candidate in candidates if candidate.ranked]
     best = {candidate.version for candidate in candidates if candidate.in_best_set}
     if not ranked:
+            dispersion=(ratio := ratios[frozenset(places[pair])]),
+            overdispersed=ratio is not None and dispersion.is_excessive(ratio, buckets=len(buckets)),
         return State.NO_DATA
     if len(candidates) == 1:
         return State.DECIDED if ranked[0].band_confirmed else State.UNDECIDED
     among_best = [pair for pair in pairs if {pair.first, pair.second} <= best]
     settled = all(pair.verdict is Verdict.EQUIVALENT for pair in among_best)
+def _dispersions(versions: Sequence[str], buckets: Sequence[_Tables]) -> Mapping[frozenset[int], float | None]:
+    """By the pair's places; which of the two comes first does not matter to it."""
+    if not buckets:
+        return {frozenset(pair): None for pair in combinations(range(len(versions)), 2)}
+    only = np.array([_discordance(tables, versions)[0] for tables in buckets])
+    return {
+        frozenset((i, j)): dispersion.dispersion(only[:, i, j], only[:, j, i])
+        for i, j in combinations(range(len(versions)), 2)
+    }
+
+
     return State.DECIDED if settled and len(ranked) > 1 else State.UNDECIDED

@@ -1,8 +1,8 @@
 """Additive integer counts: everything that a report is computed from.
 
 One epoch's counts in one time bucket. "Counted" is ok or bad; bad is diverged, error or timeout. A status is one
-letter: `o` ok, `b` bad, `x` excluded (uncomparable or dropped), `u` unsampled. A pair's subject is `A|B`, in the
-epoch's order of candidates. s is similarity and d confidence delta, in millionths; s is 0 for failures.
+letter: `o` ok, `b` bad, `x` excluded (uncomparable, dropped or duplicate), `u` unsampled. A pair's subject is `A|B`, in
+the epoch's order of candidates. s is similarity and d confidence delta, in millionths; s is 0 for failures.
 
 | family              | subject | level                         | counts                                               |
 |---------------------|---------|-------------------------------|------------------------------------------------------|

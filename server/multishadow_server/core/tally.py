@@ -28,6 +28,7 @@ _STATUS: dict[Outcome | None, str] = {
     Outcome.OK: "o",
     Outcome.UNCOMPARABLE: "x",
     Outcome.DROPPED: "x",
+    Outcome.DUPLICATE: "x",
 }
 _REASONED = {
     Outcome.UNCOMPARABLE: Family.UNCOMPARABLE_REASON,
@@ -66,6 +67,11 @@ class Tally:
         """Count a capture that the live version itself failed: it says nothing about any candidate."""
         self._bucket(epoch, received_at).live_failures += 1
 
+    def add_stored(self, epoch: Epoch, *, received_at: float, observations: Sequence[Observation]) -> None:
+        """Count a comparison that is kept for people to look at, for every candidate that was bad in it."""
+        bad = (observation.version for observation in observations if observation.outcome in BAD)
+        self._bucket(epoch, received_at).stored.update(bad)
+
     def add_drops(self, epoch: Epoch, *, received_at: float, versions: Sequence[str], reason: str, count: int) -> None:
         """Count captures that were dropped before anybody was called.
 
@@ -83,7 +89,7 @@ class Tally:
         return {key: bucket.rollup() for key, bucket in self._buckets.items()}
 
     def _bucket(self, epoch: Epoch, received_at: float) -> _Bucket:
-        key = (epoch.id, int(received_at // epoch.bucket_seconds) * epoch.bucket_seconds)
+        key = (epoch.id, epoch.bucket_start(received_at))
         bucket = self._buckets.get(key)
         if bucket is None:
             bucket = self._buckets[key] = _Bucket(epoch.candidates)

@@ -288,7 +288,7 @@ async def _compare(stub: control_grpc.ControlServiceAsyncStub, model: str) -> co
 
 def _all_counted(comparisons: Comparisons, tallies: Mapping[str, Tally]) -> bool:
     return all(
-        report.n + report.uncomparable + report.dropped == tallies[model].sent
+        report.n + report.uncomparable + report.dropped + report.duplicates == tallies[model].sent
         for model, comparison in comparisons.items()
         for report in comparison.candidates
     )

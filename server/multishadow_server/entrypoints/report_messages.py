@@ -66,6 +66,7 @@ def _candidate(candidate: CandidateReport) -> pb.CandidateReport:
         errors_by_reason=candidate.errors_by_reason,
         comparisons_needed=candidate.comparisons_needed,
     )
+        duplicates=candidate.duplicates,
 
 
 def _pair(pair: PairReport) -> pb.PairReport:
@@ -83,3 +84,35 @@ def _pair(pair: PairReport) -> pb.PairReport:
         verdict=pair.verdict,
         requests_needed=pair.requests_needed,
     )
+        dispersion=pair.dispersion,
+        overdispersed=pair.overdispersed,
+    )
+
+
+def _quality(quality: Quality) -> pb.QualityReport:
+    return pb.QualityReport(
+        labelled=quality.labelled,
+        too_young=quality.too_young,
+        delay_seconds=quality.delay_seconds,
+        live_n=quality.live_n,
+        live_right=quality.live_right,
+        live_accuracy=_interval(quality.live_accuracy),
+        candidates=[_candidate_quality(candidate) for candidate in quality.candidates],
+        margin=quality.margin,
+        evidence_threshold=quality.evidence_threshold,
+    )
+
+
+def _candidate_quality(candidate: CandidateQuality) -> pb.CandidateQuality:
+    return pb.CandidateQuality(
+        version=candidate.version,
+        n=candidate.n,
+        right=candidate.right,
+        live_right=candidate.live_right,
+        only_right=candidate.only_right,
+        only_live_right=candidate.only_live_right,
+        accuracy=_interval(candidate.accuracy),
+        difference=_interval(candidate.difference),
+        log_evidence_not_worse=candidate.log_evidence_not_worse,
+        not_worse=candidate.not_worse,
+        unjudged=candidate.unjudged,

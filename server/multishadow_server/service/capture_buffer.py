@@ -12,7 +12,7 @@ import asyncio
 import logging
 import uuid
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -53,6 +53,7 @@ class CaptureBuffer:
         log: the capture log.
         router: this process's name, written into every batch.
         limits: bounds of what it holds and of what it sends at once.
+        fingerprint: takes a capture's fingerprint.
 
     Attributes:
         appended: captures that the log has.
@@ -60,10 +61,13 @@ class CaptureBuffer:
         held_captures, held_bytes: what it holds now, with what is being appended.
     """
 
-    def __init__(self, log: ports.CaptureLog, *, router: str, limits: Limits) -> None:
+    def __init__(
+        self, log: ports.CaptureLog, *, router: str, limits: Limits, fingerprint: Callable[[Capture], bytes]
+    ) -> None:
         self._log = log
         self._router = router
         self._limits = limits
+        self._fingerprint = fingerprint
         self._pending: deque[Capture] = deque()
         self._tallies = _Tallies()
         self._messages = 0
@@ -137,7 +141,9 @@ class CaptureBuffer:
         partitions = self._log.partitions
         for _ in range(min(len(self._pending), self._limits.flush_captures)):
             capture = self._pending.popleft()
-            by_partition[partition_of(capture.session_id, capture.request_id, partitions)].append(capture)
+            # Here and not where it was offered: callers do not wait for it.
+            capture = replace(capture, fingerprint=self._fingerprint(capture))
+            by_partition[partition_of(capture.partition_key, partitions)].append(capture)
         messages = [
             self._message(partition, captures)
             for partition, of_partition in by_partition.items()

@@ -10,6 +10,10 @@ from multishadow_server.core import experiment as rules
 from multishadow_server.core import report, serving
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.experiment import Epoch, Experiment
+from multishadow_server.core.findings import Quality
+from multishadow_server.core.labels import COUNTED_FAMILIES
+from multishadow_server.core.model import Model
+from multishadow_server.core.rollup import Family, Rollup
 from multishadow_server.errors import FailedPrecondition, InvalidInput, NotFound
 from multishadow_server.service import names
 from multishadow_server.service.ports import ControlStore
@@ -92,7 +96,27 @@ async def compare(
             alpha=alpha,
             shown=_shown(epoch, candidates),
         ),
-        read_at=clock(),
+            buckets=(await store.buckets(epoch.id, [Family.PAIR])).values(),
+            quality=await _quality(store, owner, epoch, rollup, alpha=alpha, now=read_at),
+        read_at=read_at,
+    )
+
+
+async def _quality(
+    store: ControlStore, model: Model, epoch: Epoch, rollup: Rollup, *, alpha: float, now: float
+) -> Quality | None:
+    if model.labels is None:
+        return None
+    buckets = await store.buckets(epoch.id, COUNTED_FAMILIES)
+    ended_by = now - model.labels.delay
+    cohorts = [counts for start, counts in buckets.items() if start + epoch.bucket_seconds <= ended_by]
+    return quality.assess(
+        sum(cohorts, Rollup()),
+        labelled=quality.labelled_requests(rollup, epoch.live),
+        live=epoch.live,
+        candidates=epoch.candidates,
+        alpha=alpha,
+        delay=model.labels.delay,
     )
 
 

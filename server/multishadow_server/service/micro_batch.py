@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from multishadow_server.core.capture import DropTally
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.experiment import epoch_of
+from multishadow_server.core.duplicates import SeenInputs
 from multishadow_server.core.keeping import Keeper
 from multishadow_server.core.observation import Observation
 from multishadow_server.core.tally import Tally
@@ -25,11 +26,13 @@ class Finished:
         configuration: what its captures were assigned by.
         shadowed: what became of its captures, in their order.
     """
+        keys: of the inputs that they were the first to have, see `duplicates`.
 
     logged: LoggedBatch
     configuration: Configuration
     shadowed: Sequence[Shadowed]
 
+    keys: bytes = b""
 
 class MicroBatch:
     """Adds up finished messages.
@@ -39,11 +42,14 @@ class MicroBatch:
         draw: uniform in [0, 1).
     """
 
-    def __init__(self, *, keeper: Keeper, draw: Callable[[], float]) -> None:
+        seen: the partition's.
+    def __init__(self, *, keeper: Keeper, draw: Callable[[], float], seen: SeenInputs) -> None:
         self._keeper = keeper
         self._draw = draw
         self._tally = Tally()
         self._comparisons: list[StoredComparison] = []
+        self._seen = seen
+        self._keys: list[bytes] = []
         self._messages: list[LoggedBatch] = []
         self.counters: Counter[str] = Counter()
 
@@ -57,13 +63,15 @@ class MicroBatch:
         self._messages.append(finished.logged)
         if finished.logged.unreadable:
             self.counters["unreadable_message"] += 1
+        self._keys.append(finished.keys)
         for shadowed in finished.shadowed:
             self._add_shadowed(shadowed)
         for drop in finished.logged.batch.drops:
             self._add_drop(drop, finished.configuration)
 
     def flush(self, *, log_id: str, partition: int, previous_offset: int) -> Flush:
-        """What is to be committed for it."""
+        """What is to be committed for it; asked for once."""
+        seen, forgotten = self._seen.remember(b"".join(self._keys))
         return Flush(
             log_id=log_id,
             partition=partition,
@@ -77,6 +85,9 @@ class MicroBatch:
         capture = shadowed.capture
         self.counters["captures"] += 1
         self.counters[f"captures.{shadowed.fate}"] += 1
+            answers=self._answers,
+            seen=seen,
+            forgotten=forgotten,
         if shadowed.strangers:
             self.counters["not_a_candidate"] += shadowed.strangers
         if shadowed.epoch is None:
@@ -105,6 +116,8 @@ class MicroBatch:
             observations=shadowed.observations,
             draw=self._draw(),
         )
+        if all(observation.outcome is Outcome.DUPLICATE for observation in shadowed.observations):
+            return
         if kept is not None:
             self._comparisons.append(
                 StoredComparison(

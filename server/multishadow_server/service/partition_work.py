@@ -12,18 +12,20 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Protocol
 
+from multishadow_server.core.capture import Capture
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.keeping import Keeper
+from multishadow_server.core.duplicates import SeenInputs
 from multishadow_server.errors import LeaseLost, StoreUnavailable
 from multishadow_server.service.in_flight import UnderWay
 from multishadow_server.service.micro_batch import Finished, MicroBatch
 from multishadow_server.service.ports import CaptureReader, Flush, LoggedBatch, ObservationStore, PartitionReader
-from multishadow_server.service.shadowing import Shadowing
+from multishadow_server.service.shadowing import Shadowing, assigned_epoch, sampled_candidates
 
 SHORTEST_RETRY = 0.05
 LONGEST_RETRY = 2.0
@@ -97,6 +99,7 @@ class PartitionWork:
         self._reading_over = False
         self._offset = 0
         self._committed_at = 0.0
+        self._seen = SeenInputs()
 
     @property
     def oldest_received_at(self) -> float | None:
@@ -119,6 +122,7 @@ class PartitionWork:
             # After the former owner was cut off; if it still commits, the next commit here is refused.
             self._offset = await self._with.store.offset(reader.log_id, self.partition)
             reading = asyncio.create_task(self._read(reader, stop))
+            self._seen = SeenInputs(await self._with.store.seen_inputs(reader.log_id, self.partition))
             try:
                 await self._commit_in_order(reader)
                 await reading
@@ -135,12 +139,18 @@ class PartitionWork:
                     if logged.sequence <= self._offset:
                         await reader.acknowledge([logged])
                     else:
-                        self._begin(logged)
+                        self._begin(logged, await self._configuration_for(logged))
         finally:
             self._reading_over = True
             self._progress.set()
 
-    def _begin(self, logged: LoggedBatch) -> None:
+    async def _configuration_for(self, logged: LoggedBatch) -> Configuration:
+        """One not older than its decisions: a capture that an older one assigned would be the wrong epoch's."""
+        batch = logged.batch
+        newest = max([0, *(item.revision for item in batch.captures), *(item.revision for item in batch.drops)])
+        return await self._with.configuration.at_least(newest)
+
+    def _begin(self, logged: LoggedBatch, configuration: Configuration) -> None:
         if logged.unreadable:
             _logger.error(
                 "message %d of partition %d of the capture log cannot be read and is passed over: %s",
@@ -149,20 +159,38 @@ class PartitionWork:
                 logged.unreadable,
             )
         size = sum(len(item.request) + len(item.response) * (1 + len(item.shadows)) for item in logged.batch.captures)
-        message = _Message(logged=logged, size=size, shadowing=asyncio.create_task(self._shadow(logged)))
+        # In the order of the log, and before anybody is called: the first of several alike is the one that counts.
+        claims = [self._claim(capture, configuration) for capture in logged.batch.captures]
+        shadowing = asyncio.create_task(self._shadow(logged, configuration, claims))
+        message = _Message(logged=logged, size=size, shadowing=shadowing)
         message.shadowing.add_done_callback(lambda _: self._progress.set())
         self._with.under_way.take(message.captures, size)
         self._line.append(message)
 
-    async def _shadow(self, logged: LoggedBatch) -> Finished:
-        batch = logged.batch
-        newest = max([0, *(item.revision for item in batch.captures), *(item.revision for item in batch.drops)])
-        # A capture must not be assigned by a configuration older than its decision: it would be the wrong epoch's.
-        configuration = await self._with.configuration.at_least(newest)
-        shadowed = await asyncio.gather(
-            *(self._with.shadowing.shadow(capture, configuration) for capture in batch.captures)
+    def _claim(self, capture: Capture, configuration: Configuration) -> tuple[Collection[str], bytes]:
+        """The shadows that count this capture's input already, and keys of the input for the others."""
+        epoch = assigned_epoch(capture, configuration)
+        if epoch is None or capture.status_code:
+            return (), b""
+        return self._seen.claim(
+            capture.fingerprint,
+            epoch=epoch,
+            received_at=capture.received_at,
+            versions=sampled_candidates(capture, epoch),
         )
-        return Finished(logged=logged, configuration=configuration, shadowed=shadowed)
+
+    async def _shadow(
+        self, logged: LoggedBatch, configuration: Configuration, claims: Sequence[tuple[Collection[str], bytes]]
+    ) -> Finished:
+        shadow = self._with.shadowing.shadow
+        shadowed = await asyncio.gather(
+            *(
+                shadow(capture, configuration, repeated=repeated)
+                for capture, (repeated, _) in zip(logged.batch.captures, claims, strict=True)
+            )
+        )
+        keys = b"".join(keys for _, keys in claims)
+        return Finished(logged=logged, configuration=configuration, shadowed=shadowed, keys=keys)
 
     async def _commit_in_order(self, reader: PartitionReader) -> None:
         while self._line or not self._reading_over:
@@ -198,7 +226,7 @@ class PartitionWork:
         return self._committed_at + self._with.pace.linger - time.monotonic()
 
     async def _commit(self, reader: PartitionReader, messages: list[_Message]) -> None:
-        batch = MicroBatch(keeper=self._keeper, draw=self._with.draw)
+        batch = MicroBatch(keeper=self._keeper, draw=self._with.draw, seen=self._seen)
         for message in messages:
             batch.add(message.shadowing.result())
         flush = batch.flush(log_id=reader.log_id, partition=self.partition, previous_offset=self._offset)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from multishadow_server.core.capture import Capture, CaptureBatch, Metadata
 from multishadow_server.core.comparison import Comparison
 from multishadow_server.core.configuration import Configuration
+from multishadow_server.core.duplicates import Chunk
 from multishadow_server.core.experiment import Epoch, Experiment
 from multishadow_server.core.model import Comparator, Model
 from multishadow_server.core.observation import Observation
@@ -244,6 +245,9 @@ class Flush:
 
 
 class ObservationStore(Protocol):
+        answers: what is kept to be labelled, of models that ask for it.
+        seen: what to add to the partition's chunks of seen inputs.
+        forgotten: chunks up to this number are deleted.
     """Where workers put what they saw."""
 
     async def offset(self, log_id: str, partition: int) -> int:
@@ -251,7 +255,10 @@ class ObservationStore(Protocol):
         ...
 
     async def commit(self, flush: Flush) -> None:
-        """Add the rollups, store the samples and move the offset, all or nothing.
+        """Add the rollups, store samples and seen inputs, and move the offset, all or nothing.
+    answers: Sequence[KeptAnswers] = ()
+    seen: Sequence[Chunk] = ()
+    forgotten: int = 0
 
         Raises:
             LeaseLost: the offset is not `previous_offset`: somebody else commits to this partition.
@@ -261,6 +268,10 @@ class ObservationStore(Protocol):
 
 
 # --- control ------------------------------------------------------------------------------------------------------
+    async def seen_inputs(self, log_id: str, partition: int) -> Sequence[Chunk]:
+        """A partition's chunks of seen inputs, by number. Raises StoreUnavailable."""
+        ...
+
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -427,10 +438,87 @@ class VersionProbe(Protocol):
 
 class CaptureBacklog(Protocol):
     """How far workers are behind."""
+    async def buckets(self, epoch_id: int, families: Sequence[str]) -> Mapping[int, Rollup]:
+        """An epoch's counts of these families, by the bucket's start in seconds since the Unix epoch, oldest first."""
+        ...
+
+    async def gate_records(self, epoch_id: int) -> Sequence[Record]:
+        """Attestations and waivers of an epoch, oldest first."""
+        ...
+
 
     async def waiting(self) -> int:
         """Messages of the capture log that no worker has finished. Raises LogUnavailable."""
         ...
+
+# --- labels -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelRecord:
+    """A label as it is stored.
+
+    Args:
+        model, request_id: whose it is.
+        value: what the right answer is said to be.
+        recorded_by: who said so.
+        epoch_id, bucket_start: where it counts, the latter in whole seconds since the Unix epoch; None while it waits
+            for its request.
+        marks: what it counts for; none while it waits.
+    """
+
+    model: str
+    request_id: str
+    value: Json
+    recorded_by: str
+    epoch_id: int | None = None
+    bucket_start: int | None = None
+    marks: tuple[Marked, ...] = ()
+
+
+class LabelChange(Protocol):
+    """One change of the labels of one model: a transaction that holds the locks of the labels that it touches."""
+
+    async def claim(self, values: Mapping[str, Json], *, actor: str) -> Mapping[str, LabelRecord]:
+        """Lock the labels of these requests, and return those that were there; the others wait from now on."""
+        ...
+
+    async def arrived(self, *, most: int) -> Sequence[LabelRecord]:
+        """Lock labels that still wait although their request's answers are there by now."""
+        ...
+
+    async def answers(self, request_ids: Collection[str], *, since: float) -> Mapping[str, Answered]:
+        """The first answers that were kept of each of these requests, if it was received after `since`."""
+        ...
+
+    async def put(self, records: Sequence[LabelRecord]) -> None:
+        """Write what these labels are, and what they count for."""
+        ...
+
+    async def add(self, rollups: Mapping[tuple[int, int], Rollup]) -> None:
+        """Add counts by (epoch id, start of the bucket in seconds since the Unix epoch); they may be negative."""
+        ...
+
+    async def count(self, tally: Mapping[str, int]) -> None:
+        """Add to what the model's labels came to."""
+        ...
+
+    async def forget(self, *, before: float) -> int:
+        """Delete labels that were recorded before then; returns how many of them still waited."""
+        ...
+
+
+class LabelStore(Protocol):
+    """Where labels are."""
+
+    def change(self, model: str) -> AbstractAsyncContextManager[LabelChange]:
+        """Change labels; leaving the block commits, an exception in it undoes everything. Raises StoreUnavailable."""
+        ...
+
+    async def tally(self, model: str) -> Mapping[str, int]:
+        """How many of a model's labels came to what, and how many wait for their request. Raises StoreUnavailable."""
+        ...
+
 
 
 class ProcessRegistry(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -81,6 +81,18 @@ class Shadowed:
     strangers: int = 0
 
 
+def assigned_epoch(capture: Capture, configuration: Configuration) -> Epoch | None:
+    """Whose statistics a capture belongs to. None: no experiment's, or the configuration is older than its decision."""
+    if configuration.revision < capture.revision:
+        return None
+    return epoch_of(configuration.epochs, model=capture.model, live=capture.live, revision=capture.revision)
+
+
+def sampled_candidates(capture: Capture, epoch: Epoch) -> tuple[str, ...]:
+    """The candidates that a capture is sampled to."""
+    return tuple(name for name in dict.fromkeys(capture.shadows) if name in epoch.candidates)
+
+
 class Shadowing:
     """Sends captures to their shadows, as one process does: its call slots are shared by all partitions.
 
@@ -95,28 +107,39 @@ class Shadowing:
         self._comparer = comparer
         self._slots = slots
 
-    async def shadow(self, capture: Capture, configuration: Configuration) -> Shadowed:
+    async def shadow(
+        self, capture: Capture, configuration: Configuration, *, repeated: Collection[str] = ()
+    ) -> Shadowed:
         """Call all shadows of the capture concurrently and compare what they answer.
 
-        `configuration` must not be older than the capture's decision. Never raises: a shadow's trouble, or ours with
-        it, is its observation.
+        Args:
+            capture: the request with its live answer.
+            configuration: not older than the capture's decision.
+            repeated: shadows that count this input already; they are not called again.
+
+        Never raises: a shadow's trouble, or ours with it, is its observation.
         """
-        epoch = epoch_of(configuration.epochs, model=capture.model, live=capture.live, revision=capture.revision)
-        if epoch is None or configuration.revision < capture.revision:
+        epoch = assigned_epoch(capture, configuration)
+        if epoch is None:
             return Shadowed(capture=capture, fate=Fate.NO_EXPERIMENT)
-        called = tuple(name for name in dict.fromkeys(capture.shadows) if name in epoch.candidates)
+        called = sampled_candidates(capture, epoch)
         strangers = len(capture.shadows) - len(called)
         if not called or capture.status_code:
             fate = Fate.LIVE_FAILED if called else Fate.NO_CANDIDATE
             return Shadowed(capture=capture, fate=fate, epoch=epoch, strangers=strangers)
         metadata = _metadata(capture)
-        observing = [self._observe(capture, epoch, configuration, name, metadata) for name in called]
+        observing = [
+            self._observe(capture, epoch, configuration, name, metadata) for name in called if name not in repeated
+        ]
         return Shadowed(
             capture=capture,
             fate=Fate.OBSERVED,
             epoch=epoch,
-            # One shadow needs no task of its own.
-            observations=await asyncio.gather(*observing) if len(observing) > 1 else [await observing[0]],
+            observations=[
+                *(Observation(version=name, outcome=Outcome.DUPLICATE) for name in called if name in repeated),
+                # One shadow needs no task of its own.
+                *(await asyncio.gather(*observing) if len(observing) > 1 else [await each for each in observing]),
+            ],
             strangers=strangers,
         )
 

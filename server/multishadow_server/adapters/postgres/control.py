@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from sqlalchemy import func
@@ -82,6 +82,26 @@ class PostgresControl:
         return Rollup({Cell(family, subject, level): int(n) for family, subject, level, n in rows})
 
     async def processes(self) -> Sequence[ProcessStatus]:
+    async def buckets(self, epoch_id: int, families: Sequence[str]) -> Mapping[int, Rollup]:
+        """An epoch's counts of these families, by the bucket's start in seconds since the Unix epoch, oldest first."""
+        wanted = (
+            select(RollupRow)
+            .where(RollupRow.epoch_id == epoch_id, col(RollupRow.family).in_(families))
+            .order_by(col(RollupRow.bucket_start))
+        )
+        cells: dict[int, dict[Cell, int]] = {}
+        async with reaching(self._engine, "reading counts by bucket"), AsyncSession(self._engine) as session:
+            for row in await session.exec(wanted):
+                bucket = cells.setdefault(int(row.bucket_start.timestamp()), {})
+                bucket[Cell(row.family, row.subject, row.level)] = int(row.n)
+        return {start: Rollup(bucket) for start, bucket in cells.items()}
+
+    async def gate_records(self, epoch_id: int) -> Sequence[Record]:
+        """Attestations and waivers of an epoch, oldest first."""
+        wanted = select(GateRecordRow).where(GateRecordRow.epoch_id == epoch_id).order_by(col(GateRecordRow.id))
+        async with reaching(self._engine, "reading attestations and waivers"), AsyncSession(self._engine) as session:
+            return [gate_record_of(row) for row in await session.exec(wanted)]
+
         """What processes last said of themselves, newest first."""
         wanted = select(ProcessRow).order_by(col(ProcessRow.seen_at).desc())
         async with reaching(self._engine, "reading processes"), AsyncSession(self._engine) as session:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from psycopg import AsyncConnection as DriverConnection
 from psycopg.types.json import Jsonb
-from sqlalchemy import Executable, text, update
+from sqlalchemy import Executable, delete, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col, select
@@ -16,7 +16,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from multishadow_server.adapters.postgres.engine import reaching
 from multishadow_server.adapters.postgres.records import moment, observation_record, storable_json, storable_text
-from multishadow_server.adapters.postgres.tables import PartitionOffsetRow
+from multishadow_server.adapters.postgres.tables import PartitionOffsetRow, SeenInputsRow
+from multishadow_server.core.duplicates import Chunk
 from multishadow_server.core.rollup import Rollup
 from multishadow_server.errors import LeaseLost
 from multishadow_server.service.ports import Flush, StoredComparison
@@ -40,8 +41,18 @@ class PostgresObservations:
         async with reaching(self._engine, "reading an offset"), AsyncSession(self._engine) as session:
             return (await session.exec(wanted)).one_or_none() or 0
 
+    async def seen_inputs(self, log_id: str, partition: int) -> Sequence[Chunk]:
+        """A partition's chunks of seen inputs, by number. Raises StoreUnavailable."""
+        wanted = (
+            select(SeenInputsRow.chunk, SeenInputsRow.keys)
+            .where(SeenInputsRow.log_id == log_id, SeenInputsRow.partition == partition)
+            .order_by(col(SeenInputsRow.chunk))
+        )
+        async with reaching(self._engine, "reading seen inputs"), AsyncSession(self._engine) as session:
+            return [Chunk(number=number, keys=keys) for number, keys in await session.exec(wanted)]
+
     async def commit(self, flush: Flush) -> None:
-        """Add the rollups, store the samples and move the offset, all or nothing.
+        """Add the rollups, store samples and seen inputs, and move the offset, all or nothing.
 
         Its cost follows the number of distinct counts and samples, not the number of captures behind them.
 
@@ -83,7 +94,8 @@ def _next_offset(flush: Flush) -> Executable:
     )
 
 
-async def _add_rollups(connection: AsyncConnection, rollups: Mapping[tuple[int, int], Rollup]) -> None:
+async def add_rollups(connection: AsyncConnection, rollups: Mapping[tuple[int, int], Rollup]) -> None:
+    """Add counts by (epoch id, start of the bucket in seconds since the Unix epoch), within a transaction."""
     # Sorted, because workers of different partitions add to the same rows: who locks in one order never deadlocks.
     for (epoch_id, bucket_start), rollup in sorted(rollups.items()):
         # Families are plain text here: comparing enum members would cost more than all the rest.
@@ -111,8 +123,27 @@ _ADD = text(
 )
 
 
-async def _store(connection: AsyncConnection, comparisons: Sequence[StoredComparison]) -> None:
-    if not comparisons:
+async def _remember(connection: AsyncConnection, flush: Flush) -> None:
+    owner = {"log_id": flush.log_id, "partition": flush.partition}
+    for chunk in flush.seen:
+        added = insert(SeenInputsRow).values(**owner, chunk=chunk.number, keys=chunk.keys)
+        together = col(SeenInputsRow.keys).op("||")(added.excluded["keys"])
+        await connection.execute(
+            added.on_conflict_do_update(index_elements=["log_id", "partition", "chunk"], set_={"keys": together})
+        )
+    if flush.forgotten:
+        await connection.execute(
+            delete(SeenInputsRow).where(
+                col(SeenInputsRow.log_id) == flush.log_id,
+                col(SeenInputsRow.partition) == flush.partition,
+                col(SeenInputsRow.chunk) <= flush.forgotten,
+            )
+        )
+
+
+async def _copy(connection: AsyncConnection, statement: str, rows: Iterable[Sequence[Any]]) -> None:
+    rows = list(rows)
+    if not rows:
         return
     driver = (await connection.get_raw_connection()).driver_connection
     assert isinstance(driver, DriverConnection)
