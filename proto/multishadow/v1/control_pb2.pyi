@@ -1711,6 +1711,196 @@ class ComparisonPlan(_message.Message):
 Global___ComparisonPlan: _TypeAlias = ComparisonPlan  # noqa: Y015
 
 @_typing.final
+class ListSegmentsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    CANDIDATE_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    ALPHA_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Empty: the only model there is."""
+    candidate: _builtins.str
+    """Empty: the only candidate there is."""
+    experiment_id: _builtins.int
+    """0: the running experiment, or else the latest."""
+    alpha: _builtins.float
+    """Largest expected share of false alerts; 0: 0.05."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        candidate: _builtins.str = ...,
+        experiment_id: _builtins.int = ...,
+        alpha: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha", b"alpha", "candidate", b"candidate", "experiment_id", b"experiment_id", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSegmentsRequest: _TypeAlias = ListSegmentsRequest  # noqa: Y015
+
+@_typing.final
+class ListSegmentsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    LIVE_VERSION_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    N_FIELD_NUMBER: _builtins.int
+    BAD_FIELD_NUMBER: _builtins.int
+    SEGMENTS_FIELD_NUMBER: _builtins.int
+    CORRELATIONS_FIELD_NUMBER: _builtins.int
+    ALPHA_FIELD_NUMBER: _builtins.int
+    TEST_NAME_FIELD_NUMBER: _builtins.int
+    FINISHED_BUCKETS_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    READ_AT_FIELD_NUMBER: _builtins.int
+    live_version: _builtins.str
+    version: _builtins.str
+    """The candidate, its comparisons that count, and the diverged and failed ones among them."""
+    n: _builtins.int
+    bad: _builtins.int
+    alpha: _builtins.float
+    test_name: _builtins.str
+    finished_buckets: _builtins.int
+    """Time buckets that evidence comes from; the newest is still being filled."""
+    epoch: _builtins.int
+    @_builtins.property
+    def experiment(self) -> Global___Experiment: ...
+    @_builtins.property
+    def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Segment]:
+        """Alerts first, then by p."""
+
+    @_builtins.property
+    def correlations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Correlation]: ...
+    @_builtins.property
+    def read_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        experiment: Global___Experiment | None = ...,
+        live_version: _builtins.str = ...,
+        version: _builtins.str = ...,
+        n: _builtins.int = ...,
+        bad: _builtins.int = ...,
+        segments: _abc.Iterable[Global___Segment] | None = ...,
+        correlations: _abc.Iterable[Global___Correlation] | None = ...,
+        alpha: _builtins.float = ...,
+        test_name: _builtins.str = ...,
+        finished_buckets: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        read_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment", "read_at", b"read_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha", b"alpha", "bad", b"bad", "correlations", b"correlations", "epoch", b"epoch", "experiment", b"experiment", "finished_buckets", b"finished_buckets", "live_version", b"live_version", "n", b"n", "read_at", b"read_at", "segments", b"segments", "test_name", b"test_name", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSegmentsResponse: _TypeAlias = ListSegmentsResponse  # noqa: Y015
+
+@_typing.final
+class Segment(_message.Message):
+    """Segment is the requests of one level of one feature."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEATURE_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    N_FIELD_NUMBER: _builtins.int
+    DIVERGED_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
+    REST_RATE_FIELD_NUMBER: _builtins.int
+    LOG_EVIDENCE_FIELD_NUMBER: _builtins.int
+    ALERT_FIELD_NUMBER: _builtins.int
+    P_EXACT_FIELD_NUMBER: _builtins.int
+    P_ADJUSTED_FIELD_NUMBER: _builtins.int
+    feature: _builtins.str
+    """"request bytes", "hour (UTC)", "live confidence", or "attributes.NAME"."""
+    level: _builtins.str
+    """The attribute's value; numbers are binned, e.g. "[20, 50)"; "(other)" stands for values beyond the first thirty."""
+    n: _builtins.int
+    diverged: _builtins.int
+    failed: _builtins.int
+    rest_rate: _builtins.float
+    """How often the other requests do; absent when there are none."""
+    log_evidence: _builtins.float
+    """Natural logarithm of the evidence that the two differ; holds however often somebody looks."""
+    alert: _builtins.bool
+    """Whether the e-BH procedure makes it a discovery."""
+    p_exact: _builtins.float
+    """Exploratory, valid for one look only: Fisher's exact test, and the same adjusted by Benjamini and Hochberg."""
+    p_adjusted: _builtins.float
+    @_builtins.property
+    def rate(self) -> Global___Interval:
+        """How often they diverge or fail; joint over all segments."""
+
+    def __init__(
+        self,
+        *,
+        feature: _builtins.str = ...,
+        level: _builtins.str = ...,
+        n: _builtins.int = ...,
+        diverged: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        rate: Global___Interval | None = ...,
+        rest_rate: _builtins.float | None = ...,
+        log_evidence: _builtins.float = ...,
+        alert: _builtins.bool = ...,
+        p_exact: _builtins.float = ...,
+        p_adjusted: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_rest_rate", b"_rest_rate", "rate", b"rate", "rest_rate", b"rest_rate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rest_rate", b"_rest_rate", "alert", b"alert", "diverged", b"diverged", "failed", b"failed", "feature", b"feature", "level", b"level", "log_evidence", b"log_evidence", "n", b"n", "p_adjusted", b"p_adjusted", "p_exact", b"p_exact", "rate", b"rate", "rest_rate", b"rest_rate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__rest_rate: _TypeAlias = _typing.Literal["rest_rate"]  # noqa: Y015
+    _WhichOneofArgType__rest_rate: _TypeAlias = _typing.Literal["_rest_rate", b"_rest_rate"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rest_rate) -> _WhichOneofReturnType__rest_rate | None: ...
+
+Global___Segment: _TypeAlias = Segment  # noqa: Y015
+
+@_typing.final
+class Correlation(_message.Message):
+    """Correlation is how an ordered feature goes with diverging or failing, over all comparisons; for one look only."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEATURE_FIELD_NUMBER: _builtins.int
+    N_FIELD_NUMBER: _builtins.int
+    RHO_FIELD_NUMBER: _builtins.int
+    P_RAW_FIELD_NUMBER: _builtins.int
+    P_ADJUSTED_FIELD_NUMBER: _builtins.int
+    feature: _builtins.str
+    n: _builtins.int
+    p_raw: _builtins.float
+    p_adjusted: _builtins.float
+    @_builtins.property
+    def rho(self) -> Global___Interval:
+        """Spearman's; the intervals of all features hold together."""
+
+    def __init__(
+        self,
+        *,
+        feature: _builtins.str = ...,
+        n: _builtins.int = ...,
+        rho: Global___Interval | None = ...,
+        p_raw: _builtins.float = ...,
+        p_adjusted: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rho", b"rho"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature", b"feature", "n", b"n", "p_adjusted", b"p_adjusted", "p_raw", b"p_raw", "rho", b"rho"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Correlation: _TypeAlias = Correlation  # noqa: Y015
+
+@_typing.final
 class PromoteRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

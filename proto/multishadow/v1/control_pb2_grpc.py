@@ -85,6 +85,11 @@ class ControlServiceStub:
                 request_serializer=multishadow_dot_v1_dot_control__pb2.CompareRequest.SerializeToString,
                 response_deserializer=multishadow_dot_v1_dot_control__pb2.CompareResponse.FromString,
                 _registered_method=True)
+        self.ListSegments = channel.unary_unary(
+                '/multishadow.v1.ControlService/ListSegments',
+                request_serializer=multishadow_dot_v1_dot_control__pb2.ListSegmentsRequest.SerializeToString,
+                response_deserializer=multishadow_dot_v1_dot_control__pb2.ListSegmentsResponse.FromString,
+                _registered_method=True)
         self.Promote = channel.unary_unary(
                 '/multishadow.v1.ControlService/Promote',
                 request_serializer=multishadow_dot_v1_dot_control__pb2.PromoteRequest.SerializeToString,
@@ -200,6 +205,13 @@ class ControlServiceServicer:
 
     def Compare(self, request, context):
         """Compare reports on the experiment's present epoch.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSegments(self, request, context):
+        """ListSegments tells on which kinds of request a candidate diverges more, or less, often than on the rest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -323,6 +335,11 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.Compare,
                     request_deserializer=multishadow_dot_v1_dot_control__pb2.CompareRequest.FromString,
                     response_serializer=multishadow_dot_v1_dot_control__pb2.CompareResponse.SerializeToString,
+            ),
+            'ListSegments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSegments,
+                    request_deserializer=multishadow_dot_v1_dot_control__pb2.ListSegmentsRequest.FromString,
+                    response_serializer=multishadow_dot_v1_dot_control__pb2.ListSegmentsResponse.SerializeToString,
             ),
             'Promote': grpc.unary_unary_rpc_method_handler(
                     servicer.Promote,
@@ -624,6 +641,33 @@ class ControlService:
             '/multishadow.v1.ControlService/Compare',
             multishadow_dot_v1_dot_control__pb2.CompareRequest.SerializeToString,
             multishadow_dot_v1_dot_control__pb2.CompareResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSegments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multishadow.v1.ControlService/ListSegments',
+            multishadow_dot_v1_dot_control__pb2.ListSegmentsRequest.SerializeToString,
+            multishadow_dot_v1_dot_control__pb2.ListSegmentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,8 @@ class ControlServiceStub:
     """StopExperiment ends it and sets its shadows' flags to `off`. Its statistics stay."""
     Compare: _grpc.UnaryUnaryMultiCallable[_control_pb2.CompareRequest, _control_pb2.CompareResponse]
     """Compare reports on the experiment's present epoch."""
+    ListSegments: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListSegmentsRequest, _control_pb2.ListSegmentsResponse]
+    """ListSegments tells on which kinds of request a candidate diverges more, or less, often than on the rest."""
     Promote: _grpc.UnaryUnaryMultiCallable[_control_pb2.PromoteRequest, _control_pb2.PromoteResponse]
     """Promote makes a version live by flipping its flag."""
     Rollback: _grpc.UnaryUnaryMultiCallable[_control_pb2.RollbackRequest, _control_pb2.RollbackResponse]
@@ -101,6 +103,8 @@ class ControlServiceAsyncStub(ControlServiceStub):
     """StopExperiment ends it and sets its shadows' flags to `off`. Its statistics stay."""
     Compare: _aio.UnaryUnaryMultiCallable[_control_pb2.CompareRequest, _control_pb2.CompareResponse]  # type: ignore[assignment]
     """Compare reports on the experiment's present epoch."""
+    ListSegments: _aio.UnaryUnaryMultiCallable[_control_pb2.ListSegmentsRequest, _control_pb2.ListSegmentsResponse]  # type: ignore[assignment]
+    """ListSegments tells on which kinds of request a candidate diverges more, or less, often than on the rest."""
     Promote: _aio.UnaryUnaryMultiCallable[_control_pb2.PromoteRequest, _control_pb2.PromoteResponse]  # type: ignore[assignment]
     """Promote makes a version live by flipping its flag."""
     Rollback: _aio.UnaryUnaryMultiCallable[_control_pb2.RollbackRequest, _control_pb2.RollbackResponse]  # type: ignore[assignment]
@@ -200,6 +204,14 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.CompareResponse, _abc.Awaitable[_control_pb2.CompareResponse]]:
         """Compare reports on the experiment's present epoch."""
+
+    @_abc_1.abstractmethod
+    def ListSegments(
+        self,
+        request: _control_pb2.ListSegmentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListSegmentsResponse, _abc.Awaitable[_control_pb2.ListSegmentsResponse]]:
+        """ListSegments tells on which kinds of request a candidate diverges more, or less, often than on the rest."""
 
     @_abc_1.abstractmethod
     def Promote(
