@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
@@ -172,6 +172,22 @@ class ControlClient(_Connection):
         """Report on the experiment's present epoch."""
         return self._call(self._stub.Compare, request)
 
+    def list_gates(self, request: control_pb2.ListGatesRequest) -> control_pb2.ListGatesResponse:
+        """What has to hold before a candidate is promoted, and what of it does."""
+        return self._call(self._stub.ListGates, request)
+
+    def attest(self, request: control_pb2.AttestRequest) -> control_pb2.AttestResponse:
+        """Put on record that somebody vouches for something about a candidate."""
+        return self._call(self._stub.Attest, request)
+
+    def waive_gate(self, request: control_pb2.WaiveGateRequest) -> control_pb2.WaiveGateResponse:
+        """Let a candidate pass a gate; the reason is kept for ever."""
+        return self._call(self._stub.WaiveGate, request)
+
+    def plan_comparison(self, request: control_pb2.PlanComparisonRequest) -> control_pb2.PlanComparisonResponse:
+        """How long it takes to prove a difference."""
+        return self._call(self._stub.PlanComparison, request)
+
     def promote(self, request: control_pb2.PromoteRequest) -> control_pb2.PromoteResponse:
         """Make a version live by flipping its flag."""
         return self._call(self._stub.Promote, request)
@@ -179,6 +195,37 @@ class ControlClient(_Connection):
     def rollback(self, request: control_pb2.RollbackRequest) -> control_pb2.RollbackResponse:
         """Take the last promotion back."""
         return self._call(self._stub.Rollback, request)
+
+    def record_label(self, request: control_pb2.RecordLabelRequest) -> control_pb2.RecordLabelResponse:
+        """Tell what the right answer to one request was."""
+        return self._call(self._stub.RecordLabel, request)
+
+    def import_labels(self, requests: Iterator[control_pb2.ImportLabelsRequest]) -> control_pb2.ImportLabelsResponse:
+        """Tell the right answers of many requests; it takes as long as there are requests.
+
+        What `requests` raises is raised here.
+        """
+        failed: list[Exception] = []
+
+        def guarded() -> Iterator[control_pb2.ImportLabelsRequest]:
+            # gRPC reads them in a thread of its own, and would only log what they raise.
+            try:
+                yield from requests
+            except Exception as error:  # noqa: BLE001  raised again below
+                failed.append(error)
+                call.cancel()
+
+        call = self._stub.ImportLabels.future(guarded())
+        try:
+            return call.result()
+        except (grpc.RpcError, grpc.FutureCancelledError) as error:
+            if failed:
+                raise failed[0] from None
+            raise self._error(cast("grpc.RpcError", call)) from error
+
+    def label_tally(self, model: str = "") -> control_pb2.GetLabelTallyResponse:
+        """What became of a model's labels."""
+        return self._call(self._stub.GetLabelTally, control_pb2.GetLabelTallyRequest(model=model))
 
     def status(self) -> control_pb2.GetStatusResponse:
         """What is live now, and how the processes are."""

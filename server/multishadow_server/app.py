@@ -34,11 +34,13 @@ from multishadow_server.adapters.postgres import migration
 from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
 from multishadow_server.adapters.postgres.control import PostgresControl
 from multishadow_server.adapters.postgres.engine import open_engine
+from multishadow_server.adapters.postgres.labels import PostgresLabels
 from multishadow_server.adapters.postgres.observations import PostgresObservations
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
-from multishadow_server.adapters.processes import unless_set
 from multishadow_server.adapters.prediction_codec import ProtobufPredictionCodec, fingerprint
+from multishadow_server.adapters.processes import unless_set
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
+from multishadow_server.core.segments import KnownLevels
 from multishadow_server.entrypoints.control import ControlServer, ControlServicer
 from multishadow_server.entrypoints.prediction import PredictionHandler, PredictionServer
 from multishadow_server.errors import InvalidInput
@@ -199,6 +201,7 @@ async def worker(settings: Settings, stop: asyncio.Event, *, ready: Callable[[st
             pace=Pace(batch_captures=settings.worker_batch_captures, linger=settings.worker_linger),
             # Which samples are kept for people to look at is no secret.
             draw=random.random,
+            levels=KnownLevels(),
         )
         working = Worker(
             leases=AdvisoryLeases(settings.database_url, log_name=settings.log_name, partitions=partitions),
@@ -279,8 +282,9 @@ async def control(settings: Settings, stop: asyncio.Event, *, ready: Callable[[s
         backlog = JetStreamBacklog(settings.nats_url, settings.log_name)
         stack.push_async_callback(backlog.aclose)
         store = PostgresControl(engine)
-        housekeeping = Housekeeping(store, PostgresConfiguration(engine), clock=time.time)
-        server = ControlServer(ControlServicer(store=store, probe=GrpcVersionProbe(), backlog=backlog))
+        labels = PostgresLabels(engine, ProtobufPredictionCodec())
+        housekeeping = Housekeeping(store, PostgresConfiguration(engine), labels, clock=time.time)
+        server = ControlServer(ControlServicer(store=store, probe=GrpcVersionProbe(), labels=labels, backlog=backlog))
         status = _control_status(settings, housekeeping)
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
         await stack.enter_async_context(_background(report.run(stop), linger=WITHDRAW_SECONDS))

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import typer
 import yaml
 
 from multishadow.v1.control_pb2 import ApplyModelRequest
+from multishadow_client.cli import duration
 from multishadow_client.cli.exit_code import Mistake
 
 _Read = Callable[[yaml.Node], Any]
@@ -96,6 +98,8 @@ class _Reader:
             model=self._name,
             comparator=self._comparator,
             default_timeout_ms=self._positive,
+            labels=self._labels,
+            gates=self._gates,
             versions=self._list_of(self._version, "versions"),
         )
         where = f"{self.name}:{node.start_mark.line + 1}"
@@ -110,6 +114,28 @@ class _Reader:
             absolute_tolerance=self._number,
             relative_tolerance=self._number,
         )
+
+    def _labels(self, node: yaml.Node) -> Mapping[str, int]:
+        if isinstance(node, yaml.ScalarNode) and node.value == "off":
+            return {"keep_seconds": 0}
+        terms = self._mapping(node, "`labels` (or off)", delay=self._span, keep=self._span)
+        return {f"{name}_seconds": seconds for name, seconds in terms.items()}
+
+    def _gates(self, node: yaml.Node) -> Mapping[str, Any]:
+        limits = self._mapping(
+            node,
+            "`gates`",
+            minimum_duration=self._span,
+            divergence=self._number,
+            inferiority=self._number,
+            latency_ratio=self._number,
+            failures=self._number,
+            completeness=self._number,
+            divergent_samples=self._count,
+        )
+        if "minimum_duration" in limits:
+            limits["minimum_duration_seconds"] = limits.pop("minimum_duration")
+        return limits
 
     def _version(self, node: yaml.Node) -> Mapping[str, Any]:
         return self._mapping(
@@ -167,10 +193,23 @@ class _Reader:
         return value
 
     def _positive(self, node: yaml.Node) -> int:
+        number = self._count(node)
+        if not number:
+            raise self._wrong(node, f"a whole number above 0 must stand here, e.g. 2000; got {self._name(node)!r}")
+        return number
+
+    def _count(self, node: yaml.Node) -> int:
         text = self._name(node).replace("_", "")
-        if not text.isdecimal() or not 0 < int(text) < 2**31:
-            raise self._wrong(node, f"a whole number above 0 must stand here, e.g. 2000; got {text!r}")
+        if not text.isdecimal() or not int(text) < 2**31:
+            raise self._wrong(node, f"a whole number must stand here, e.g. 2000; got {text!r}")
         return int(text)
+
+    def _span(self, node: yaml.Node) -> int:
+        text = self._name(node)
+        try:
+            return 0 if text == "0" else duration.seconds(text)
+        except typer.BadParameter as error:
+            raise self._wrong(node, error.message) from error
 
     def _wrong(self, node: yaml.Node, problem: str) -> Mistake:
         mark = node.start_mark

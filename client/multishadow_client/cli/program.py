@@ -15,7 +15,10 @@ from multishadow_client.cli import (
     exit_code,
     experiment_commands,
     flag_commands,
+    gate_commands,
+    label_commands,
     model_commands,
+    planning_commands,
     predict_command,
     promotion_commands,
     status_command,
@@ -34,6 +37,7 @@ _EPILOG = examples(
     "shadowctl use spam",
     "shadowctl start A B C --percent 25 --for 14d",
     "shadowctl compare A B C --watch",
+    "shadowctl gates A",
     "shadowctl promote A",
     "shadowctl rollback",
 ) + (
@@ -59,6 +63,7 @@ def _add(group: typer.Typer, name: str, command: Callable[..., None], examples: 
 
 
 _get = typer.Typer(no_args_is_help=True, help="List models, versions, flags or experiments.", epilog=GET_EXAMPLES)
+_label = typer.Typer(no_args_is_help=True, help="Tell what the right answers were, by request id.")
 _flag = typer.Typer(no_args_is_help=True, help="Set what a version claims: off, shadow or live.")
 
 _add(program, "apply", model_commands.apply, model_commands.APPLY_EXAMPLES)
@@ -76,6 +81,15 @@ _add(_flag, "set", flag_commands.set_flag, flag_commands.SET_EXAMPLES)
 _add(program, "start", experiment_commands.start, experiment_commands.START_EXAMPLES)
 _add(program, "stop", experiment_commands.stop, experiment_commands.STOP_EXAMPLES)
 _add(program, "compare", experiment_commands.compare, experiment_commands.COMPARE_EXAMPLES)
+program.add_typer(_label, name="label")
+_add(_label, "add", label_commands.add, label_commands.ADD_EXAMPLES)
+_add(_label, "import", label_commands.import_labels, label_commands.IMPORT_EXAMPLES)
+_add(_label, "status", label_commands.status, "")
+_add(program, "gates", gate_commands.gates, gate_commands.GATES_EXAMPLES)
+_add(program, "attest", gate_commands.attest, gate_commands.ATTEST_EXAMPLES)
+_add(program, "waive", gate_commands.waive, gate_commands.WAIVE_EXAMPLES)
+_add(program, "power", planning_commands.power, planning_commands.POWER_EXAMPLES)
+_add(program, "advise", planning_commands.advise, planning_commands.ADVISE_EXAMPLES)
 _add(program, "promote", promotion_commands.promote, promotion_commands.PROMOTE_EXAMPLES)
 _add(program, "rollback", promotion_commands.rollback, promotion_commands.ROLLBACK_EXAMPLES)
 _add(program, "status", status_command.status, "")

@@ -209,6 +209,7 @@ class Report:
         state: see `State`.
         winner: the one best candidate; empty when there is none.
         live_failures: sampled requests that count for nobody, because the live version itself failed.
+        quality: who was right, by labels; None when answers are not labelled.
     """
 
     live_version: str
@@ -222,3 +223,4 @@ class Report:
     state: State
     winner: str
     live_failures: int
+    quality: Quality | None

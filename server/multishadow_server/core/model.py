@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from multishadow_server.core.gate_limits import GateLimits
+
 DEFAULT_THRESHOLD = 0.85
 DEFAULT_TIMEOUT = 10.0
 DEFAULT_SHADOW_TIMEOUT = 2.0
 DEFAULT_MAX_IN_FLIGHT = 64
+DEFAULT_LABEL_DELAY = 86_400.0
+DEFAULT_LABEL_KEEP = 7 * 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +29,20 @@ class Comparator:
     ignored_fields: tuple[str, ...] = ()
     absolute_tolerance: float = 1e-9
     relative_tolerance: float = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelTerms:
+    """How long labels may take, for a model whose answers are kept to be labelled.
+
+    Args:
+        delay: seconds after which a request's label is expected to be there; younger cohorts say nothing yet, because
+            labels that come quickly are not like those that come late.
+        keep: seconds that answers are kept, and that a label waits for its request.
+    """
+
+    delay: float = DEFAULT_LABEL_DELAY
+    keep: float = DEFAULT_LABEL_KEEP
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +83,8 @@ class Model:
         name: the model's name.
         comparator: when two answers agree.
         default_timeout: a live call's time limit in seconds, for callers that set no deadline.
+        labels: how its answers are kept to be labelled; None when they are not.
+        gates: what a candidate has to keep to before it is promoted.
         versions: in order of registration; the first is the base.
         created_at: when it was registered, seconds since the Unix epoch; None until it is stored.
     """
@@ -72,6 +92,8 @@ class Model:
     name: str
     comparator: Comparator = field(default_factory=Comparator)
     default_timeout: float = DEFAULT_TIMEOUT
+    labels: LabelTerms | None = None
+    gates: GateLimits = field(default_factory=GateLimits)
     versions: tuple[Version, ...] = ()
     created_at: float | None = None
 

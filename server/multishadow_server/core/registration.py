@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
-from multishadow_server.core.model import Comparator, Model, Version
+from multishadow_server.core.experiment import LONGEST_DURATION, in_words
+from multishadow_server.core.gate_limits import GateLimits
+from multishadow_server.core.model import Comparator, LabelTerms, Model, Version
 from multishadow_server.errors import InvalidInput
 
 LONGEST_NAME = 63
@@ -17,6 +19,8 @@ LARGEST_MAX_IN_FLIGHT = 10_000
 MOST_VERSIONS = 100
 MOST_ENTRIES = 100
 LONGEST_ENTRY = 256
+SHORTEST_LABEL_KEEP = 60.0
+LONGEST_LABEL_KEEP = 30 * 86_400.0
 
 # Flag keys are `<model>.<version>`: with no dot in the model's name, the first dot of a key begins the version.
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -49,11 +53,21 @@ class VersionSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSpec:
-    """A model as somebody wants it: `comparator` and `default_timeout` (seconds) are left as they are when None."""
+    """A model as somebody wants it; what is None is left as it is.
+
+    Args:
+        name, comparator: see `core.model.Model`.
+        default_timeout: seconds.
+        labels: terms with a `keep` of 0 end the keeping of answers.
+        gates: all limits.
+        versions: those that are named; the others are left as they are.
+    """
 
     name: str
     comparator: Comparator | None = None
     default_timeout: float | None = None
+    labels: LabelTerms | None = None
+    gates: GateLimits | None = None
     versions: tuple[VersionSpec, ...] = ()
 
 
@@ -121,6 +135,8 @@ def _with_settings(model: Model, spec: ModelSpec) -> Model:
         model,
         comparator=model.comparator if spec.comparator is None else spec.comparator,
         default_timeout=model.default_timeout if spec.default_timeout is None else spec.default_timeout,
+        labels=model.labels if spec.labels is None else (spec.labels if spec.labels.keep else None),
+        gates=model.gates if spec.gates is None else spec.gates,
     )
 
 
@@ -150,6 +166,13 @@ def _settings_changes(before: Model | None, after: Model) -> Iterator[str]:
     yield from _difference("ignored fields", _listed(old.ignored_fields), _listed(new.ignored_fields))
     yield from _difference("absolute tolerance", f"{old.absolute_tolerance!r}", f"{new.absolute_tolerance!r}")
     yield from _difference("relative tolerance", f"{old.relative_tolerance!r}", f"{new.relative_tolerance!r}")
+    yield from _difference("labels", _terms(before.labels), _terms(after.labels))
+    for limit in fields(GateLimits):
+        yield from _difference(
+            f"gate limit {limit.name}",
+            f"{getattr(before.gates, limit.name):g}",
+            f"{getattr(after.gates, limit.name):g}",
+        )
     yield from _difference("default timeout", _in_ms(before.default_timeout), _in_ms(after.default_timeout))
 
 
@@ -171,6 +194,10 @@ def _version_changes(before: dict[str, Version], after: Iterable[Version]) -> It
 def _difference(what: str, old: str, new: str) -> Iterator[str]:
     if old != new:
         yield f"{what}: {old} → {new}"
+
+
+def _terms(terms: LabelTerms | None) -> str:
+    return "none" if terms is None else f"after {in_words(terms.delay)}, kept for {in_words(terms.keep)}"
 
 
 def _in_ms(seconds: float) -> str:
@@ -195,6 +222,10 @@ def check(spec: ModelSpec) -> None:
         _check_comparator(spec.comparator)
     if spec.default_timeout is not None:
         _check_timeout("default_timeout_ms", spec.default_timeout)
+    if spec.labels is not None and spec.labels.keep:
+        _check_labels(spec.labels)
+    if spec.gates is not None:
+        _check_gates(spec.gates)
     seen: set[str] = set()
     for index, version in enumerate(spec.versions):
         where = f"versions[{index}]"
@@ -255,6 +286,35 @@ def _check_comparator(comparator: Comparator) -> None:
         if not 0 <= tolerance < math.inf:
             raise InvalidInput(f"comparator.{name}: {tolerance:g} is out of range; allowed are finite numbers from 0")
     _check_entries("comparator.ignored_fields", comparator.ignored_fields)
+
+
+def _check_labels(terms: LabelTerms) -> None:
+    if not SHORTEST_LABEL_KEEP <= terms.keep <= LONGEST_LABEL_KEEP:
+        raise InvalidInput(
+            f"labels.keep: {in_words(terms.keep)} is out of range; allowed are 1 min to 30 d, and 0 for keeping none"
+        )
+    if not 0 <= terms.delay <= terms.keep:
+        raise InvalidInput(
+            f"labels.delay: {in_words(terms.delay)} is out of range; it must not be longer than the answers are kept "
+            f"({in_words(terms.keep)})"
+        )
+
+
+def _check_gates(limits: GateLimits) -> None:
+    # Written so that NaN fails, as above.
+    if not 0 <= limits.minimum_duration <= LONGEST_DURATION:
+        raise InvalidInput(
+            f"gates.minimum_duration_seconds: {limits.minimum_duration:g} is out of range; allowed are 0 to "
+            f"{LONGEST_DURATION:.0f}"
+        )
+    for name in ("divergence", "inferiority", "failures", "completeness"):
+        share = getattr(limits, name)
+        if not 0 <= share <= 1:
+            raise InvalidInput(f"gates.{name}: {share:g} is out of range; allowed are shares from 0 to 1")
+    if not 0 < limits.latency_ratio < math.inf:
+        raise InvalidInput(f"gates.latency_ratio: {limits.latency_ratio:g} is out of range; allowed is above 0")
+    if limits.divergent_samples < 0:
+        raise InvalidInput(f"gates.divergent_samples: {limits.divergent_samples} is out of range; allowed is 0 or more")
 
 
 def _check_entries(where: str, entries: tuple[str, ...]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multishadow_server.core import advice, latency
-from multishadow_server.core.findings import CandidateReport, Interval, PairReport, Report, State
+from multishadow_server.core.findings import CandidateReport, Interval, PairReport, Quality, Report, State
 from multishadow_server.core.observation import Outcome
 from multishadow_server.core.rollup import Family, Rollup, pair_subject
 from multishadow_server.core.statistics import dispersion, evidence, forecast, ranking, sequences
@@ -35,7 +35,6 @@ def build(
     live: str,
     candidates: Sequence[str],
     alpha: float = 0.05,
-    shown: Sequence[str] = (),
     buckets: Collection[Rollup] = (),
     quality: Quality | None = None,
 ) -> Report:
@@ -47,17 +46,14 @@ def build(
         live: the epoch's live version.
         candidates: all of the epoch, in its order: thresholds hold for the whole family, whoever is looked at.
         alpha: chance that a claim is ever wrong, in (0, 1).
-        shown: candidates to report on; empty for all. Ranks and advice stay those among all.
         buckets: the counts of pairs by time bucket, to see bursts by.
         quality: who was right, of all candidates; shown beside, and mixed with nothing here.
 
     Raises:
-        InvalidInput: alpha out of range, or `shown` names somebody who is no candidate.
+        InvalidInput: alpha is out of range.
     """
     if not 0 < alpha < 1:
         raise InvalidInput(f"alpha is {alpha}; it must lie between 0 and 1, for example 0.05")
-    if unknown := [version for version in shown if version not in candidates]:
-        raise InvalidInput(f"{advice.listed(unknown)} is not compared here; candidates are {advice.listed(candidates)}")
     tables = rollup.tables()
     family = _Family.of(tables, candidates, alpha)
     reports = [_candidate(tables, family, place) for place in family.order]
@@ -65,11 +61,10 @@ def build(
     state = _state(reports, pairs)
     best = [report.version for report in reports if report.in_best_set]
     live_failures = tables.get((Family.LIVE, ""), {}).get("failed", 0)
-    selected = set(shown or candidates)
     return Report(
         live_version=live,
-        candidates=tuple(report for report in reports if report.version in selected),
-        pairs=tuple(pair for pair in pairs if {pair.first, pair.second} <= selected),
+        candidates=tuple(reports),
+        pairs=tuple(pairs),
         alpha=alpha,
         family_size=len(pairs),
         evidence_threshold=family.threshold,
@@ -86,7 +81,27 @@ def build(
         state=state,
         winner=best[0] if state is State.DECIDED and len(best) == 1 else "",
         live_failures=live_failures,
+        quality=_shown_quality(quality, [report.version for report in reports]),
     )
+
+
+def narrow(report: Report, shown: Sequence[str]) -> Report:
+    """The report with these candidates alone. Ranks, thresholds and advice stay those among all."""
+    candidates = tuple(candidate for candidate in report.candidates if candidate.version in shown)
+    return replace(
+        report,
+        candidates=candidates,
+        pairs=tuple(pair for pair in report.pairs if pair.first in shown and pair.second in shown),
+        quality=_shown_quality(report.quality, [candidate.version for candidate in candidates]),
+    )
+
+
+def _shown_quality(quality: Quality | None, versions: Sequence[str]) -> Quality | None:
+    """In the report's order."""
+    if quality is None:
+        return None
+    by_version = {each.version: each for each in quality.candidates}
+    return replace(quality, candidates=tuple(by_version[version] for version in versions))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -218,6 +233,7 @@ def _candidate(tables: _Tables, family: _Family, place: int) -> CandidateReport:
         comparisons_needed=None
         if n == 0 or band == band_proven
         else forecast.comparisons_needed(bad=family.bad[place], n=n, log_threshold=family.log_rate_threshold),
+        duplicates=outcomes.get(Outcome.DUPLICATE, 0),
     )
 
 
@@ -227,7 +243,6 @@ def _milliseconds(tables: _Tables, family: Family, version: str, percent: int) -
 
 
 def _pairs(family: _Family, buckets: Sequence[_Tables]) -> list[PairReport]:
-        duplicates=outcomes.get(Outcome.DUPLICATE, 0),
     places = list(combinations(family.order, 2))
     if not places:
         return []
@@ -260,6 +275,7 @@ def _pairs(family: _Family, buckets: Sequence[_Tables]) -> list[PairReport]:
     needed_of = dict(zip(undecided.tolist(), needed, strict=True))
     p_raw = evidence.anytime_p(evidence.log_two_sided(first_worse, second_worse))
     p_adjusted = evidence.anytime_p(np.maximum(first_worse, second_worse), family=2 * len(places))
+    ratios = _dispersions(family.versions, buckets)
     return [
         PairReport(
             first=family.versions[places[pair][0]],
@@ -269,7 +285,6 @@ def _pairs(family: _Family, buckets: Sequence[_Tables]) -> list[PairReport]:
             only_second_bad=int(only_second[pair]),
             difference=Interval(
                 estimate=float((only_first[pair] - only_second[pair]) / max(n[pair], 1)),
-    ratios = _dispersions(family.versions, buckets)
                 lower=float(lower[pair]),
                 upper=float(upper[pair]),
             ),
@@ -279,22 +294,13 @@ def _pairs(family: _Family, buckets: Sequence[_Tables]) -> list[PairReport]:
             p_adjusted=float(p_adjusted[pair]),
             verdict=verdicts[pair],
             requests_needed=needed_of.get(pair),
+            dispersion=(ratio := ratios[frozenset(places[pair])]),
+            overdispersed=ratio is not None and dispersion.is_excessive(ratio, buckets=len(buckets)),
         )
         for pair in range(len(places))
     ]
 
 
-def _state(candidates: Sequence[CandidateReport], pairs: Sequence[PairReport]) -> State:
-    ranked = [candidate for candidate in candidates if candidate.ranked]
-    best = {candidate.version for candidate in candidates if candidate.in_best_set}
-    if not ranked:
-            dispersion=(ratio := ratios[frozenset(places[pair])]),
-            overdispersed=ratio is not None and dispersion.is_excessive(ratio, buckets=len(buckets)),
-        return State.NO_DATA
-    if len(candidates) == 1:
-        return State.DECIDED if ranked[0].band_confirmed else State.UNDECIDED
-    among_best = [pair for pair in pairs if {pair.first, pair.second} <= best]
-    settled = all(pair.verdict is Verdict.EQUIVALENT for pair in among_best)
 def _dispersions(versions: Sequence[str], buckets: Sequence[_Tables]) -> Mapping[frozenset[int], float | None]:
     """By the pair's places; which of the two comes first does not matter to it."""
     if not buckets:
@@ -306,4 +312,13 @@ def _dispersions(versions: Sequence[str], buckets: Sequence[_Tables]) -> Mapping
     }
 
 
+def _state(candidates: Sequence[CandidateReport], pairs: Sequence[PairReport]) -> State:
+    ranked = [candidate for candidate in candidates if candidate.ranked]
+    best = {candidate.version for candidate in candidates if candidate.in_best_set}
+    if not ranked:
+        return State.NO_DATA
+    if len(candidates) == 1:
+        return State.DECIDED if ranked[0].band_confirmed else State.UNDECIDED
+    among_best = [pair for pair in pairs if {pair.first, pair.second} <= best]
+    settled = all(pair.verdict is Verdict.EQUIVALENT for pair in among_best)
     return State.DECIDED if settled and len(ranked) > 1 else State.UNDECIDED

@@ -22,7 +22,16 @@ the epoch's order of candidates. s is similarity and d confidence delta, in mill
 | latency             | version | bin or inf                    | answers by latency; timeouts are inf, errors left out|
 | live_latency        | version | bin                           | the live answers to the same requests                |
 | latency_ratio       | version | bin or inf                    | candidate's latency ÷ live's                         |
+| segment             | version | feature=value                 | counted ones of requests of that kind, see `segments`|
+| segment_diverged    | version | feature=value                 | diverged ones among them                             |
+| segment_failed      | version | feature=value                 | errors and timeouts among them                       |
 | live                | (empty) | answered, failed              | sampled captures, by whether live itself answered    |
+| stored              | version | divergent                     | comparisons kept for people, in which it was bad     |
+| label               | version | o, b, x                       | labelled requests, by whether it was right; live too |
+| label_pair          | A|B     | marks, `ox`                   | labelled requests by the pair's marks; live first    |
+| difference          | version | verdict/s/real or same        | answers that labels or people told apart, s in ‰     |
+
+A label's mark is a status: `o` right, `b` wrong, `x` not to be judged. A difference's verdict is `ok` or `diverged`.
 
 Latency bins are 1 % wide, see `latency`.
 """
@@ -53,7 +62,14 @@ class Family(StrEnum):
     LATENCY = "latency"
     LIVE_LATENCY = "live_latency"
     LATENCY_RATIO = "latency_ratio"
+    SEGMENT = "segment"
+    SEGMENT_DIVERGED = "segment_diverged"
+    SEGMENT_FAILED = "segment_failed"
     LIVE = "live"
+    STORED = "stored"
+    LABEL = "label"
+    LABEL_PAIR = "label_pair"
+    DIFFERENCE = "difference"
 
 
 class Cell(NamedTuple):

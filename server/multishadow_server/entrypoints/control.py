@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,12 +18,22 @@ from grpc_reflection.v1alpha import reflection
 from multishadow.v1 import control_pb2 as pb
 from multishadow.v1 import control_pb2_grpc
 from multishadow_server.core.experiment import DEFAULT_BUCKET_SECONDS, DEFAULT_DURATION
+from multishadow_server.core.statistics import power
 from multishadow_server.entrypoints import control_messages as messages
-from multishadow_server.entrypoints import report_messages
+from multishadow_server.entrypoints import gate_messages, report_messages
 from multishadow_server.entrypoints.status import code_of
 from multishadow_server.errors import FailedPrecondition, MultishadowError
-from multishadow_server.service import comparison_report, experiments, flags, models, promotion, status
-from multishadow_server.service.ports import CaptureBacklog, ControlStore, VersionProbe
+from multishadow_server.service import (
+    comparison_report,
+    experiments,
+    flags,
+    gate_records,
+    labelling,
+    models,
+    promotion,
+    status,
+)
+from multishadow_server.service.ports import CaptureBacklog, ControlStore, LabelStore, VersionProbe
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ControlService"].full_name
 
@@ -46,6 +57,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
     Args:
         store: configuration, experiments and counts.
         probe: connects to versions before they go live.
+        labels: where labels are.
         backlog: the capture log; it may be away.
         clock: the time, in seconds since the Unix epoch.
     """
@@ -55,11 +67,13 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
         *,
         store: ControlStore,
         probe: VersionProbe,
+        labels: LabelStore,
         backlog: CaptureBacklog,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._probe = probe
+        self._labels = labels
         self._backlog = backlog
         self._clock = clock
 
@@ -170,6 +184,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
                 actor=_actor(request.actor, context),
                 reason=messages.free_text("reason", request.reason),
                 force=request.force,
+                clock=self._clock,
             )
         return pb.PromoteResponse(
             model=promoted.model,
@@ -194,6 +209,104 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
             rolled_back_version=undone.rolled_back,
             revision=undone.revision,
         )
+
+    async def ListGates(self, request: pb.ListGatesRequest, context: Context) -> pb.ListGatesResponse:
+        """What has to hold before a candidate is promoted, and what of it does."""
+        async with _answering(context):
+            found = await comparison_report.compare(
+                self._store, model=request.model, candidates=tuple(request.candidates), clock=self._clock
+            )
+        return pb.ListGatesResponse(
+            model=found.experiment.model,
+            live_version=found.report.live_version,
+            experiment_id=found.experiment.id,
+            epoch=found.epoch.number,
+            reviews=[gate_messages.review_message(review) for review in found.reviews],
+        )
+
+    async def Attest(self, request: pb.AttestRequest, context: Context) -> pb.AttestResponse:
+        """Put on record that somebody vouches for something."""
+        async with _answering(context):
+            found = await gate_records.attest(
+                self._store,
+                model=request.model,
+                version=request.version,
+                what=request.what,
+                note=messages.free_text("note", request.note),
+                actor=_actor(request.actor, context),
+                clock=self._clock,
+            )
+        return pb.AttestResponse(model=found.experiment.model, review=gate_messages.review_message(found.reviews[0]))
+
+    async def WaiveGate(self, request: pb.WaiveGateRequest, context: Context) -> pb.WaiveGateResponse:
+        """Let a candidate pass a gate."""
+        async with _answering(context):
+            found = await gate_records.waive(
+                self._store,
+                model=request.model,
+                version=request.version,
+                gate=request.gate,
+                reason=messages.free_text("reason", request.reason),
+                actor=_actor(request.actor, context),
+                clock=self._clock,
+            )
+        return pb.WaiveGateResponse(model=found.experiment.model, review=gate_messages.review_message(found.reviews[0]))
+
+    async def PlanComparison(self, request: pb.PlanComparisonRequest, context: Context) -> pb.PlanComparisonResponse:
+        """How long it takes to prove a difference."""
+        async with _answering(context):
+            plans = power.plan(
+                request.better,
+                request.worse,
+                candidates=request.candidates if request.HasField("candidates") else 2,
+                alpha=request.alpha or comparison_report.DEFAULT_ALPHA,
+                rate=request.rate,
+            )
+        return pb.PlanComparisonResponse(
+            plans=[
+                pb.ComparisonPlan(chance=plan.chance, requests=plan.requests, seconds=plan.seconds) for plan in plans
+            ]
+        )
+
+    async def RecordLabel(self, request: pb.RecordLabelRequest, context: Context) -> pb.RecordLabelResponse:
+        """Tell what the right answer to one request was."""
+        async with _answering(context):
+            model, (reception,) = await labelling.record(
+                self._store,
+                self._labels,
+                model=request.model,
+                recorded=[messages.label_of(request)],
+                actor=_actor(request.actor, context),
+                clock=self._clock,
+            )
+        return pb.RecordLabelResponse(model=model.name, reception=reception)
+
+    async def ImportLabels(
+        self, request_iterator: AsyncIterator[pb.ImportLabelsRequest], context: Context
+    ) -> pb.ImportLabelsResponse:
+        """Record many labels."""
+        receptions: Counter[str] = Counter()
+        named, actor = "", ""
+        async with _answering(context):
+            async for run in _runs(request_iterator, labelling.MOST_AT_ONCE):
+                named, actor = named or run[0].model, actor or _actor(run[0].actor, context)
+                model, became = await labelling.record(
+                    self._store,
+                    self._labels,
+                    model=named,
+                    recorded=[messages.label_of(each) for each in run],
+                    actor=actor,
+                    clock=self._clock,
+                )
+                named = model.name
+                receptions.update(became)
+        return pb.ImportLabelsResponse(model=named, receptions=receptions)
+
+    async def GetLabelTally(self, request: pb.GetLabelTallyRequest, context: Context) -> pb.GetLabelTallyResponse:
+        """What became of a model's labels."""
+        async with _answering(context):
+            model, tally = await labelling.tally(self._store, self._labels, model=request.model)
+        return pb.GetLabelTallyResponse(model=model.name, terms=messages.label_terms_message(model.labels), **tally)
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:  # noqa: ARG002  it is empty
         """How everything is."""
@@ -251,6 +364,19 @@ class ControlServer:
 def _actor(named: str, context: Context) -> str:
     """Who asks; where they come from, when they do not say."""
     return messages.free_text("actor", named) or str(context.peer())
+
+
+async def _runs(
+    requests: AsyncIterator[pb.ImportLabelsRequest], most: int
+) -> AsyncIterator[list[pb.ImportLabelsRequest]]:
+    run: list[pb.ImportLabelsRequest] = []
+    async for request in requests:
+        run.append(request)
+        if len(run) == most:
+            yield run
+            run = []
+    if run:
+        yield run
 
 
 @asynccontextmanager

@@ -12,10 +12,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from multishadow.v1 import control_pb2 as pb
 from multishadow_server.core import flags as flag_rules
 from multishadow_server.core.experiment import Experiment
-from multishadow_server.core.model import Comparator, Version
+from multishadow_server.core.gate_limits import GateLimits
+from multishadow_server.core.model import Comparator, LabelTerms, Version
 from multishadow_server.core.registration import ModelSpec, VersionSpec
 from multishadow_server.core.routing import Claim
 from multishadow_server.errors import InvalidInput
+from multishadow_server.service.labelling import Label
 from multishadow_server.service.models import ModelView
 from multishadow_server.service.ports import FlagRecord
 from multishadow_server.service.status import ProcessView
@@ -52,6 +54,8 @@ def model_spec(request: pb.ApplyModelRequest) -> ModelSpec:
         name=request.model,
         comparator=_comparator(request.comparator) if request.HasField("comparator") else None,
         default_timeout=request.default_timeout_ms / 1000 if request.HasField("default_timeout_ms") else None,
+        labels=_label_terms(request.labels) if request.HasField("labels") else None,
+        gates=_gate_limits(request.gates) if request.HasField("gates") else None,
         versions=tuple(_version_spec(version) for version in request.versions),
     )
 
@@ -68,6 +72,27 @@ def _comparator(message: pb.Comparator) -> Comparator:
             message.relative_tolerance if message.HasField("relative_tolerance") else default.relative_tolerance
         ),
     )
+
+
+def _gate_limits(message: pb.GateLimits) -> GateLimits:
+    said = {descriptor.name: value for descriptor, value in message.ListFields()}
+    if "minimum_duration_seconds" in said:
+        said["minimum_duration"] = float(said.pop("minimum_duration_seconds"))
+    return GateLimits(**said)
+
+
+def _label_terms(message: pb.LabelTerms) -> LabelTerms:
+    default = LabelTerms()
+    keep = message.keep_seconds if message.HasField("keep_seconds") else default.keep
+    # Whoever keeps answers for less than a day, and says no delay, cannot mean one that is longer.
+    delay = message.delay_seconds if message.HasField("delay_seconds") else min(default.delay, keep)
+    return LabelTerms(delay=delay, keep=keep)
+
+
+def label_of(request: pb.RecordLabelRequest | pb.ImportLabelsRequest) -> Label:
+    """The label that was recorded."""
+    value = json_format.MessageToDict(request.value) if request.HasField("value") else None
+    return Label(request_id=request.request_id, value=value)
 
 
 def _version_spec(message: pb.VersionSpec) -> VersionSpec:
@@ -103,10 +128,31 @@ def model_message(view: ModelView) -> pb.Model:
             relative_tolerance=comparator.relative_tolerance,
         ),
         default_timeout_ms=round(view.model.default_timeout * 1000),
+        labels=label_terms_message(view.model.labels),
         created_at=moment(view.model.created_at),
         live_version=view.live,
         versions=[version.name for version in view.model.versions],
+        gates=_gate_limits_message(view.model.gates),
     )
+
+
+def _gate_limits_message(limits: GateLimits) -> pb.GateLimits:
+    return pb.GateLimits(
+        minimum_duration_seconds=round(limits.minimum_duration),
+        divergence=limits.divergence,
+        inferiority=limits.inferiority,
+        latency_ratio=limits.latency_ratio,
+        failures=limits.failures,
+        completeness=limits.completeness,
+        divergent_samples=limits.divergent_samples,
+    )
+
+
+def label_terms_message(terms: LabelTerms | None) -> pb.LabelTerms | None:
+    """How a model's answers are kept to be labelled."""
+    if terms is None:
+        return None
+    return pb.LabelTerms(delay_seconds=round(terms.delay), keep_seconds=round(terms.keep))
 
 
 def version_messages(view: ModelView) -> Iterable[pb.Version]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from multishadow.v1 import control_pb2 as pb
-from multishadow_server.core.findings import CandidateReport, Interval, PairReport
+from multishadow_server.core.findings import CandidateQuality, CandidateReport, Interval, PairReport, Quality
 from multishadow_server.entrypoints import control_messages as messages
+from multishadow_server.entrypoints import gate_messages
 from multishadow_server.service.comparison_report import ExperimentReport
 
 
@@ -28,6 +29,9 @@ def compare_response(found: ExperimentReport) -> pb.CompareResponse:
         epoch_opened_at=messages.moment(found.epoch.opened_at),
         read_at=messages.moment(found.read_at),
         live_failures=report.live_failures,
+        quality=_quality(report.quality) if report.quality else None,
+        reviews=[gate_messages.review_message(review) for review in found.reviews],
+        panel=gate_messages.panel_message(found.panel),
     )
 
 
@@ -65,8 +69,8 @@ def _candidate(candidate: CandidateReport) -> pb.CandidateReport:
         ranked=candidate.ranked,
         errors_by_reason=candidate.errors_by_reason,
         comparisons_needed=candidate.comparisons_needed,
-    )
         duplicates=candidate.duplicates,
+    )
 
 
 def _pair(pair: PairReport) -> pb.PairReport:
@@ -83,7 +87,6 @@ def _pair(pair: PairReport) -> pb.PairReport:
         p_adjusted=pair.p_adjusted,
         verdict=pair.verdict,
         requests_needed=pair.requests_needed,
-    )
         dispersion=pair.dispersion,
         overdispersed=pair.overdispersed,
     )
@@ -116,3 +119,4 @@ def _candidate_quality(candidate: CandidateQuality) -> pb.CandidateQuality:
         log_evidence_not_worse=candidate.log_evidence_not_worse,
         not_worse=candidate.not_worse,
         unjudged=candidate.unjudged,
+    )

@@ -7,15 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from multishadow_server.core import experiment as rules
-from multishadow_server.core import report, serving
+from multishadow_server.core import panel, quality, report, serving
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.experiment import Epoch, Experiment
 from multishadow_server.core.findings import Quality
+from multishadow_server.core.gates import Review
 from multishadow_server.core.labels import COUNTED_FAMILIES
 from multishadow_server.core.model import Model
+from multishadow_server.core.panel import Panel
 from multishadow_server.core.rollup import Family, Rollup
 from multishadow_server.errors import FailedPrecondition, InvalidInput, NotFound
-from multishadow_server.service import names
+from multishadow_server.service import gate_review, names
 from multishadow_server.service.ports import ControlStore
 
 DEFAULT_ALPHA = 0.05
@@ -30,6 +32,8 @@ class ExperimentReport:
         epoch: the epoch that was read.
         earlier_epochs: how many closed ones of the experiment are kept apart from it.
         report: the statistics.
+        reviews: what the gates say of each candidate that is shown.
+        panel: the classical tests.
         read_at: seconds since the Unix epoch.
     """
 
@@ -37,6 +41,8 @@ class ExperimentReport:
     epoch: Epoch
     earlier_epochs: int
     report: report.Report
+    reviews: tuple[Review, ...]
+    panel: Panel
     read_at: float
 
     @property
@@ -84,20 +90,34 @@ async def compare(
     epoch = rules.present_epoch(epochs, live.name if live else "")
     if epoch is None:
         raise FailedPrecondition(f"experiment {experiment.id} of {experiment.model} has compared nothing yet")
+    read_at, rollup = clock(), await store.rollup(epoch.id)
+    buckets = await store.buckets(epoch.id, [Family.PAIR, Family.OUTCOME])
+    whole = report.build(
+        rollup,
+        model=experiment.model,
+        live=epoch.live,
+        candidates=epoch.candidates,
+        alpha=alpha,
+        buckets=buckets.values(),
+        quality=await _quality(store, owner, epoch, rollup, alpha=alpha, now=read_at),
+    )
+    shown = _shown(epoch, candidates) or epoch.candidates
+    reading = gate_review.Reading(
+        configuration=configuration,
+        experiment=experiment,
+        epoch=epoch,
+        rollup=rollup,
+        buckets=buckets,
+        report=whole,
+        now=read_at,
+    )
     return ExperimentReport(
         experiment=experiment,
         epoch=epoch,
         earlier_epochs=sum(_ended_before(each, epoch) for each in epochs),
-        report=report.build(
-            await store.rollup(epoch.id),
-            model=experiment.model,
-            live=epoch.live,
-            candidates=epoch.candidates,
-            alpha=alpha,
-            shown=_shown(epoch, candidates),
-        ),
-            buckets=(await store.buckets(epoch.id, [Family.PAIR])).values(),
-            quality=await _quality(store, owner, epoch, rollup, alpha=alpha, now=read_at),
+        report=report.narrow(whole, shown),
+        reviews=await gate_review.review(store, reading, shown),
+        panel=panel.build(rollup, [version for version in epoch.candidates if version in shown]),
         read_at=read_at,
     )
 

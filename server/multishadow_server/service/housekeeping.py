@@ -1,4 +1,4 @@
-"""What control does of its own accord: ending experiments whose time box is over."""
+"""What control does of its own accord: ending experiments whose time box is over, counting labels that waited."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable, Mapping
 
 from multishadow_server.errors import MultishadowError
-from multishadow_server.service import experiments
-from multishadow_server.service.ports import ConfigurationSource, ControlStore
+from multishadow_server.service import experiments, labelling
+from multishadow_server.service.ports import ConfigurationSource, ControlStore, LabelStore
 
 INTERVAL = 2.0
 
@@ -21,15 +21,20 @@ class Housekeeping:
     Args:
         store: where experiments are.
         source: tells the newest revision, which this process reports.
+        labels: where labels wait for their requests.
         clock: the time, in seconds since the Unix epoch.
     """
 
-    def __init__(self, store: ControlStore, source: ConfigurationSource, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, store: ControlStore, source: ConfigurationSource, labels: LabelStore, *, clock: Callable[[], float]
+    ) -> None:
         self._store = store
         self._source = source
+        self._labels = labels
         self._clock = clock
         self._revision = 0
         self._ended = 0
+        self._labels_joined = 0
         self._failed_rounds = 0
 
     @property
@@ -39,7 +44,11 @@ class Housekeeping:
 
     def counters(self) -> Mapping[str, int]:
         """What was done since the start."""
-        return {"experiments.ended": self._ended, "housekeeping.failed_rounds": self._failed_rounds}
+        return {
+            "experiments.ended": self._ended,
+            "labels.joined": self._labels_joined,
+            "housekeeping.failed_rounds": self._failed_rounds,
+        }
 
     async def run(self, stop: asyncio.Event) -> None:
         """Make rounds until `stop` is set. A round that fails is logged, and the next one tries again."""
@@ -60,3 +69,4 @@ class Housekeeping:
             self._ended += 1
             _log.info("experiment %d of %s: %s", experiment.id, experiment.model, experiment.stop_reason)
         self._revision = await self._source.revision()
+        self._labels_joined += await labelling.sweep(self._store, self._labels, clock=self._clock)

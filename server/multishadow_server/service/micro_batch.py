@@ -6,14 +6,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from multishadow_server.core import labels, segments
 from multishadow_server.core.capture import DropTally
 from multishadow_server.core.configuration import Configuration
-from multishadow_server.core.experiment import epoch_of
 from multishadow_server.core.duplicates import SeenInputs
+from multishadow_server.core.experiment import epoch_of
 from multishadow_server.core.keeping import Keeper
-from multishadow_server.core.observation import Observation
+from multishadow_server.core.observation import Observation, Outcome
+from multishadow_server.core.segments import KnownLevels
 from multishadow_server.core.tally import Tally
-from multishadow_server.service.ports import Flush, LoggedBatch, StoredComparison
+from multishadow_server.service.ports import Flush, KeptAnswers, LoggedBatch, StoredComparison
 from multishadow_server.service.shadowing import Fate, Shadowed
 
 
@@ -25,14 +27,14 @@ class Finished:
         logged: the message.
         configuration: what its captures were assigned by.
         shadowed: what became of its captures, in their order.
-    """
         keys: of the inputs that they were the first to have, see `duplicates`.
+    """
 
     logged: LoggedBatch
     configuration: Configuration
     shadowed: Sequence[Shadowed]
-
     keys: bytes = b""
+
 
 class MicroBatch:
     """Adds up finished messages.
@@ -40,16 +42,19 @@ class MicroBatch:
     Args:
         keeper: chooses what is stored.
         draw: uniform in [0, 1).
+        seen: the partition's.
+        levels: the process's; it knows those of all epochs here.
     """
 
-        seen: the partition's.
-    def __init__(self, *, keeper: Keeper, draw: Callable[[], float], seen: SeenInputs) -> None:
+    def __init__(self, *, keeper: Keeper, draw: Callable[[], float], seen: SeenInputs, levels: KnownLevels) -> None:
         self._keeper = keeper
         self._draw = draw
+        self._seen = seen
+        self._levels = levels
+        self._keys: list[bytes] = []
         self._tally = Tally()
         self._comparisons: list[StoredComparison] = []
-        self._seen = seen
-        self._keys: list[bytes] = []
+        self._answers: list[KeptAnswers] = []
         self._messages: list[LoggedBatch] = []
         self.counters: Counter[str] = Counter()
 
@@ -61,11 +66,13 @@ class MicroBatch:
     def add(self, finished: Finished) -> None:
         """Count one message: the next one of its partition."""
         self._messages.append(finished.logged)
+        self._keys.append(finished.keys)
         if finished.logged.unreadable:
             self.counters["unreadable_message"] += 1
-        self._keys.append(finished.keys)
         for shadowed in finished.shadowed:
             self._add_shadowed(shadowed)
+            if _to_be_labelled(shadowed, finished.configuration):
+                self._keep_answers(shadowed)
         for drop in finished.logged.batch.drops:
             self._add_drop(drop, finished.configuration)
 
@@ -79,15 +86,15 @@ class MicroBatch:
             offset=self._messages[-1].sequence,
             rollups=self._tally.rollups(),
             comparisons=self._comparisons,
+            answers=self._answers,
+            seen=seen,
+            forgotten=forgotten,
         )
 
     def _add_shadowed(self, shadowed: Shadowed) -> None:
         capture = shadowed.capture
         self.counters["captures"] += 1
         self.counters[f"captures.{shadowed.fate}"] += 1
-            answers=self._answers,
-            seen=seen,
-            forgotten=forgotten,
         if shadowed.strangers:
             self.counters["not_a_candidate"] += shadowed.strangers
         if shadowed.epoch is None:
@@ -100,6 +107,9 @@ class MicroBatch:
                 received_at=capture.received_at,
                 live_latency=capture.live_latency,
                 observations=shadowed.observations,
+                segments=self._levels.bounded(
+                    shadowed.epoch.id, segments.levels_of(capture, shadowed.observations)
+                ),
             )
             self._count(shadowed.observations)
             self._keep(shadowed)
@@ -110,15 +120,18 @@ class MicroBatch:
 
     def _keep(self, shadowed: Shadowed) -> None:
         assert shadowed.epoch is not None
+        if all(observation.outcome is Outcome.DUPLICATE for observation in shadowed.observations):
+            return
         kept = self._keeper.choose(
             shadowed.epoch.id,
             received_at=shadowed.capture.received_at,
             observations=shadowed.observations,
             draw=self._draw(),
         )
-        if all(observation.outcome is Outcome.DUPLICATE for observation in shadowed.observations):
-            return
         if kept is not None:
+            self._tally.add_stored(
+                shadowed.epoch, received_at=shadowed.capture.received_at, observations=shadowed.observations
+            )
             self._comparisons.append(
                 StoredComparison(
                     epoch_id=shadowed.epoch.id,
@@ -127,6 +140,16 @@ class MicroBatch:
                     kept_because=kept,
                 )
             )
+
+    def _keep_answers(self, shadowed: Shadowed) -> None:
+        assert shadowed.epoch is not None
+        if not labels.small_enough(shadowed.capture, shadowed.observations):
+            self.counters["answers.too_large"] += 1
+            return
+        self.counters["answers.kept"] += 1
+        self._answers.append(
+            KeptAnswers(epoch_id=shadowed.epoch.id, capture=shadowed.capture, observations=shadowed.observations)
+        )
 
     def _add_drop(self, drop: DropTally, configuration: Configuration) -> None:
         self.counters["log_drops"] += drop.count
@@ -139,3 +162,8 @@ class MicroBatch:
             self._tally.add_drops(
                 epoch, received_at=drop.received_at, versions=versions, reason=drop.reason, count=drop.count
             )
+
+
+def _to_be_labelled(shadowed: Shadowed, configuration: Configuration) -> bool:
+    model = configuration.models.get(shadowed.capture.model)
+    return model is not None and model.labels is not None and any(map(labels.was_asked, shadowed.observations))

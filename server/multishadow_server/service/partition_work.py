@@ -19,8 +19,9 @@ from typing import Protocol
 
 from multishadow_server.core.capture import Capture
 from multishadow_server.core.configuration import Configuration
-from multishadow_server.core.keeping import Keeper
 from multishadow_server.core.duplicates import SeenInputs
+from multishadow_server.core.keeping import Keeper
+from multishadow_server.core.segments import KnownLevels
 from multishadow_server.errors import LeaseLost, StoreUnavailable
 from multishadow_server.service.in_flight import UnderWay
 from multishadow_server.service.micro_batch import Finished, MicroBatch
@@ -66,6 +67,7 @@ class Workshop:
     counters: Counter[str]
     pace: Pace
     draw: Callable[[], float]
+    levels: KnownLevels
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -98,8 +100,8 @@ class PartitionWork:
         self._progress = asyncio.Event()
         self._reading_over = False
         self._offset = 0
-        self._committed_at = 0.0
         self._seen = SeenInputs()
+        self._committed_at = 0.0
 
     @property
     def oldest_received_at(self) -> float | None:
@@ -121,8 +123,8 @@ class PartitionWork:
         try:
             # After the former owner was cut off; if it still commits, the next commit here is refused.
             self._offset = await self._with.store.offset(reader.log_id, self.partition)
-            reading = asyncio.create_task(self._read(reader, stop))
             self._seen = SeenInputs(await self._with.store.seen_inputs(reader.log_id, self.partition))
+            reading = asyncio.create_task(self._read(reader, stop))
             try:
                 await self._commit_in_order(reader)
                 await reading
@@ -226,9 +228,11 @@ class PartitionWork:
         return self._committed_at + self._with.pace.linger - time.monotonic()
 
     async def _commit(self, reader: PartitionReader, messages: list[_Message]) -> None:
-        batch = MicroBatch(keeper=self._keeper, draw=self._with.draw, seen=self._seen)
-        for message in messages:
-            batch.add(message.shadowing.result())
+        finished = [message.shadowing.result() for message in messages]
+        await self._learn_levels(finished)
+        batch = MicroBatch(keeper=self._keeper, draw=self._with.draw, seen=self._seen, levels=self._with.levels)
+        for each in finished:
+            batch.add(each)
         flush = batch.flush(log_id=reader.log_id, partition=self.partition, previous_offset=self._offset)
         await self._commit_surely(flush)
         self._offset = flush.offset
@@ -237,6 +241,14 @@ class PartitionWork:
             self._leave(self._line.popleft())
         self._note(batch)
         await reader.acknowledge([message.logged for message in messages])
+
+    async def _learn_levels(self, finished: Sequence[Finished]) -> None:
+        """Read, once per process, which segments of these epochs are counted already. Raises StoreUnavailable."""
+        levels = self._with.levels
+        epochs = {shadowed.epoch.id for each in finished for shadowed in each.shadowed if shadowed.epoch is not None}
+        for epoch_id in epochs:
+            if not levels.knows(epoch_id):
+                levels.learn(epoch_id, await self._with.store.segment_levels(epoch_id))
 
     async def _commit_surely(self, flush: Flush) -> None:
         """Commit once: when the outcome is unknown, the offset tells."""
@@ -259,12 +271,14 @@ class PartitionWork:
         except (LeaseLost, StoreUnavailable):
             raise
         except Exception:
-            if not flush.comparisons:
+            if not flush.comparisons and not flush.answers:
                 raise
             # Samples carry what callers sent, and a database may refuse some of it. The counts are ours.
-            _logger.exception("partition %d: %d samples cannot be stored", self.partition, len(flush.comparisons))
-            await self._with.store.commit(replace(flush, comparisons=()))
+            refused = len(flush.comparisons), len(flush.answers)
+            _logger.exception("partition %d: %d samples and %d answers cannot be stored", self.partition, *refused)
+            await self._with.store.commit(replace(flush, comparisons=(), answers=()))
             self._with.counters["comparisons_refused"] += len(flush.comparisons)
+            self._with.counters["answers_refused"] += len(flush.answers)
 
     async def _offset_moved_to(self, flush: Flush) -> bool:
         """Whether a commit of unknown outcome was made. Waits for the store."""

@@ -12,9 +12,11 @@ from multishadow_server.core.comparison import Comparison
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.duplicates import Chunk
 from multishadow_server.core.experiment import Epoch, Experiment
+from multishadow_server.core.gates import Record
+from multishadow_server.core.labels import Answered, Marked
 from multishadow_server.core.model import Comparator, Model
 from multishadow_server.core.observation import Observation
-from multishadow_server.core.prediction import Prediction
+from multishadow_server.core.prediction import Json, Prediction
 from multishadow_server.core.rollup import Rollup
 from multishadow_server.core.routing import Claim
 from multishadow_server.core.targeting import Context
@@ -224,6 +226,15 @@ class StoredComparison:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class KeptAnswers:
+    """One capture's answers, kept until its label comes."""
+
+    epoch_id: int
+    capture: Capture
+    observations: Sequence[Observation]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Flush:
     """What a worker commits for one micro-batch of one partition, in one transaction.
 
@@ -234,6 +245,9 @@ class Flush:
         offset: sequence of the last message in this micro-batch.
         rollups: additions by (epoch id, start of the bucket in seconds since the Unix epoch).
         comparisons: samples to store.
+        answers: what is kept to be labelled, of models that ask for it.
+        seen: what to add to the partition's chunks of seen inputs.
+        forgotten: chunks up to this number are deleted.
     """
 
     log_id: str
@@ -242,23 +256,28 @@ class Flush:
     offset: int
     rollups: Mapping[tuple[int, int], Rollup] = field(default_factory=dict)
     comparisons: Sequence[StoredComparison] = ()
+    answers: Sequence[KeptAnswers] = ()
+    seen: Sequence[Chunk] = ()
+    forgotten: int = 0
 
 
 class ObservationStore(Protocol):
-        answers: what is kept to be labelled, of models that ask for it.
-        seen: what to add to the partition's chunks of seen inputs.
-        forgotten: chunks up to this number are deleted.
     """Where workers put what they saw."""
 
     async def offset(self, log_id: str, partition: int) -> int:
         """Sequence of the last message whose effect is committed; 0 when there is none. Raises StoreUnavailable."""
         ...
 
+    async def segment_levels(self, epoch_id: int) -> Sequence[str]:
+        """The levels of segments that are counted in an epoch. Raises StoreUnavailable."""
+        ...
+
+    async def seen_inputs(self, log_id: str, partition: int) -> Sequence[Chunk]:
+        """A partition's chunks of seen inputs, by number. Raises StoreUnavailable."""
+        ...
+
     async def commit(self, flush: Flush) -> None:
         """Add the rollups, store samples and seen inputs, and move the offset, all or nothing.
-    answers: Sequence[KeptAnswers] = ()
-    seen: Sequence[Chunk] = ()
-    forgotten: int = 0
 
         Raises:
             LeaseLost: the offset is not `previous_offset`: somebody else commits to this partition.
@@ -268,10 +287,6 @@ class ObservationStore(Protocol):
 
 
 # --- control ------------------------------------------------------------------------------------------------------
-    async def seen_inputs(self, log_id: str, partition: int) -> Sequence[Chunk]:
-        """A partition's chunks of seen inputs, by number. Raises StoreUnavailable."""
-        ...
-
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -377,6 +392,10 @@ class Change(Protocol):
         """It has been taken back."""
         ...
 
+    async def put_on_record(self, epoch: Epoch, *, version: str, subject: str, waiver: bool, text: str) -> None:
+        """Keep an attestation or a waiver for ever, in the change's actor's name. It makes no revision."""
+        ...
+
     async def audit(self, action: str, subject: str, detail: Mapping[str, Any]) -> None:
         """Add a line to the audit log, with the change's actor."""
         ...
@@ -423,21 +442,6 @@ class ControlStore(Protocol):
         """An epoch's counts, summed over its buckets."""
         ...
 
-    async def processes(self) -> Sequence[ProcessStatus]:
-        """What processes last said of themselves, newest first."""
-        ...
-
-
-class VersionProbe(Protocol):
-    """Asks whether a version's server is there at all."""
-
-    async def connect(self, address: str, *, within: float) -> None:
-        """Connect to it and hang up. Raises VersionUnavailable when that takes longer than `within` seconds."""
-        ...
-
-
-class CaptureBacklog(Protocol):
-    """How far workers are behind."""
     async def buckets(self, epoch_id: int, families: Sequence[str]) -> Mapping[int, Rollup]:
         """An epoch's counts of these families, by the bucket's start in seconds since the Unix epoch, oldest first."""
         ...
@@ -446,10 +450,10 @@ class CaptureBacklog(Protocol):
         """Attestations and waivers of an epoch, oldest first."""
         ...
 
-
-    async def waiting(self) -> int:
-        """Messages of the capture log that no worker has finished. Raises LogUnavailable."""
+    async def processes(self) -> Sequence[ProcessStatus]:
+        """What processes last said of themselves, newest first."""
         ...
+
 
 # --- labels -------------------------------------------------------------------------------------------------------
 
@@ -519,6 +523,21 @@ class LabelStore(Protocol):
         """How many of a model's labels came to what, and how many wait for their request. Raises StoreUnavailable."""
         ...
 
+
+class VersionProbe(Protocol):
+    """Asks whether a version's server is there at all."""
+
+    async def connect(self, address: str, *, within: float) -> None:
+        """Connect to it and hang up. Raises VersionUnavailable when that takes longer than `within` seconds."""
+        ...
+
+
+class CaptureBacklog(Protocol):
+    """How far workers are behind."""
+
+    async def waiting(self) -> int:
+        """Messages of the capture log that no worker has finished. Raises LogUnavailable."""
+        ...
 
 
 class ProcessRegistry(Protocol):

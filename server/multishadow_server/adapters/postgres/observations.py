@@ -18,9 +18,9 @@ from multishadow_server.adapters.postgres.engine import reaching
 from multishadow_server.adapters.postgres.records import moment, observation_record, storable_json, storable_text
 from multishadow_server.adapters.postgres.tables import PartitionOffsetRow, SeenInputsRow
 from multishadow_server.core.duplicates import Chunk
-from multishadow_server.core.rollup import Rollup
+from multishadow_server.core.rollup import Family, Rollup
 from multishadow_server.errors import LeaseLost
-from multishadow_server.service.ports import Flush, StoredComparison
+from multishadow_server.service.ports import Flush, KeptAnswers, StoredComparison
 
 
 class PostgresObservations:
@@ -40,6 +40,16 @@ class PostgresObservations:
         )
         async with reaching(self._engine, "reading an offset"), AsyncSession(self._engine) as session:
             return (await session.exec(wanted)).one_or_none() or 0
+
+    async def segment_levels(self, epoch_id: int) -> Sequence[str]:
+        """The levels of segments that are counted in an epoch. Raises StoreUnavailable."""
+        wanted = (
+            select(RollupRow.level)
+            .where(RollupRow.epoch_id == epoch_id, RollupRow.family == Family.SEGMENT)
+            .distinct()
+        )
+        async with reaching(self._engine, "reading segments"), AsyncSession(self._engine) as session:
+            return (await session.exec(wanted)).all()
 
     async def seen_inputs(self, log_id: str, partition: int) -> Sequence[Chunk]:
         """A partition's chunks of seen inputs, by number. Raises StoreUnavailable."""
@@ -63,8 +73,10 @@ class PostgresObservations:
         async with reaching(self._engine, "committing a micro-batch"), self._engine.begin() as connection:
             # The offset first: its row's lock keeps a second owner out before anything is written.
             await _move_offset(connection, flush)
-            await _add_rollups(connection, flush.rollups)
-            await _store(connection, flush.comparisons)
+            await add_rollups(connection, flush.rollups)
+            await _copy(connection, _COPY_COMPARISONS, map(_comparison_row, flush.comparisons))
+            await _copy(connection, _COPY_ANSWERS, map(_answer_row, flush.answers))
+            await _remember(connection, flush)
 
 
 async def _move_offset(connection: AsyncConnection, flush: Flush) -> None:
@@ -147,19 +159,20 @@ async def _copy(connection: AsyncConnection, statement: str, rows: Iterable[Sequ
         return
     driver = (await connection.get_raw_connection()).driver_connection
     assert isinstance(driver, DriverConnection)
-    async with driver.cursor() as cursor, cursor.copy(_COPY) as copy:
-        for comparison in comparisons:
-            await copy.write_row(_comparison_row(comparison))
+    async with driver.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+        for row in rows:
+            await copy.write_row(row)
 
 
-_COPY = (
+_COPY_COMPARISONS = (
     "COPY comparison (day, epoch_id, request_id, session_id, method, revision, received_at, attributes, request, "
     "status_code, status_message, response, live_latency, observations, shadow_responses, kept_because) FROM STDIN"
 )
+_COPY_ANSWERS = "COPY answer (day, model, request_id, epoch_id, received_at, live, observations, responses) FROM STDIN"
 
 
 def _comparison_row(comparison: StoredComparison) -> Sequence[Any]:
-    """The values of `_COPY`'s columns."""
+    """The values of `_COPY_COMPARISONS`' columns."""
     capture = comparison.capture
     received_at = moment(capture.received_at)
     return (
@@ -179,4 +192,20 @@ def _comparison_row(comparison: StoredComparison) -> Sequence[Any]:
         Jsonb([observation_record(observation) for observation in comparison.observations]),
         [observation.response for observation in comparison.observations],
         comparison.kept_because,
+    )
+
+
+def _answer_row(kept: KeptAnswers) -> Sequence[Any]:
+    """The values of `_COPY_ANSWERS`' columns."""
+    capture = kept.capture
+    received_at = moment(capture.received_at)
+    return (
+        received_at.date(),
+        capture.model,
+        storable_text(capture.request_id),
+        kept.epoch_id,
+        received_at,
+        capture.response,
+        Jsonb([observation_record(observation) for observation in kept.observations]),
+        [observation.response for observation in kept.observations],
     )

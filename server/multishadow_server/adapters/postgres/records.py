@@ -12,14 +12,17 @@ from multishadow_server.adapters.postgres.tables import (
     EpochRow,
     ExperimentRow,
     FlagRevisionRow,
+    GateRecordRow,
     ModelRow,
     ProcessRow,
     PromotionRow,
     VersionRow,
 )
 from multishadow_server.core.experiment import Epoch, Experiment
-from multishadow_server.core.model import Comparator, Model, Version
-from multishadow_server.core.observation import Observation
+from multishadow_server.core.gate_limits import GateLimits
+from multishadow_server.core.gates import Record
+from multishadow_server.core.model import Comparator, LabelTerms, Model, Version
+from multishadow_server.core.observation import Observation, Outcome
 from multishadow_server.core.prediction import Json
 from multishadow_server.service.ports import FlagRecord, ProcessStatus, Promotion
 
@@ -67,12 +70,19 @@ def observation_record(observation: Observation) -> Json:
     return storable_json(record)
 
 
+def observation_of(record: Mapping[str, Any], response: bytes) -> Observation:
+    """The observation that `observation_record` stored, with its bytes."""
+    return Observation(**{**record, "outcome": Outcome(record["outcome"])}, response=response)
+
+
 def model_record(model: Model) -> dict[str, Any]:
     """A model's own columns, without when it was created."""
     return {
         "name": model.name,
         "comparator": comparator_record(model.comparator),
         "default_timeout": model.default_timeout,
+        "labels": asdict(model.labels) if model.labels else None,
+        "gates": asdict(model.gates),
     }
 
 
@@ -93,6 +103,8 @@ def models_of(models: Iterable[ModelRow], versions: Iterable[VersionRow]) -> dic
             name=row.name,
             comparator=comparator_of(row.comparator),
             default_timeout=row.default_timeout,
+            labels=LabelTerms(**row.labels) if row.labels else None,
+            gates=GateLimits(**row.gates) if row.gates else GateLimits(),
             versions=tuple(ordered.get(row.name, ())),
             created_at=row.created_at.timestamp(),
         )
@@ -172,6 +184,18 @@ def promotion_of(row: PromotionRow) -> Promotion:
         flags_before=row.flags_before,
         revision=row.revision,
         rolled_back=row.rolled_back_revision is not None,
+    )
+
+
+def gate_record_of(row: GateRecordRow) -> Record:
+    """An attestation or a waiver."""
+    return Record(
+        version=row.version,
+        subject=row.subject,
+        waiver=row.waiver,
+        text=row.text,
+        by=row.by,
+        at=row.at.timestamp(),
     )
 
 

@@ -1,4 +1,4 @@
-"""Stored comparisons by day: partitions made ahead, and dropped when they are old.
+"""Stored comparisons and kept answers by day: partitions made ahead, and dropped when they are old.
 
 Dropping a partition costs the same however much it holds; deleting rows would not.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from datetime import date, datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, text
@@ -22,12 +23,12 @@ INTERVAL_SECONDS = 3600.0
 DAYS_AHEAD = 7
 # Processes that ended without a word are forgotten after this.
 PROCESS_DAYS = 1
-_DEFAULT = "comparison_default"
+COMPARISONS, ANSWERS = "comparison", "answer"
 _LOCK = 0x6D756C74_64617973  # "multdays": one process at a time keeps the partitions
 
 
 class PostgresRetention:
-    """Keeps the stored comparisons' partitions.
+    """Keeps the partitions of stored comparisons, and those of answers for as long as the models' labels ask.
 
     Args:
         engine: see `open_engine`.
@@ -56,7 +57,9 @@ class PostgresRetention:
         """
         async with reaching(self._engine, "keeping the days of comparisons"), self._engine.begin() as connection:
             await connection.run_sync(prepare_days)
-            await connection.run_sync(expire_days, keep_days=self._keep_days)
+            await connection.run_sync(expire_days, COMPARISONS, keep_days=self._keep_days)
+            longest = (await connection.execute(_LONGEST_LABEL_KEEP)).scalar_one()
+            await connection.run_sync(expire_days, ANSWERS, keep_days=math.ceil(longest / 86_400))
             await connection.execute(_FORGET_PROCESSES, {"days": PROCESS_DAYS})
 
 
@@ -66,53 +69,56 @@ def prepare_days(connection: Connection) -> None:
     Rows that the default partition took for such a day (nobody had made it in time) move to their partition.
     """
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-    today, present = _today(connection), _days(connection)
-    for day in (today + timedelta(days=offset) for offset in range(-1, DAYS_AHEAD + 1)):
-        if day not in present:
-            _make_day(connection, day)
+    today = _today(connection)
+    for table in (COMPARISONS, ANSWERS):
+        present = _days(connection, table)
+        for day in (today + timedelta(days=offset) for offset in range(-1, DAYS_AHEAD + 1)):
+            if day not in present:
+                _make_day(connection, table, day)
 
 
-def expire_days(connection: Connection, *, keep_days: int) -> None:
-    """Drop every partition that holds nothing younger than `keep_days` days."""
+def expire_days(connection: Connection, table: str, *, keep_days: int) -> None:
+    """Drop every partition of a table that holds nothing younger than `keep_days` days."""
     oldest = _today(connection) - timedelta(days=keep_days)
-    for day in _days(connection):
+    for day in _days(connection, table):
         if day < oldest:
-            connection.execute(text(f"DROP TABLE {_partition(day)}"))
-    connection.execute(text(f"DELETE FROM {_DEFAULT} WHERE day < :oldest"), {"oldest": oldest})  # noqa: S608  a constant
+            connection.execute(text(f"DROP TABLE {_partition(table, day)}"))
+    connection.execute(text(f"DELETE FROM {table}_default WHERE day < :oldest"), {"oldest": oldest})  # noqa: S608  a constant
 
 
-def _make_day(connection: Connection, day: date) -> None:
+def _make_day(connection: Connection, table: str, day: date) -> None:
     # Filled before it is attached: the default partition may hold no row of a day that has its own.
-    name, bounds = _partition(day), {"from": day, "until": day + timedelta(days=1)}
-    connection.execute(text(f"CREATE TABLE {name} (LIKE comparison INCLUDING ALL)"))
+    name, bounds = _partition(table, day), {"from": day, "until": day + timedelta(days=1)}
+    connection.execute(text(f"CREATE TABLE {name} (LIKE {table} INCLUDING ALL)"))
     connection.execute(
         text(
-            f"WITH moved AS (DELETE FROM {_DEFAULT} WHERE day = :day RETURNING *) "  # noqa: S608  names made of digits
+            f"WITH moved AS (DELETE FROM {table}_default WHERE day = :day RETURNING *) "  # noqa: S608  made of digits
             f"INSERT INTO {name} SELECT * FROM moved"
         ),
         {"day": day},
     )
-    attach = text(f"ALTER TABLE comparison ATTACH PARTITION {name} FOR VALUES FROM (:from) TO (:until)")
+    attach = text(f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM (:from) TO (:until)")
     # DDL takes no parameters: the two dates are written out by the dialect.
     literal = attach.bindparams(*(bindparam(key, value, literal_execute=True) for key, value in bounds.items()))
     connection.execute(literal)
 
 
-def _days(connection: Connection) -> set[date]:
-    names = connection.execute(_PARTITIONS).scalars()
-    return {datetime.strptime(name, "comparison_%Y%m%d").date() for name in names if name != _DEFAULT}  # noqa: DTZ007  a day's name has no zone
+def _days(connection: Connection, table: str) -> set[date]:
+    names = connection.execute(_PARTITIONS, {"parent": table}).scalars()
+    return {datetime.strptime(name[-8:], "%Y%m%d").date() for name in names if name != f"{table}_default"}  # noqa: DTZ007  a day's name has no zone
 
 
 def _today(connection: Connection) -> date:
     return connection.execute(text("SELECT (now() AT TIME ZONE 'UTC')::date")).scalar_one()  # type: ignore[no-any-return]  # the driver's type is not known here
 
 
-def _partition(day: date) -> str:
-    return f"comparison_{day:%Y%m%d}"
+def _partition(table: str, day: date) -> str:
+    return f"{table}_{day:%Y%m%d}"
 
 
 _PARTITIONS = text(
     "SELECT child.relname FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid "
-    "WHERE inhparent = 'comparison'::regclass"
+    "WHERE inhparent = CAST(:parent AS regclass)"
 )
+_LONGEST_LABEL_KEEP = text("SELECT COALESCE(MAX(CAST(labels->>'keep' AS float)), 0) FROM model")
 _FORGET_PROCESSES = text("DELETE FROM process WHERE seen_at < clock_timestamp() - make_interval(days => :days)")

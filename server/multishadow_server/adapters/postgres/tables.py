@@ -65,6 +65,8 @@ class ModelRow(Table, table=True):
     name: str = Field(primary_key=True)
     comparator: dict[str, Any] = Field(sa_type=JSONB)
     default_timeout: float
+    labels: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
+    gates: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
     created_at: datetime = Field(sa_type=MOMENT)
 
 
@@ -180,8 +182,6 @@ class PartitionOffsetRow(Table, table=True):
     offset: int = Field(sa_type=BigInteger)
 
 
-class ComparisonRow(Table, table=True):
-    """One stored comparison; `day` is the UTC day of `received_at`, by which old ones are dropped.
 class SeenInputsRow(Table, table=True):
     """Keys of inputs that a partition's captures had, so that an owner to come counts each once; 128 rows at most."""
 
@@ -193,6 +193,8 @@ class SeenInputsRow(Table, table=True):
     keys: bytes
 
 
+class ComparisonRow(Table, table=True):
+    """One stored comparison; `day` is the UTC day of `received_at`, by which old ones are dropped.
 
     `observations` and `shadow_responses` run in parallel: bytes do not fit into `jsonb`.
     """
@@ -219,8 +221,6 @@ class SeenInputsRow(Table, table=True):
     kept_because: str
 
 
-class PromotionRow(Table, table=True):
-    """A promotion, with the flags as they were before it."""
 class AnswerRow(Table, table=True):
     """The answers to one request, kept to be labelled; `day` is the UTC day of `received_at`.
 
@@ -275,6 +275,8 @@ class LabelTallyRow(Table, table=True):
     n: int = Field(sa_type=BigInteger)
 
 
+class PromotionRow(Table, table=True):
+    """A promotion, with the flags as they were before it."""
 
     __tablename__ = "promotion"
     __table_args__ = (
@@ -292,6 +294,22 @@ class LabelTallyRow(Table, table=True):
     promoted_at: datetime = Field(sa_type=MOMENT)
     promoted_by: str
     rolled_back_revision: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class GateRecordRow(Table, table=True):
+    """An attestation, or a waiver of a gate. A trigger refuses to update, delete or truncate it."""
+
+    __tablename__ = "gate_record"
+    __table_args__ = (Index("ix_gate_record_epoch_id", "epoch_id"),)
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigInteger)
+    epoch_id: int = Field(foreign_key="epoch.id", sa_type=BigInteger)
+    version: str
+    subject: str
+    waiver: bool
+    text: str
+    by: str
+    at: datetime = Field(sa_type=MOMENT)
 
 
 class AuditRow(Table, table=True):
