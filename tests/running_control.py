@@ -61,10 +61,12 @@ class Control:
             pb.SetFlagRequest(model=model, version=version, claim=claim, actor="ada", **fields)
         )
 
-    async def promote(self, version: str, *, model: str = "spam", force: bool = True, **fields: Any) -> Any:
-        """By default without a look at its server: most tests have none."""
+    async def promote(
+        self, version: str, *, model: str = "spam", force: bool = True, reason: str = "for a test", **fields: Any
+    ) -> Any:
+        """By default without a look at its server and its gates: most tests have none that would do."""
         return await self.stub.Promote(
-            pb.PromoteRequest(model=model, version=version, force=force, actor="ada", **fields)
+            pb.PromoteRequest(model=model, version=version, force=force, reason=reason, actor="ada", **fields)
         )
 
     async def rollback(self, model: str = "spam") -> Any:

@@ -188,6 +188,10 @@ class ControlClient(_Connection):
         """How long it takes to prove a difference."""
         return self._call(self._stub.PlanComparison, request)
 
+    def list_segments(self, request: control_pb2.ListSegmentsRequest) -> control_pb2.ListSegmentsResponse:
+        """On which kinds of request a candidate diverges more, or less, often than on the rest."""
+        return self._call(self._stub.ListSegments, request)
+
     def promote(self, request: control_pb2.PromoteRequest) -> control_pb2.PromoteResponse:
         """Make a version live by flipping its flag."""
         return self._call(self._stub.Promote, request)

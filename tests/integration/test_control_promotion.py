@@ -19,7 +19,6 @@ from multishadow_server.core.flags import may_claim
 from multishadow_server.core.routing import Claim
 from running_control import Control, asked, control_address, refused
 from store_fixtures import rows
-from version_servers import answering, serving
 
 VERSIONS = ("base", "A", "B", "C")
 
@@ -122,12 +121,6 @@ async def test_a_port_that_something_else_listens_on_does_not_pass_for_a_version
         await control.apply("base", "A", address=f"{host}:{port}")
         async with refused(StatusCode.FAILED_PRECONDITION, "A does not answer"):
             await control.promote("A", force=False)
-
-
-async def test_a_version_that_listens_goes_live(control: Control) -> None:
-    async with serving(answering()) as server:
-        await control.apply("base", "A", address=server.address)
-        assert (await control.promote("A", force=False)).changed
 
 
 async def test_the_former_live_version_can_become_a_candidate_and_still_be_rolled_back_to(control: Control) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from multishadow.v1.control_pb2 import CandidateReport, CompareResponse, Interval, PairReport
-from multishadow_client.cli import figures
+from multishadow_client.cli import figures, gates_view, quality_view, report_table
 from multishadow_client.cli.interval_picture import IntervalPicture, Whisker
 
 _ROOMY = 92
@@ -57,7 +56,9 @@ class ComparisonView:
             yield title
             yield part
         yield Text()
+        yield from gates_view.alarms(self.response.reviews)
         yield from _footnotes(self.response, self._labels())
+        yield from map(gates_view.verdict, self.response.reviews)
         if not self.advice_first:
             yield _advice(self.response)
 
@@ -72,21 +73,35 @@ class ComparisonView:
         candidates, labels = sorted(self.response.candidates, key=_standing), self._labels()
         confidence = f"{100 * (1 - self.response.alpha):g} %"
         live = self.response.live_version
-        yield _title("Agreement", f"with live {live}; smaller divergence ranks first"), _agreement(candidates, labels)
+        yield (
+            report_table.title("Agreement", f"with live {live}; smaller divergence ranks first"),
+            _agreement(candidates, labels),
+        )
         if any(candidate.n for candidate in candidates):
             yield (
-                _title("Divergence rate", f"failures count; {confidence} intervals that hold however often you look"),
+                report_table.title(
+                    "Divergence rate", f"failures count; {confidence} intervals that hold however often you look"
+                ),
                 IntervalPicture(whiskers=[_whisker(candidate, labels) for candidate in candidates]),
             )
+        if self.response.HasField("quality"):
+            quality = self.response.quality
+            yield report_table.title("Accuracy", quality_view.about(quality)), quality_view.rows(quality, live, labels)
         if any(candidate.n or candidate.uncomparable or candidate.dropped for candidate in candidates):
             yield (
-                _title("Calls", f"of the shadows, beside live {live} on the same requests"),
+                report_table.title("Calls", f"of the shadows, beside live {live} on the same requests"),
                 _calls(candidates, labels),
             )
         if any(pair.n for pair in self.response.pairs):
             needed = f"{self.response.evidence_threshold:,.4g}"
             about = f"on the same requests; difference in percentage points; e ≥ {needed} decides"
-            yield _title("Pairs", about), _pairs(self.response.pairs, labels, roomy=roomy)
+            yield report_table.title("Pairs", about), _pairs(self.response.pairs, labels, roomy=roomy)
+            classical = self.response.panel
+            if classical.pairs:
+                yield (
+                    report_table.title("Classical tests", f"p-values, {classical.label}"),
+                    gates_view.panel(classical, labels),
+                )
 
 
 def _header(response: CompareResponse) -> Iterator[Text]:
@@ -122,25 +137,8 @@ def _legend(labels: Mapping[str, str]) -> Iterator[Text]:
             yield Text.assemble("  ", (f"{label:<4}", "bold"), name)
 
 
-def _title(name: str, about: str) -> Text:
-    return Text.assemble((name, "bold"), "  ", (about, "dim"), overflow="ellipsis", no_wrap=True)
-
-
-def _table(*columns: tuple[str, str]) -> Table:
-    """A table without frame; columns are (header, "left" or "right")."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
-    for header, side in columns:
-        table.add_column(header, justify="right" if side == "right" else "left", overflow="fold")
-    return table
-
-
-def _add_row(table: Table, *cells: str | Text) -> None:
-    """Add a row; as Text, so that a console that reads markup or colours numbers leaves names and figures alone."""
-    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
-
-
 def _agreement(candidates: Sequence[CandidateReport], labels: Mapping[str, str]) -> Table:
-    table = _table(
+    table = report_table.table(
         ("rank", "left"),
         ("version", "left"),
         ("n", "right"),
@@ -150,7 +148,7 @@ def _agreement(candidates: Sequence[CandidateReport], labels: Mapping[str, str])
         ("band of the upper end", "left"),
     )
     for report in candidates:
-        _add_row(
+        report_table.add_row(
             table,
             _rank(report),
             Text(labels[report.version], style="bold"),
@@ -164,7 +162,7 @@ def _agreement(candidates: Sequence[CandidateReport], labels: Mapping[str, str])
 
 
 def _calls(candidates: Sequence[CandidateReport], labels: Mapping[str, str]) -> Table:
-    table = _table(
+    table = report_table.table(
         ("version", "left"),
         ("errors", "right"),
         ("timeouts", "right"),
@@ -174,7 +172,7 @@ def _calls(candidates: Sequence[CandidateReport], labels: Mapping[str, str]) -> 
         ("p99 / live ms", "right"),
     )
     for report in candidates:
-        _add_row(
+        report_table.add_row(
             table,
             Text(labels[report.version], style="bold"),
             _count_of_bad(report.errors),
@@ -198,11 +196,13 @@ def _pairs(pairs: Sequence[PairReport], labels: Mapping[str, str], *, roomy: boo
         ("p adj.", "right"),
         ("verdict", "left"),
     ]
-    table = _table(*(column for column in columns if roomy or column[0] != "n"))
+    table = report_table.table(*(column for column in columns if roomy or column[0] != "n"))
     for pair in pairs:
         first, second = labels.get(pair.first, pair.first), labels.get(pair.second, pair.second)
         n = [figures.count(pair.n)] if roomy else []
-        _add_row(table, f"{first} − {second}", *n, *_pair_figures(pair), _verdict(pair.verdict, first, second))
+        report_table.add_row(
+            table, f"{first} − {second}", *n, *_pair_figures(pair), _verdict(pair.verdict, first, second)
+        )
     return table
 
 
@@ -291,6 +291,8 @@ def _footnotes(response: CompareResponse, labels: Mapping[str, str]) -> Iterator
     if response.live_failures:
         number = figures.count(response.live_failures)
         yield Text(f"{number} sampled requests count for nobody: live itself failed on them.", style="dim")
+    if response.HasField("quality"):
+        yield from quality_view.footnotes(response.quality, labels)
     yield from _still_needed(response, labels)
     pairs = f"; family of {response.family_size} pair{'s' if response.family_size > 1 else ''}"
     family = pairs if response.family_size else ""
@@ -309,8 +311,8 @@ def _bursts(response: CompareResponse, labels: Mapping[str, str]) -> Iterator[Te
         if pair.overdispersed:
             named = f"{labels.get(pair.first, pair.first)} − {labels.get(pair.second, pair.second)}"
             yield Text(
-                f"{named}: requests come in bursts: the difference varies {pair.dispersion:.1f} times as much over time as "
-                "independent requests would; its intervals and p are too narrow. Let the experiment run for longer.",
+                f"{named}: requests come in bursts: over time the difference varies {pair.dispersion:.1f} times as "
+                "much as with independent ones, so its interval and p are too narrow. Let the experiment run longer.",
                 style="yellow",
             )
 

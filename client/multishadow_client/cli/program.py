@@ -21,6 +21,7 @@ from multishadow_client.cli import (
     planning_commands,
     predict_command,
     promotion_commands,
+    segment_commands,
     status_command,
     terminal,
 )
@@ -81,6 +82,7 @@ _add(_flag, "set", flag_commands.set_flag, flag_commands.SET_EXAMPLES)
 _add(program, "start", experiment_commands.start, experiment_commands.START_EXAMPLES)
 _add(program, "stop", experiment_commands.stop, experiment_commands.STOP_EXAMPLES)
 _add(program, "compare", experiment_commands.compare, experiment_commands.COMPARE_EXAMPLES)
+_add(program, "segments", segment_commands.segments, segment_commands.SEGMENTS_EXAMPLES)
 program.add_typer(_label, name="label")
 _add(_label, "add", label_commands.add, label_commands.ADD_EXAMPLES)
 _add(_label, "import", label_commands.import_labels, label_commands.IMPORT_EXAMPLES)

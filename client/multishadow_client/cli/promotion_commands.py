@@ -12,7 +12,7 @@ from multishadow.v1 import control_pb2
 from multishadow_client._address import CONTROL
 from multishadow_client._client import ControlClient
 from multishadow_client._errors import FailedPrecondition, MultishadowError
-from multishadow_client.cli import document, selection, terminal
+from multishadow_client.cli import document, gates_view, selection, terminal
 from multishadow_client.cli.exit_code import Mistake, Refused
 from multishadow_client.cli.options import (
     DEFAULT_TIMEOUT,
@@ -44,7 +44,8 @@ def promote(
     percent: Percent = None,
     yes: Yes = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Although control cannot connect to it: when only the routers can.")
+        bool,
+        typer.Option("--force", help="Although gates do not pass (give a --reason), or control cannot connect to it."),
     ] = False,
     reason: Reason = "",
     model: Model = "",
@@ -55,7 +56,7 @@ def promote(
     """Make a version live, for all requests or a share of them.
 
     One flag is flipped: nothing is deployed or restarted, and the next requests are answered by it. `rollback` takes
-    it back as fast. Ends with 4 when control refuses.
+    it back as fast. Ends with 4 when control refuses: gates do not all pass (see `gates`), or nothing listens there.
     """
     with ControlClient(server, timeout=timeout) as control:
         name = selection.model(model, control)
@@ -91,19 +92,21 @@ def rollback(
 def _ask(control: ControlClient, model: str, version: str, percent: float | None) -> None:
     if not sys.stdin.isatty():
         raise Mistake("there is nobody here to ask whether to promote; pass --yes to go without asking")
-    terminal.remark(_standing(control, model))
+    terminal.remark(_standing(control, model, version))
     share = f"{percent:g} %" if percent else "all"
     if not terminal.confirmed(f"{model}: have {version} answer {share} of the requests?"):
         raise typer.Abort
 
 
-def _standing(control: ControlClient, model: str) -> str:
+def _standing(control: ControlClient, model: str, version: str) -> str:
     """What the comparison says, for the person who decides; promoting without one is allowed, and said."""
     try:
         response = control.compare(control_pb2.CompareRequest(model=model))
     except MultishadowError as error:
         return f"No comparison to go by: {error}"
-    return f"{response.advice} (It compares agreement with {response.live_version}, which is not quality.)"
+    caveat = f"(It compares agreement with {response.live_version}, which is not quality.)"
+    verdicts = [gates_view.verdict(review).plain for review in response.reviews if review.version == version]
+    return "\n".join([f"{response.advice} {caveat}", *verdicts])
 
 
 def _promoted(response: control_pb2.PromoteResponse, percent: float | None) -> Text:

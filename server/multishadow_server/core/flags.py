@@ -113,6 +113,18 @@ def describe(definition: Mapping[str, Any]) -> str:
     return share if second == "off" else f"{share} (else {second})"
 
 
+def copied_share(definition: Mapping[str, Any]) -> float | None:
+    """Share of requests, in [0, 1], that a version claims `shadow` or `live` for; None when nobody can tell."""
+    targeting = definition.get("targeting")
+    if not targeting:
+        return 0.0 if definition.get("defaultVariant", "off") == "off" else 1.0
+    split = _split(targeting)
+    total = sum(weight for _, weight in split) if split else 0
+    if not split or not total:
+        return None
+    return sum(weight for variant, weight in split if variant != "off") / total
+
+
 def _split(targeting: Any) -> tuple[tuple[str, int], tuple[str, int]] | None:  # noqa: ANN401 — JSON of any shape
     """The two weighted variants of a plain fractional rule, or None when it is something else."""
     match targeting:

@@ -35,6 +35,11 @@ _REASONED = {
     Outcome.DROPPED: Family.DROPPED_REASON,
     Outcome.ERROR: Family.ERROR_REASON,
 }
+_SEGMENT_FAMILIES = {
+    Outcome.DIVERGED: Family.SEGMENT_DIVERGED,
+    Outcome.ERROR: Family.SEGMENT_FAILED,
+    Outcome.TIMEOUT: Family.SEGMENT_FAILED,
+}
 # An error may come back at once; counting its latency would make a broken version look quick.
 _ANSWERED = frozenset({Outcome.OK, Outcome.DIVERGED, Outcome.UNCOMPARABLE})
 
@@ -51,7 +56,13 @@ class Tally:
         self._buckets: dict[tuple[int, int], _Bucket] = {}
 
     def add_capture(
-        self, epoch: Epoch, *, received_at: float, live_latency: float, observations: Sequence[Observation]
+        self,
+        epoch: Epoch,
+        *,
+        received_at: float,
+        live_latency: float,
+        observations: Sequence[Observation],
+        segments: Sequence[str] = (),
     ) -> None:
         """Count what the shadows made of one capture.
 
@@ -60,8 +71,9 @@ class Tally:
             received_at: seconds since the Unix epoch; chooses the time bucket.
             live_latency: seconds.
             observations: at most one of each version; a candidate without one is `unsampled`.
+            segments: the levels that the request belongs to, at most one of each feature.
         """
-        self._bucket(epoch, received_at).add_capture(live_latency, observations)
+        self._bucket(epoch, received_at).add_capture(live_latency, observations, segments)
 
     def add_live_failure(self, epoch: Epoch, *, received_at: float) -> None:
         """Count a capture that the live version itself failed: it says nothing about any candidate."""
@@ -106,13 +118,15 @@ class _Bucket:
         self.missing = [math.nan] * len(candidates)
         self.patterns: Counter[_Pattern] = Counter()
         self.reasons: Counter[tuple[str, Outcome, str]] = Counter()
+        self.segments: Counter[tuple[str, Outcome, str]] = Counter()
         self.similarities: list[list[float]] = []
         self.latencies: list[list[float]] = []
         self.live_latencies: list[float] = []
         self.deltas: dict[str, list[float]] = {}
+        self.stored: Counter[str] = Counter()
         self.live_failures = 0
 
-    def add_capture(self, live_latency: float, observations: Sequence[Observation]) -> None:
+    def add_capture(self, live_latency: float, observations: Sequence[Observation], segments: Sequence[str]) -> None:
         pattern, similarities, latencies = self.nothing.copy(), self.missing.copy(), self.missing.copy()
         for observation in observations:
             version, outcome = observation.version, observation.outcome
@@ -122,6 +136,7 @@ class _Bucket:
             pattern[place] = outcome
             if outcome in COUNTED:
                 similarities[place] = observation.similarity or 0.0
+                self.segments.update((version, outcome, level) for level in segments)
             if outcome is Outcome.TIMEOUT:
                 latencies[place] = math.inf
             elif observation.latency is not None and outcome in _ANSWERED:
@@ -149,8 +164,14 @@ class _Bucket:
             _count_pattern(cells, self.candidates, pattern, count)
         for (version, outcome, reason), count in self.reasons.items():
             cells[Cell(_REASONED[outcome], version, reason)] += count
+        for (version, outcome, level), count in self.segments.items():
+            cells[Cell(Family.SEGMENT, version, level)] += count
+            if outcome in _SEGMENT_FAMILIES:
+                cells[Cell(_SEGMENT_FAMILIES[outcome], version, level)] += count
         cells[Cell(Family.LIVE, "", "answered")] += len(self.live_latencies)
         cells[Cell(Family.LIVE, "", "failed")] += self.live_failures
+        for version in self.stored.keys() & self.places.keys():
+            cells[Cell(Family.STORED, version, "divergent")] += self.stored[version]
         if self.live_latencies:
             _count_similarities(cells, self.candidates, np.array(self.similarities))
             _count_latencies(cells, self.candidates, np.array(self.latencies), np.array(self.live_latencies))

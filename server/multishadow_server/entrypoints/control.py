@@ -20,7 +20,7 @@ from multishadow.v1 import control_pb2_grpc
 from multishadow_server.core.experiment import DEFAULT_BUCKET_SECONDS, DEFAULT_DURATION
 from multishadow_server.core.statistics import power
 from multishadow_server.entrypoints import control_messages as messages
-from multishadow_server.entrypoints import gate_messages, report_messages
+from multishadow_server.entrypoints import gate_messages, report_messages, segment_messages
 from multishadow_server.entrypoints.status import code_of
 from multishadow_server.errors import FailedPrecondition, MultishadowError
 from multishadow_server.service import (
@@ -31,6 +31,7 @@ from multishadow_server.service import (
     labelling,
     models,
     promotion,
+    segments,
     status,
 )
 from multishadow_server.service.ports import CaptureBacklog, ControlStore, LabelStore, VersionProbe
@@ -171,6 +172,19 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
                 clock=self._clock,
             )
         return report_messages.compare_response(found)
+
+    async def ListSegments(self, request: pb.ListSegmentsRequest, context: Context) -> pb.ListSegmentsResponse:
+        """On which kinds of request a candidate diverges more, or less, often than on the rest."""
+        async with _answering(context):
+            found = await segments.list_segments(
+                self._store,
+                model=request.model,
+                candidate=request.candidate,
+                experiment_id=request.experiment_id,
+                alpha=request.alpha or comparison_report.DEFAULT_ALPHA,
+                clock=self._clock,
+            )
+        return segment_messages.segments_response(found)
 
     async def Promote(self, request: pb.PromoteRequest, context: Context) -> pb.PromoteResponse:
         """Make a version live."""

@@ -35,10 +35,11 @@ def compare_response(found: ExperimentReport) -> pb.CompareResponse:
     )
 
 
-def _interval(interval: Interval | None) -> pb.Interval | None:
-    if interval is None:
+def interval(found: Interval | None) -> pb.Interval | None:
+    """An interval, where there is one."""
+    if found is None:
         return None
-    return pb.Interval(estimate=interval.estimate, lower=interval.lower, upper=interval.upper)
+    return pb.Interval(estimate=found.estimate, lower=found.lower, upper=found.upper)
 
 
 def _candidate(candidate: CandidateReport) -> pb.CandidateReport:
@@ -52,7 +53,7 @@ def _candidate(candidate: CandidateReport) -> pb.CandidateReport:
         uncomparable=candidate.uncomparable,
         dropped=candidate.dropped,
         completeness=candidate.completeness,
-        divergence=_interval(candidate.divergence),
+        divergence=interval(candidate.divergence),
         band=candidate.band,
         band_confirmed=candidate.band_confirmed,
         band_proven=candidate.band_proven,
@@ -80,7 +81,7 @@ def _pair(pair: PairReport) -> pb.PairReport:
         n=pair.n,
         only_first_bad=pair.only_first_bad,
         only_second_bad=pair.only_second_bad,
-        difference=_interval(pair.difference),
+        difference=interval(pair.difference),
         log_evidence_first_worse=pair.log_evidence_first_worse,
         log_evidence_second_worse=pair.log_evidence_second_worse,
         p_raw=pair.p_raw,
@@ -99,7 +100,7 @@ def _quality(quality: Quality) -> pb.QualityReport:
         delay_seconds=quality.delay_seconds,
         live_n=quality.live_n,
         live_right=quality.live_right,
-        live_accuracy=_interval(quality.live_accuracy),
+        live_accuracy=interval(quality.live_accuracy),
         candidates=[_candidate_quality(candidate) for candidate in quality.candidates],
         margin=quality.margin,
         evidence_threshold=quality.evidence_threshold,
@@ -114,8 +115,8 @@ def _candidate_quality(candidate: CandidateQuality) -> pb.CandidateQuality:
         live_right=candidate.live_right,
         only_right=candidate.only_right,
         only_live_right=candidate.only_live_right,
-        accuracy=_interval(candidate.accuracy),
-        difference=_interval(candidate.difference),
+        accuracy=interval(candidate.accuracy),
+        difference=interval(candidate.difference),
         log_evidence_not_worse=candidate.log_evidence_not_worse,
         not_worse=candidate.not_worse,
         unjudged=candidate.unjudged,

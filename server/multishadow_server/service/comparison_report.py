@@ -54,6 +54,47 @@ class ExperimentReport:
         return f"{self.epoch.reason} ({those} kept apart)"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subject:
+    """What a report is about: an experiment, its epochs, and the present one; with the configuration at that time."""
+
+    configuration: Configuration
+    experiment: Experiment
+    epoch: Epoch
+    epochs: Sequence[Epoch]
+
+
+def check_alpha(alpha: float) -> None:
+    """Raise InvalidInput when it is out of range."""
+    # Not `alpha <= 0 or alpha >= 1`: NaN has to fail.
+    if not 0 < alpha < 1:
+        raise InvalidInput(f"alpha: {alpha:g} is out of range; allowed is (0, 1), usual is 0.05")
+
+
+async def subject_of(store: ControlStore, *, model: str, experiment_id: int) -> Subject:
+    """Find what to report on.
+
+    Args:
+        store: where experiments are.
+        model: empty: the only model there is, or the experiment's.
+        experiment_id: 0: the running experiment, or else the latest.
+
+    Raises:
+        InvalidInput: the model must be named.
+        NotFound: no such model or experiment.
+        FailedPrecondition: there is nothing to compare yet.
+        StoreUnavailable: the database is away.
+    """
+    configuration = await store.read()
+    experiment = await _experiment(store, configuration, model=model, experiment_id=experiment_id)
+    live = serving.live_version(configuration.models[experiment.model], configuration.flags)
+    epochs = await store.epochs(experiment.id)
+    epoch = rules.present_epoch(epochs, live.name if live else "")
+    if epoch is None:
+        raise FailedPrecondition(f"experiment {experiment.id} of {experiment.model} has compared nothing yet")
+    return Subject(configuration=configuration, experiment=experiment, epoch=epoch, epochs=epochs)
+
+
 async def compare(
     store: ControlStore,
     *,
@@ -79,17 +120,10 @@ async def compare(
         FailedPrecondition: there is nothing to compare yet.
         StoreUnavailable: the database is away.
     """
-    # Not `alpha <= 0 or alpha >= 1`: NaN has to fail.
-    if not 0 < alpha < 1:
-        raise InvalidInput(f"alpha: {alpha:g} is out of range; allowed is (0, 1), usual is 0.05")
-    configuration = await store.read()
-    experiment = await _experiment(store, configuration, model=model, experiment_id=experiment_id)
+    check_alpha(alpha)
+    subject = await subject_of(store, model=model, experiment_id=experiment_id)
+    configuration, experiment, epoch = subject.configuration, subject.experiment, subject.epoch
     owner = configuration.models[experiment.model]
-    live = serving.live_version(owner, configuration.flags)
-    epochs = await store.epochs(experiment.id)
-    epoch = rules.present_epoch(epochs, live.name if live else "")
-    if epoch is None:
-        raise FailedPrecondition(f"experiment {experiment.id} of {experiment.model} has compared nothing yet")
     read_at, rollup = clock(), await store.rollup(epoch.id)
     buckets = await store.buckets(epoch.id, [Family.PAIR, Family.OUTCOME])
     whole = report.build(
@@ -114,7 +148,7 @@ async def compare(
     return ExperimentReport(
         experiment=experiment,
         epoch=epoch,
-        earlier_epochs=sum(_ended_before(each, epoch) for each in epochs),
+        earlier_epochs=sum(_ended_before(each, epoch) for each in subject.epochs),
         report=report.narrow(whole, shown),
         reviews=await gate_review.review(store, reading, shown),
         panel=panel.build(rollup, [version for version in epoch.candidates if version in shown]),

@@ -107,9 +107,7 @@ class MicroBatch:
                 received_at=capture.received_at,
                 live_latency=capture.live_latency,
                 observations=shadowed.observations,
-                segments=self._levels.bounded(
-                    shadowed.epoch.id, segments.levels_of(capture, shadowed.observations)
-                ),
+                segments=self._levels.bounded(shadowed.epoch.id, segments.levels_of(capture, shadowed.observations)),
             )
             self._count(shadowed.observations)
             self._keep(shadowed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from multishadow_server.core import flags as flag_rules
@@ -11,8 +12,8 @@ from multishadow_server.core.model import Model, Version
 from multishadow_server.core.promotion import Step
 from multishadow_server.core.routing import Claim
 from multishadow_server.core.serving import Flags
-from multishadow_server.errors import Conflict, FailedPrecondition, VersionUnavailable
-from multishadow_server.service import epochs, names
+from multishadow_server.errors import Conflict, FailedPrecondition, InvalidInput, NotFound, VersionUnavailable
+from multishadow_server.service import comparison_report, epochs, names
 from multishadow_server.service.ports import Change, ControlStore, VersionProbe
 from multishadow_server.service.ports import Promotion as PromotionRecord
 
@@ -60,17 +61,20 @@ async def promote(
     actor: str,
     reason: str = "",
     force: bool = False,
+    clock: Callable[[], float],
 ) -> Promoted:
     """Make a version live for `percent` of the requests by flipping its flag.
 
     A version that nothing listens for is refused: going live, it would answer every caller with an error. Control may
-    sit where it cannot reach what the routers can; `force` is for that. `core.promotion` says which flags are written
-    when. Promoting in stages (5, 25, 100 %) is one promotion: rolling back takes all of it back.
+    sit where it cannot reach what the routers can; `force` is for that, and for passing over gates, with a reason that
+    is kept. `core.promotion` says which flags are written when. Promoting in stages (5, 25, 100 %) is one promotion:
+    rolling back takes all of it back.
 
     Raises:
-        InvalidInput: the percent is out of range.
+        InvalidInput: the percent is out of range, or gates are to be passed over without a reason.
         NotFound: no such model or version.
-        FailedPrecondition: its server does not answer, or a stage cannot be had beside the other live claims.
+        FailedPrecondition: its server does not answer, its gates do not all pass, or a stage cannot be had beside the
+            other live claims.
         Conflict: somebody else keeps changing the same flags.
         StoreUnavailable: the database is away.
     """
@@ -78,6 +82,7 @@ async def promote(
     wanted = names.version_of(names.model_of(await store.read(), model), version)
     if not force:
         await _check_reachable(probe, wanted)
+    passed_over = await _check_gates(store, wanted, force=force, reason=reason, clock=clock)
     beginning: _Beginning | None = None
     for _ in range(MOST_STEPS):
         async with store.change(actor) as change:
@@ -92,7 +97,12 @@ async def promote(
             await _write(change, owner, step, reason=reason or words, epoch_reason=words)
             if step.arrives:
                 await _record(change, owner, wanted, beginning)
-                detail = {"previous": beginning.previous.name, "percent": percent, "reason": reason}
+                detail = {
+                    "previous": beginning.previous.name,
+                    "percent": percent,
+                    "reason": reason,
+                    "gates_passed_over": passed_over,
+                }
                 await change.audit("promote", wanted.flag_key, detail)
                 return _promoted(wanted, beginning, change.revision, changed=True)
     raise _contended(model)
@@ -125,6 +135,39 @@ async def _check_reachable(probe: VersionProbe, version: Version) -> None:
             "changed. Start it, or correct its address with `shadowctl apply`. If only the routers can reach it, "
             "promote it with force"
         ) from error
+
+
+async def _check_gates(
+    store: ControlStore, version: Version, *, force: bool, reason: str, clock: Callable[[], float]
+) -> list[str]:
+    """Names of the gates that are passed over; refuses when there are any, unless forced with a reason."""
+    configuration = await store.read()
+    live = serving.standing(configuration.models[version.model], configuration.flags)
+    if live is not None and live.name == version.name:
+        return []
+    try:
+        found = await comparison_report.compare(store, model=version.model, candidates=[version.name], clock=clock)
+    except (FailedPrecondition, NotFound) as error:
+        holding, why = ["comparison"], f"it has not been compared with the live version: {error}"
+    else:
+        (review,) = found.reviews
+        holding = [gate.name for gate in review.holding]
+        why = f"{review.verdict}\n" + "\n".join(
+            f"  {gate.name} {gate.state}: {gate.number}; asked for: {gate.bound}" for gate in review.holding
+        )
+    if not holding:
+        return []
+    if not force:
+        raise FailedPrecondition(
+            f"{version.name} was not promoted and nothing changed: {why}\n`shadowctl gates {version.name}` says what "
+            f"would change it; `shadowctl waive {version.name} GATE --reason TEXT` passes over one gate, and promoting "
+            "with force and a reason over all"
+        )
+    if not reason.strip():
+        raise InvalidInput(
+            f"reason: {version.name} does not pass its gates ({names.listed(holding)}); say why it is promoted"
+        )
+    return holding
 
 
 async def _next_step(

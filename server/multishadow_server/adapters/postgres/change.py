@@ -33,6 +33,7 @@ from multishadow_server.adapters.postgres.tables import (
     ExperimentRow,
     FlagRevisionRow,
     FlagRow,
+    GateRecordRow,
     ModelRow,
     PromotionRow,
     Table,
@@ -250,6 +251,12 @@ class PostgresChange:
             .values(rolled_back_revision=self.revision),
             f"the promotion of {promotion.version} was rolled back already",
         )
+
+    async def put_on_record(self, epoch: Epoch, *, version: str, subject: str, waiver: bool, text: str) -> None:
+        """Keep an attestation or a waiver for ever, in the change's actor's name. It makes no revision."""
+        row = {"epoch_id": epoch.id, "version": version, "subject": subject, "waiver": waiver, "text": text}
+        async with self._reaching():
+            await self._session.exec(insert(GateRecordRow).values(row | {"by": self._actor, "at": self._now}))
 
     async def audit(self, action: str, subject: str, detail: Mapping[str, Any]) -> None:
         """Add a line to the audit log, with the change's actor. A line alone makes no revision."""

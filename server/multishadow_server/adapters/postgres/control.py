@@ -13,10 +13,11 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from multishadow_server.adapters.postgres.change import PostgresChange
 from multishadow_server.adapters.postgres.configuration import FLAGS, PostgresConfiguration
 from multishadow_server.adapters.postgres.engine import reaching
-from multishadow_server.adapters.postgres.records import epoch_of, experiment_of, flag_of, process_of
-from multishadow_server.adapters.postgres.tables import EpochRow, ExperimentRow, ProcessRow, RollupRow
+from multishadow_server.adapters.postgres.records import epoch_of, experiment_of, flag_of, gate_record_of, process_of
+from multishadow_server.adapters.postgres.tables import EpochRow, ExperimentRow, GateRecordRow, ProcessRow, RollupRow
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.experiment import Epoch, Experiment
+from multishadow_server.core.gates import Record
 from multishadow_server.core.rollup import Cell, Rollup
 from multishadow_server.service.ports import FlagRecord, ProcessStatus
 
@@ -81,7 +82,6 @@ class PostgresControl:
             rows = (await session.exec(wanted)).all()
         return Rollup({Cell(family, subject, level): int(n) for family, subject, level, n in rows})
 
-    async def processes(self) -> Sequence[ProcessStatus]:
     async def buckets(self, epoch_id: int, families: Sequence[str]) -> Mapping[int, Rollup]:
         """An epoch's counts of these families, by the bucket's start in seconds since the Unix epoch, oldest first."""
         wanted = (
@@ -102,6 +102,7 @@ class PostgresControl:
         async with reaching(self._engine, "reading attestations and waivers"), AsyncSession(self._engine) as session:
             return [gate_record_of(row) for row in await session.exec(wanted)]
 
+    async def processes(self) -> Sequence[ProcessStatus]:
         """What processes last said of themselves, newest first."""
         wanted = select(ProcessRow).order_by(col(ProcessRow.seen_at).desc())
         async with reaching(self._engine, "reading processes"), AsyncSession(self._engine) as session:

@@ -1,0 +1,25 @@
+"""Shares as they are typed: 3%, 0.03."""
+
+from __future__ import annotations
+
+import math
+
+import typer
+
+
+def share(typed: str | float) -> float:
+    """Read a share. A number already stays so.
+
+    Raises:
+        typer.BadParameter: it is none; says what is.
+    """
+    if isinstance(typed, float):
+        return typed
+    text = typed.strip()
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise typer.BadParameter(f"{typed!r} is no share; write it as 3% or 0.03")
+    return value

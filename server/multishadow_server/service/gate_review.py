@@ -1,0 +1,114 @@
+"""Reading what gates look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from multishadow_server.core import flags as flag_rules
+from multishadow_server.core import gate_findings, gates, serving
+from multishadow_server.core.configuration import Configuration
+from multishadow_server.core.experiment import Epoch, Experiment
+from multishadow_server.core.findings import CandidateReport, Report
+from multishadow_server.core.gate_findings import Findings
+from multishadow_server.core.gates import Record, Review
+from multishadow_server.core.model import Model
+from multishadow_server.core.rollup import Family, Rollup
+from multishadow_server.core.statistics.non_inferiority import LabelledPair
+from multishadow_server.service.ports import ControlStore, FlagRecord
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """What was read for a report, and gates look at too.
+
+    Args:
+        configuration: models and flags.
+        experiment, epoch: what is reported on.
+        rollup: the epoch's counts.
+        buckets: counts of outcomes by the start of the time bucket, oldest first.
+        report: on all candidates.
+        now: seconds since the Unix epoch.
+    """
+
+    configuration: Configuration
+    experiment: Experiment
+    epoch: Epoch
+    rollup: Rollup
+    buckets: Mapping[int, Rollup]
+    report: Report
+    now: float
+
+
+async def review(store: ControlStore, reading: Reading, shown: Sequence[str]) -> tuple[Review, ...]:
+    """What the gates say of candidates, in the report's order.
+
+    Args:
+        store: where attestations, waivers and flags are.
+        reading: what they look at.
+        shown: names of the candidates.
+
+    Raises:
+        StoreUnavailable: the database is away.
+    """
+    records = await store.gate_records(reading.epoch.id)
+    shares = _shares(reading, await store.flags())
+    model = reading.configuration.models[reading.experiment.model]
+    return tuple(
+        _review(reading, candidate, model=model, records=records, shares=shares)
+        for candidate in reading.report.candidates
+        if candidate.version in shown
+    )
+
+
+def _review(
+    reading: Reading,
+    candidate: CandidateReport,
+    *,
+    model: Model,
+    records: Sequence[Record],
+    shares: Mapping[str, float] | None,
+) -> Review:
+    version, epoch = candidate.version, reading.epoch
+    ended = reading.now if reading.experiment.stopped_at is None else reading.experiment.stopped_at
+    found = Findings(
+        report=reading.report,
+        candidate=candidate,
+        rollup=reading.rollup,
+        hours=reading.buckets,
+        bucket_seconds=epoch.bucket_seconds,
+        candidates=epoch.candidates,
+        collected_for=max(0.0, ended - epoch.opened_at),
+        shares=shares,
+        labels=_labels(reading.report, version),
+        divergent_samples=reading.rollup.tables().get((Family.STORED, version), {}).get("divergent", 0),
+        serving=version in serving.serving_versions(model, reading.configuration.flags),
+        attested=gates.attestations(version, records),
+    )
+    return gates.review(version, gate_findings.find(found, model.gates), n=candidate.n, records=records)
+
+
+def _labels(report: Report, version: str) -> LabelledPair:
+    """The candidate beside the live version, on labelled requests that are old enough."""
+    known = report.quality.candidates if report.quality else ()
+    for quality in known:
+        if quality.version == version:
+            return LabelledPair(
+                only_candidate_right=quality.only_right,
+                only_live_right=quality.only_live_right,
+                alike=quality.n - quality.only_right - quality.only_live_right,
+            )
+    return LabelledPair(only_candidate_right=0, only_live_right=0, alike=0)
+
+
+def _shares(reading: Reading, flags: Sequence[FlagRecord]) -> Mapping[str, float] | None:
+    """Share of requests that each candidate gets copies of; None when it changed within the epoch, or is not known."""
+    records = {record.key: record for record in flags}
+    shares: dict[str, float] = {}
+    for version in reading.epoch.candidates:
+        record = records.get(f"{reading.experiment.model}.{version}")
+        share = flag_rules.copied_share(record.definition) if record else None
+        if record is None or share is None or record.revision > reading.epoch.from_revision:
+            return None
+        shares[version] = share
+    return shares

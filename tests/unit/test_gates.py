@@ -1,0 +1,221 @@
+"""Gates: what each finds, and what they say together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from multishadow_server.core import gate_findings, gates, report
+from multishadow_server.core.gate_findings import Findings
+from multishadow_server.core.gate_limits import DAY, GateLimits
+from multishadow_server.core.gates import Attestation, Gate, GateName, GateState, Record, Review, Verdict
+from multishadow_server.core.rollup import Cell, Family, Rollup
+from multishadow_server.core.statistics.non_inferiority import LabelledPair
+from sightings import rollup_of
+
+LIMITS = GateLimits()
+# A diverges on 0.2 %, B on 4 %, and both are settled.
+SETTLED = {"oo": 47_800, "bb": 60, "bo": 40, "ob": 2_100}
+NO_LABELS = LabelledPair(only_candidate_right=0, only_live_right=0, alike=0)
+PEOPLE = tuple(
+    Record(version="A", subject=what, waiver=False, text="looked at", by="ada", at=0.0)
+    for what in (Attestation.AGREEMENT_ONLY, Attestation.TOP_REVIEWED, Attestation.COST, Attestation.ROLLBACK_PLAN)
+)
+
+
+def reviewed(
+    patterns: Mapping[str, int] = SETTLED,
+    version: str = "A",
+    *,
+    records: tuple[Record, ...] = PEOPLE,
+    rollup: Rollup | None = None,
+    limits: GateLimits = LIMITS,
+    **more: Any,
+) -> Review:
+    candidates = tuple("ABC"[: len(next(iter(patterns)))])
+    counts = rollup_of(candidates, patterns) if rollup is None else rollup
+    whole = report.build(counts, model="spam", live="base", candidates=candidates)
+    (candidate,) = (each for each in whole.candidates if each.version == version)
+    facts: dict[str, Any] = {
+        "hours": {0: counts},
+        "bucket_seconds": 3_600,
+        "collected_for": 8 * DAY,
+        "shares": dict.fromkeys(candidates, 0.25),
+        "labels": NO_LABELS,
+        "divergent_samples": 60,
+        "serving": False,
+    } | more
+    found = Findings(
+        report=whole,
+        candidate=candidate,
+        rollup=counts,
+        candidates=candidates,
+        attested=gates.attestations(version, records),
+        **facts,
+    )
+    return gates.review(version, gate_findings.find(found, limits), n=candidate.n, records=records)
+
+
+def gate(review: Review, name: GateName) -> Gate:
+    (only,) = (each for each in review.gates if each.name is name)
+    return only
+
+
+def test_a_settled_candidate_that_people_vouched_for_may_be_promoted() -> None:
+    review = reviewed()
+    assert [each.name for each in review.holding] == []
+    assert review.verdict is Verdict.PROMOTE
+    names = [each.name for each in review.gates]
+    assert names == [name for name in GateName if name in names]
+
+
+def test_every_gate_that_does_not_pass_says_what_would_change_it() -> None:
+    for patterns in (SETTLED, {"oo": 3, "bo": 1}, {"oo": 500, "bb": 400, "ob": 300}, {"dd": 5}):
+        for version in ("A", "B"):
+            for each in reviewed(patterns, version, records=(), collected_for=60.0).gates:
+                assert (each.remedy == "") == (each.state is GateState.PASS), each
+                assert each.number
+                assert each.bound
+
+
+def test_the_worse_candidate_is_rejected_in_favour_of_the_better() -> None:
+    review = reviewed(version="B")
+    assert review.verdict is Verdict.REJECT
+    best = gate(review, GateName.BEST_SET)
+    assert (best.state, best.number, best.remedy) == (GateState.FAIL, "best set: A", "promote A instead")
+
+
+def test_without_comparisons_there_is_no_data() -> None:
+    review = reviewed({"dd": 10})
+    assert review.verdict is Verdict.NO_DATA
+    assert gate(review, GateName.TOP_REVIEWED).state is GateState.PASS
+    assert gate(review, GateName.DIVERGENCE).state is GateState.UNKNOWN
+
+
+def test_young_evidence_is_inconclusive_and_old_evidence_without_people_is_on_hold() -> None:
+    assert reviewed({"oo": 90, "ob": 2, "bo": 2}).verdict is Verdict.INCONCLUSIVE
+    review = reviewed(records=())
+    assert review.verdict is Verdict.HOLD
+    assert {each.name for each in review.holding} == {
+        GateName.QUALITY,
+        GateName.TOP_REVIEWED,
+        GateName.COST,
+        GateName.ROLLBACK_PLAN,
+    }
+    assert "shadowctl attest A cost --note" in gate(review, GateName.COST).remedy
+
+
+def test_a_week_has_to_pass() -> None:
+    review = reviewed(collected_for=5 * DAY)
+    held = gate(review, GateName.MINIMUM_DURATION)
+    assert (held.state, held.number, held.bound, held.remedy) == (
+        GateState.UNKNOWN,
+        "5 d",
+        "at least 7 d",
+        "2 d more",
+    )
+    assert review.verdict is Verdict.HOLD
+    assert reviewed(collected_for=5 * DAY, limits=GateLimits(minimum_duration=0.0)).verdict is Verdict.PROMOTE
+
+
+def test_the_divergence_gate_goes_by_the_interval_and_not_by_the_estimate() -> None:
+    assert gate(reviewed({"o": 617}), GateName.DIVERGENCE).state is not GateState.FAIL
+    assert gate(reviewed({"o": 300}), GateName.DIVERGENCE).state is GateState.UNKNOWN
+    assert gate(reviewed({"o": 900, "b": 100}), GateName.DIVERGENCE).state is GateState.FAIL
+    assert not gate(reviewed({"o": 960, "b": 40}), GateName.DIVERGENCE).final
+    assert gate(reviewed({"o": 600, "b": 400}), GateName.DIVERGENCE).final
+
+
+def test_proven_inferiority_rejects_even_who_was_acknowledged_as_agreement_only() -> None:
+    worse = LabelledPair(only_candidate_right=10, only_live_right=400, alike=5_000)
+    review = reviewed(labels=worse)
+    assert gate(review, GateName.QUALITY).state is GateState.FAIL
+    assert review.verdict is Verdict.REJECT
+
+
+def test_labels_that_prove_non_inferiority_need_no_acknowledgement() -> None:
+    level = LabelledPair(only_candidate_right=100, only_live_right=90, alike=20_000)
+    quality = gate(reviewed(records=(), labels=level), GateName.QUALITY)
+    assert (quality.state, quality.attestation) == (GateState.PASS, None)
+    assert gate(reviewed(), GateName.QUALITY).attestation == PEOPLE[0]
+
+
+def with_latencies(own: int, live: int, count: int = 20_000) -> Rollup:
+    """All of A's latencies in one bin and all of live's in another."""
+    cells = {Cell(Family.LATENCY, "A", str(own)): count, Cell(Family.LIVE_LATENCY, "A", str(live)): count}
+    rest = rollup_of(("A",), {"o": 1_000})
+    return Rollup({cell: n for cell, n in rest.cells.items() if "latency" not in cell.family} | cells)
+
+
+@pytest.mark.parametrize(("own", "state"), [(1_000, GateState.PASS), (1_060, GateState.PASS), (1_100, GateState.FAIL)])
+def test_latency_is_compared_by_its_proven_bounds(own: int, state: GateState) -> None:
+    # Bins are 1 % wide: 70 of them double a latency.
+    found = gate(reviewed({"o": 1}, rollup=with_latencies(own, 1_000)), GateName.LATENCY)
+    assert found.state is state
+
+
+def test_latency_is_advice_in_shadow_and_binds_in_a_rollout() -> None:
+    slow = with_latencies(1_200, 1_000)
+    assert gate(reviewed({"o": 1}, rollup=slow), GateName.LATENCY).advisory
+    in_rollout = gate(reviewed({"o": 1}, rollup=slow, serving=True), GateName.LATENCY)
+    assert in_rollout.holds_up
+
+
+def test_failures_and_lost_copies_hold_up() -> None:
+    assert gate(reviewed({"o": 900, "e": 100}), GateName.FAILURES).state is GateState.FAIL
+    assert gate(reviewed({"o": 5_000}), GateName.FAILURES).state is GateState.PASS
+    lossy = gate(reviewed({"o": 900, "d": 100}), GateName.COMPLETENESS)
+    assert (lossy.state, lossy.number) == (GateState.FAIL, "90 % ended in a comparison")
+
+
+def test_copies_that_one_candidate_does_not_get_ring() -> None:
+    review = reviewed({"oo": 40_000, "uo": 4_000})
+    ratio = gate(review, GateName.SAMPLE_RATIO)
+    assert ratio.state is GateState.FAIL
+    assert ratio.number.startswith("assigned: gap")
+    wanted = {"A": 0.25 * 10 / 11, "B": 0.25}
+    assert gate(reviewed({"oo": 40_000, "uo": 4_000}, shares=wanted), GateName.SAMPLE_RATIO).state is GateState.PASS
+
+
+def test_copies_that_one_candidate_loses_ring() -> None:
+    ratio = gate(reviewed({"oo": 40_000, "do": 4_000}), GateName.SAMPLE_RATIO)
+    assert ratio.state is GateState.FAIL
+    assert "stored" in ratio.remedy or "lost" in ratio.remedy
+    assert gate(reviewed({"oo": 40_000}, shares=None), GateName.SAMPLE_RATIO).number.startswith(
+        "assigned: not to be tested"
+    )
+
+
+def test_a_rate_that_changes_rings_by_the_hour_however_narrow_the_buckets_are() -> None:
+    steady, changed = rollup_of(("A",), {"o": 97, "b": 3}), rollup_of(("A",), {"o": 50, "b": 50})
+    hours = {900 * bucket: steady for bucket in range(80)} | {900 * bucket: changed for bucket in range(80, 84)}
+    drifted = gate(reviewed({"o": 1}, hours=hours, bucket_seconds=900), GateName.DRIFT)
+    assert drifted.state is GateState.FAIL
+    assert drifted.number == "hour 21: divergence rose from 3 % to 50 %"
+    assert gate(reviewed({"o": 1}, hours={}, bucket_seconds=900), GateName.DRIFT).state is GateState.PASS
+
+
+def test_divergent_samples_are_asked_for_unless_a_safe_candidate_has_fewer() -> None:
+    assert gate(reviewed(divergent_samples=49), GateName.DIVERGENT_SAMPLES).state is GateState.UNKNOWN
+    safe = {"o": 5_000, "b": 3}
+    assert gate(reviewed(safe, divergent_samples=3), GateName.DIVERGENT_SAMPLES).state is GateState.PASS
+    assert gate(reviewed(safe, divergent_samples=2), GateName.DIVERGENT_SAMPLES).state is GateState.UNKNOWN
+
+
+def test_a_waiver_lets_one_candidate_pass_one_gate_and_stays_on_show() -> None:
+    waiver = Record(version="A", subject="minimum_duration", waiver=True, text="urgent", by="ada", at=1.0)
+    review = reviewed(collected_for=DAY, records=(*PEOPLE, waiver))
+    assert review.verdict is Verdict.PROMOTE
+    assert gate(review, GateName.MINIMUM_DURATION).waiver == waiver
+    assert gate(review, GateName.MINIMUM_DURATION).state is GateState.UNKNOWN
+    of_another = replace(waiver, version="B")
+    assert reviewed(collected_for=DAY, records=(*PEOPLE, of_another)).verdict is Verdict.HOLD
+
+
+def test_gates_stay_sound_at_a_billion_comparisons() -> None:
+    review = reviewed({"oo": 10**9, "ob": 3 * 10**7, "bo": 10**6})
+    assert review.verdict is Verdict.PROMOTE
+    assert not any("nan" in each.number for each in review.gates)
