@@ -38,6 +38,7 @@ class Observation:
         similarity: in [0, 1]; 0 for failures, None where it is not counted.
         latency: the shadow call's duration in seconds; None when it was not called, or timed out.
         confidence_delta: shadow's confidence minus live's, for classifications that both give one.
+        live_confidence: live's confidence, for classifications that give one.
         response: the shadow's bytes, for stored samples.
     """
 
@@ -48,4 +49,5 @@ class Observation:
     similarity: float | None = None
     latency: float | None = None
     confidence_delta: float | None = None
+    live_confidence: float | None = None
     response: bytes = b""

@@ -215,5 +215,6 @@ def _compared(name: str, answer: Answer, comparison: Comparison) -> Observation:
         similarity=comparison.similarity,
         latency=answer.latency,
         confidence_delta=comparison.confidence_delta,
+        live_confidence=comparison.live_confidence,
         response=answer.response,
     )

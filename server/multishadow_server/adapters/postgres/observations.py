@@ -16,7 +16,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from multishadow_server.adapters.postgres.engine import reaching
 from multishadow_server.adapters.postgres.records import moment, observation_record, storable_json, storable_text
-from multishadow_server.adapters.postgres.tables import PartitionOffsetRow, SeenInputsRow
+from multishadow_server.adapters.postgres.tables import PartitionOffsetRow, RollupRow, SeenInputsRow
 from multishadow_server.core.duplicates import Chunk
 from multishadow_server.core.rollup import Family, Rollup
 from multishadow_server.errors import LeaseLost
@@ -44,9 +44,7 @@ class PostgresObservations:
     async def segment_levels(self, epoch_id: int) -> Sequence[str]:
         """The levels of segments that are counted in an epoch. Raises StoreUnavailable."""
         wanted = (
-            select(RollupRow.level)
-            .where(RollupRow.epoch_id == epoch_id, RollupRow.family == Family.SEGMENT)
-            .distinct()
+            select(RollupRow.level).where(RollupRow.epoch_id == epoch_id, RollupRow.family == Family.SEGMENT).distinct()
         )
         async with reaching(self._engine, "reading segments"), AsyncSession(self._engine) as session:
             return (await session.exec(wanted)).all()

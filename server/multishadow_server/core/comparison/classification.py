@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from multishadow_server.core.comparison.verdict import Comparison, judged, uncomparable
 from multishadow_server.core.prediction import Classification
@@ -16,11 +17,11 @@ def compare(live: Classification, shadow: Classification) -> Comparison:
     if not live.label or not shadow.label:
         return uncomparable("empty_label", f"live said {live.label[:80]!r}, shadow said {shadow.label[:80]!r}")
     agree = live.label == shadow.label
-    return judged(
-        agree=agree,
-        similarity=float(agree),
-        detail="" if agree else f"live said {live.label[:80]!r}, shadow said {shadow.label[:80]!r}",
+    detail = "" if agree else f"live said {live.label[:80]!r}, shadow said {shadow.label[:80]!r}"
+    return replace(
+        judged(agree=agree, similarity=float(agree), detail=detail),
         confidence_delta=_confidence_delta(live.confidence, shadow.confidence),
+        live_confidence=live.confidence,
     )
 
 

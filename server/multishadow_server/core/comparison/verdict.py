@@ -24,6 +24,7 @@ class Comparison:
         reason: why, in snake_case, so that it can be a key of counts: always set when uncomparable, else empty.
         detail: what a person wants to know about it, possibly empty; a few hundred characters at most.
         confidence_delta: shadow's confidence minus live's, for classifications that both give one.
+        live_confidence: live's confidence, for classifications that give one.
     """
 
     verdict: Verdict
@@ -31,12 +32,13 @@ class Comparison:
     reason: str = ""
     detail: str = ""
     confidence_delta: float | None = None
+    live_confidence: float | None = None
 
 
-def judged(*, agree: bool, similarity: float, detail: str = "", confidence_delta: float | None = None) -> Comparison:
+def judged(*, agree: bool, similarity: float, detail: str = "") -> Comparison:
     """An agreement or a divergence."""
     verdict = Verdict.AGREE if agree else Verdict.DIVERGE
-    return Comparison(verdict=verdict, similarity=similarity, detail=detail, confidence_delta=confidence_delta)
+    return Comparison(verdict=verdict, similarity=similarity, detail=detail)
 
 
 def uncomparable(reason: str, detail: str = "") -> Comparison:
