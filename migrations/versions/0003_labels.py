@@ -1,4 +1,4 @@
-"""Labels: answers kept by day until their label comes, labels, and what they came to.
+"""Labels: answers kept by day until their label comes, labels, what they came to, and people's verdicts.
 
 Revision ID: 0003
 Revises: 0002
@@ -66,9 +66,24 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["model"], ["model.name"], name=op.f("fk_label_tally_model_model")),
         sa.PrimaryKeyConstraint("model", "what", name=op.f("pk_label_tally")),
     )
+    op.create_table(
+        "review",
+        sa.Column("comparison_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("version", sa.String(), nullable=False),
+        sa.Column("epoch_id", sa.BigInteger(), nullable=False),
+        sa.Column("verdict", sa.String(), nullable=False),
+        sa.Column("reviewed_by", sa.String(), nullable=False),
+        sa.Column("reviewed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["epoch_id"], ["epoch.id"], name=op.f("fk_review_epoch_id_epoch")),
+        sa.PrimaryKeyConstraint("comparison_id", "version", name=op.f("pk_review")),
+    )
+    op.create_index("ix_review_epoch_id", "review", ["epoch_id"], unique=False)
+    op.create_index("ix_comparison_epoch_id", "comparison", ["epoch_id"], unique=False)
 
 
 def downgrade() -> None:
+    op.drop_index("ix_comparison_epoch_id", "comparison")
+    op.drop_table("review")
     op.drop_table("label_tally")
     op.drop_table("label")
     op.drop_table("answer")

@@ -37,6 +37,7 @@ from multishadow_server.adapters.postgres.engine import open_engine
 from multishadow_server.adapters.postgres.labels import PostgresLabels
 from multishadow_server.adapters.postgres.observations import PostgresObservations
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
+from multishadow_server.adapters.postgres.reviews import PostgresReviews
 from multishadow_server.adapters.prediction_codec import ProtobufPredictionCodec, fingerprint
 from multishadow_server.adapters.processes import unless_set
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
@@ -284,7 +285,11 @@ async def control(settings: Settings, stop: asyncio.Event, *, ready: Callable[[s
         store = PostgresControl(engine)
         labels = PostgresLabels(engine, ProtobufPredictionCodec())
         housekeeping = Housekeeping(store, PostgresConfiguration(engine), labels, clock=time.time)
-        server = ControlServer(ControlServicer(store=store, probe=GrpcVersionProbe(), labels=labels, backlog=backlog))
+        server = ControlServer(
+            ControlServicer(
+                store=store, probe=GrpcVersionProbe(), labels=labels, reviews=PostgresReviews(engine), backlog=backlog
+            )
+        )
         status = _control_status(settings, housekeeping)
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
         await stack.enter_async_context(_background(report.run(stop), linger=WITHDRAW_SECONDS))

@@ -41,6 +41,28 @@ CLAIM_SHADOW: Claim.ValueType  # 2
 CLAIM_LIVE: Claim.ValueType  # 3
 Global___Claim: _TypeAlias = Claim  # noqa: Y015
 
+class _ReviewVerdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReviewVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReviewVerdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REVIEW_VERDICT_UNSPECIFIED: _ReviewVerdict.ValueType  # 0
+    REVIEW_VERDICT_CANDIDATE_BETTER: _ReviewVerdict.ValueType  # 1
+    REVIEW_VERDICT_LIVE_BETTER: _ReviewVerdict.ValueType  # 2
+    REVIEW_VERDICT_BOTH_FINE: _ReviewVerdict.ValueType  # 3
+    REVIEW_VERDICT_BOTH_WRONG: _ReviewVerdict.ValueType  # 4
+
+class ReviewVerdict(_ReviewVerdict, metaclass=_ReviewVerdictEnumTypeWrapper):
+    """ReviewVerdict says which of two answers to the same request is better."""
+
+REVIEW_VERDICT_UNSPECIFIED: ReviewVerdict.ValueType  # 0
+REVIEW_VERDICT_CANDIDATE_BETTER: ReviewVerdict.ValueType  # 1
+REVIEW_VERDICT_LIVE_BETTER: ReviewVerdict.ValueType  # 2
+REVIEW_VERDICT_BOTH_FINE: ReviewVerdict.ValueType  # 3
+REVIEW_VERDICT_BOTH_WRONG: ReviewVerdict.ValueType  # 4
+Global___ReviewVerdict: _TypeAlias = ReviewVerdict  # noqa: Y015
+
 @_typing.final
 class Comparator(_message.Message):
     """Comparator says when two answers of a model agree. Absent fields take the defaults that ListModels shows."""
@@ -1221,6 +1243,7 @@ class CompareResponse(_message.Message):
     QUALITY_FIELD_NUMBER: _builtins.int
     REVIEWS_FIELD_NUMBER: _builtins.int
     PANEL_FIELD_NUMBER: _builtins.int
+    REVIEW_VERDICTS_FIELD_NUMBER: _builtins.int
     live_version: _builtins.str
     alpha: _builtins.float
     family_size: _builtins.int
@@ -1258,6 +1281,10 @@ class CompareResponse(_message.Message):
 
     @_builtins.property
     def panel(self) -> Global___Panel: ...
+    @_builtins.property
+    def review_verdicts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReviewCounts]:
+        """What people said of candidates' answers; none of those that nobody looked at."""
+
     def __init__(
         self,
         *,
@@ -1280,10 +1307,11 @@ class CompareResponse(_message.Message):
         quality: Global___QualityReport | None = ...,
         reviews: _abc.Iterable[Global___GateReview] | None = ...,
         panel: Global___Panel | None = ...,
+        review_verdicts: _abc.Iterable[Global___ReviewCounts] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["epoch_opened_at", b"epoch_opened_at", "experiment", b"experiment", "panel", b"panel", "quality", b"quality", "read_at", b"read_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "alpha", b"alpha", "candidates", b"candidates", "epoch", b"epoch", "epoch_opened_at", b"epoch_opened_at", "epoch_reason", b"epoch_reason", "evidence_threshold", b"evidence_threshold", "experiment", b"experiment", "family_size", b"family_size", "live_failures", b"live_failures", "live_version", b"live_version", "pairs", b"pairs", "panel", b"panel", "quality", b"quality", "read_at", b"read_at", "reviews", b"reviews", "state", b"state", "test_name", b"test_name", "winner", b"winner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "alpha", b"alpha", "candidates", b"candidates", "epoch", b"epoch", "epoch_opened_at", b"epoch_opened_at", "epoch_reason", b"epoch_reason", "evidence_threshold", b"evidence_threshold", "experiment", b"experiment", "family_size", b"family_size", "live_failures", b"live_failures", "live_version", b"live_version", "pairs", b"pairs", "panel", b"panel", "quality", b"quality", "read_at", b"read_at", "review_verdicts", b"review_verdicts", "reviews", b"reviews", "state", b"state", "test_name", b"test_name", "winner", b"winner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2453,3 +2481,296 @@ class GetLabelTallyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetLabelTallyResponse: _TypeAlias = GetLabelTallyResponse  # noqa: Y015
+
+@_typing.final
+class ReviewCounts(_message.Message):
+    """ReviewCounts are the verdicts on one candidate's answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    CANDIDATE_BETTER_FIELD_NUMBER: _builtins.int
+    LIVE_BETTER_FIELD_NUMBER: _builtins.int
+    BOTH_FINE_FIELD_NUMBER: _builtins.int
+    BOTH_WRONG_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    candidate_better: _builtins.int
+    live_better: _builtins.int
+    both_fine: _builtins.int
+    both_wrong: _builtins.int
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        candidate_better: _builtins.int = ...,
+        live_better: _builtins.int = ...,
+        both_fine: _builtins.int = ...,
+        both_wrong: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["both_fine", b"both_fine", "both_wrong", b"both_wrong", "candidate_better", b"candidate_better", "live_better", b"live_better", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReviewCounts: _TypeAlias = ReviewCounts  # noqa: Y015
+
+@_typing.final
+class ListComparisonsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    AGREEING_FIELD_NUMBER: _builtins.int
+    MOST_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Empty: the only model there is."""
+    experiment_id: _builtins.int
+    """0: the running experiment, or else the latest."""
+    version: _builtins.str
+    """Empty: all candidates."""
+    agreeing: _builtins.bool
+    """The uniform sample of answers that agreed, newest first, instead of those that diverged."""
+    most: _builtins.int
+    """At most so many; 0: ten."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        experiment_id: _builtins.int = ...,
+        version: _builtins.str = ...,
+        agreeing: _builtins.bool = ...,
+        most: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreeing", b"agreeing", "experiment_id", b"experiment_id", "model", b"model", "most", b"most", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListComparisonsRequest: _TypeAlias = ListComparisonsRequest  # noqa: Y015
+
+@_typing.final
+class ListComparisonsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMPARISONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def comparisons(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComparisonLine]: ...
+    def __init__(
+        self,
+        *,
+        comparisons: _abc.Iterable[Global___ComparisonLine] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparisons", b"comparisons"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListComparisonsResponse: _TypeAlias = ListComparisonsResponse  # noqa: Y015
+
+@_typing.final
+class ComparisonLine(_message.Message):
+    """ComparisonLine is one candidate's answer in a stored comparison."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    RECEIVED_AT_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    SIMILARITY_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    request_id: _builtins.str
+    version: _builtins.str
+    similarity: _builtins.float
+    detail: _builtins.str
+    """What differed, in words; may be empty."""
+    verdict: Global___ReviewVerdict.ValueType
+    """Unspecified until somebody looked at it."""
+    @_builtins.property
+    def received_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+        received_at: _timestamp_pb2.Timestamp | None = ...,
+        version: _builtins.str = ...,
+        similarity: _builtins.float | None = ...,
+        detail: _builtins.str = ...,
+        verdict: Global___ReviewVerdict.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_similarity", b"_similarity", "received_at", b"received_at", "similarity", b"similarity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_similarity", b"_similarity", "detail", b"detail", "id", b"id", "received_at", b"received_at", "request_id", b"request_id", "similarity", b"similarity", "verdict", b"verdict", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__similarity: _TypeAlias = _typing.Literal["similarity"]  # noqa: Y015
+    _WhichOneofArgType__similarity: _TypeAlias = _typing.Literal["_similarity", b"_similarity"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__similarity) -> _WhichOneofReturnType__similarity | None: ...
+
+Global___ComparisonLine: _TypeAlias = ComparisonLine  # noqa: Y015
+
+@_typing.final
+class GetComparisonRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetComparisonRequest: _TypeAlias = GetComparisonRequest  # noqa: Y015
+
+@_typing.final
+class GetComparisonResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    RECEIVED_AT_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    LIVE_VERSION_FIELD_NUMBER: _builtins.int
+    LIVE_RESPONSE_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    model: _builtins.str
+    request_id: _builtins.str
+    request: _builtins.bytes
+    """A multishadow.v1.PredictRequest, as the caller sent it."""
+    live_version: _builtins.str
+    live_response: _builtins.bytes
+    """A multishadow.v1.PredictResponse."""
+    @_builtins.property
+    def received_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___CandidateAnswer]: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        model: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        received_at: _timestamp_pb2.Timestamp | None = ...,
+        request: _builtins.bytes = ...,
+        live_version: _builtins.str = ...,
+        live_response: _builtins.bytes = ...,
+        answers: _abc.Iterable[Global___CandidateAnswer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["received_at", b"received_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "id", b"id", "live_response", b"live_response", "live_version", b"live_version", "model", b"model", "received_at", b"received_at", "request", b"request", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetComparisonResponse: _TypeAlias = GetComparisonResponse  # noqa: Y015
+
+@_typing.final
+class CandidateAnswer(_message.Message):
+    """CandidateAnswer is what one candidate made of a request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    SIMILARITY_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    REVIEWED_BY_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    outcome: _builtins.str
+    """"ok", "diverged", "uncomparable", "error", "timeout", "dropped" or "duplicate", and why."""
+    reason: _builtins.str
+    detail: _builtins.str
+    similarity: _builtins.float
+    response: _builtins.bytes
+    """A multishadow.v1.PredictResponse; empty when there was none."""
+    verdict: Global___ReviewVerdict.ValueType
+    reviewed_by: _builtins.str
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        outcome: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        detail: _builtins.str = ...,
+        similarity: _builtins.float | None = ...,
+        response: _builtins.bytes = ...,
+        verdict: Global___ReviewVerdict.ValueType = ...,
+        reviewed_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_similarity", b"_similarity", "similarity", b"similarity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_similarity", b"_similarity", "detail", b"detail", "outcome", b"outcome", "reason", b"reason", "response", b"response", "reviewed_by", b"reviewed_by", "similarity", b"similarity", "verdict", b"verdict", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__similarity: _TypeAlias = _typing.Literal["similarity"]  # noqa: Y015
+    _WhichOneofArgType__similarity: _TypeAlias = _typing.Literal["_similarity", b"_similarity"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__similarity) -> _WhichOneofReturnType__similarity | None: ...
+
+Global___CandidateAnswer: _TypeAlias = CandidateAnswer  # noqa: Y015
+
+@_typing.final
+class RecordReviewRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMPARISON_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    comparison_id: _builtins.int
+    version: _builtins.str
+    """May be empty when the comparison has one candidate."""
+    verdict: Global___ReviewVerdict.ValueType
+    actor: _builtins.str
+    def __init__(
+        self,
+        *,
+        comparison_id: _builtins.int = ...,
+        version: _builtins.str = ...,
+        verdict: Global___ReviewVerdict.ValueType = ...,
+        actor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "comparison_id", b"comparison_id", "verdict", b"verdict", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordReviewRequest: _TypeAlias = RecordReviewRequest  # noqa: Y015
+
+@_typing.final
+class RecordReviewResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    version: _builtins.str
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordReviewResponse: _TypeAlias = RecordReviewResponse  # noqa: Y015

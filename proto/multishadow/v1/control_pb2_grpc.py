@@ -135,6 +135,21 @@ class ControlServiceStub:
                 request_serializer=multishadow_dot_v1_dot_control__pb2.GetLabelTallyRequest.SerializeToString,
                 response_deserializer=multishadow_dot_v1_dot_control__pb2.GetLabelTallyResponse.FromString,
                 _registered_method=True)
+        self.ListComparisons = channel.unary_unary(
+                '/multishadow.v1.ControlService/ListComparisons',
+                request_serializer=multishadow_dot_v1_dot_control__pb2.ListComparisonsRequest.SerializeToString,
+                response_deserializer=multishadow_dot_v1_dot_control__pb2.ListComparisonsResponse.FromString,
+                _registered_method=True)
+        self.GetComparison = channel.unary_unary(
+                '/multishadow.v1.ControlService/GetComparison',
+                request_serializer=multishadow_dot_v1_dot_control__pb2.GetComparisonRequest.SerializeToString,
+                response_deserializer=multishadow_dot_v1_dot_control__pb2.GetComparisonResponse.FromString,
+                _registered_method=True)
+        self.RecordReview = channel.unary_unary(
+                '/multishadow.v1.ControlService/RecordReview',
+                request_serializer=multishadow_dot_v1_dot_control__pb2.RecordReviewRequest.SerializeToString,
+                response_deserializer=multishadow_dot_v1_dot_control__pb2.RecordReviewResponse.FromString,
+                _registered_method=True)
         self.GetStatus = channel.unary_unary(
                 '/multishadow.v1.ControlService/GetStatus',
                 request_serializer=multishadow_dot_v1_dot_control__pb2.GetStatusRequest.SerializeToString,
@@ -281,6 +296,27 @@ class ControlServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListComparisons(self, request, context):
+        """ListComparisons names stored comparisons for people to look at, the least similar answers first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetComparison(self, request, context):
+        """GetComparison gives one with everything that was kept of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordReview(self, request, context):
+        """RecordReview tells what somebody says of a candidate's answer beside the live one; the last verdict counts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStatus(self, request, context):
         """GetStatus tells what is live now and how the processes are.
         """
@@ -385,6 +421,21 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.GetLabelTally,
                     request_deserializer=multishadow_dot_v1_dot_control__pb2.GetLabelTallyRequest.FromString,
                     response_serializer=multishadow_dot_v1_dot_control__pb2.GetLabelTallyResponse.SerializeToString,
+            ),
+            'ListComparisons': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListComparisons,
+                    request_deserializer=multishadow_dot_v1_dot_control__pb2.ListComparisonsRequest.FromString,
+                    response_serializer=multishadow_dot_v1_dot_control__pb2.ListComparisonsResponse.SerializeToString,
+            ),
+            'GetComparison': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetComparison,
+                    request_deserializer=multishadow_dot_v1_dot_control__pb2.GetComparisonRequest.FromString,
+                    response_serializer=multishadow_dot_v1_dot_control__pb2.GetComparisonResponse.SerializeToString,
+            ),
+            'RecordReview': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordReview,
+                    request_deserializer=multishadow_dot_v1_dot_control__pb2.RecordReviewRequest.FromString,
+                    response_serializer=multishadow_dot_v1_dot_control__pb2.RecordReviewResponse.SerializeToString,
             ),
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
@@ -911,6 +962,87 @@ class ControlService:
             '/multishadow.v1.ControlService/GetLabelTally',
             multishadow_dot_v1_dot_control__pb2.GetLabelTallyRequest.SerializeToString,
             multishadow_dot_v1_dot_control__pb2.GetLabelTallyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListComparisons(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multishadow.v1.ControlService/ListComparisons',
+            multishadow_dot_v1_dot_control__pb2.ListComparisonsRequest.SerializeToString,
+            multishadow_dot_v1_dot_control__pb2.ListComparisonsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetComparison(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multishadow.v1.ControlService/GetComparison',
+            multishadow_dot_v1_dot_control__pb2.GetComparisonRequest.SerializeToString,
+            multishadow_dot_v1_dot_control__pb2.GetComparisonResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordReview(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multishadow.v1.ControlService/RecordReview',
+            multishadow_dot_v1_dot_control__pb2.RecordReviewRequest.SerializeToString,
+            multishadow_dot_v1_dot_control__pb2.RecordReviewResponse.FromString,
             options,
             channel_credentials,
             insecure,

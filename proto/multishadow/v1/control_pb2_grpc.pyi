@@ -75,6 +75,12 @@ class ControlServiceStub:
     """ImportLabels records many, in runs of 500 that are each all or nothing; importing them again has no effect."""
     GetLabelTally: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetLabelTallyRequest, _control_pb2.GetLabelTallyResponse]
     """GetLabelTally tells what became of a model's labels."""
+    ListComparisons: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListComparisonsRequest, _control_pb2.ListComparisonsResponse]
+    """ListComparisons names stored comparisons for people to look at, the least similar answers first."""
+    GetComparison: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetComparisonRequest, _control_pb2.GetComparisonResponse]
+    """GetComparison gives one with everything that was kept of it."""
+    RecordReview: _grpc.UnaryUnaryMultiCallable[_control_pb2.RecordReviewRequest, _control_pb2.RecordReviewResponse]
+    """RecordReview tells what somebody says of a candidate's answer beside the live one; the last verdict counts."""
     GetStatus: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetStatusRequest, _control_pb2.GetStatusResponse]
     """GetStatus tells what is live now and how the processes are."""
 
@@ -125,6 +131,12 @@ class ControlServiceAsyncStub(ControlServiceStub):
     """ImportLabels records many, in runs of 500 that are each all or nothing; importing them again has no effect."""
     GetLabelTally: _aio.UnaryUnaryMultiCallable[_control_pb2.GetLabelTallyRequest, _control_pb2.GetLabelTallyResponse]  # type: ignore[assignment]
     """GetLabelTally tells what became of a model's labels."""
+    ListComparisons: _aio.UnaryUnaryMultiCallable[_control_pb2.ListComparisonsRequest, _control_pb2.ListComparisonsResponse]  # type: ignore[assignment]
+    """ListComparisons names stored comparisons for people to look at, the least similar answers first."""
+    GetComparison: _aio.UnaryUnaryMultiCallable[_control_pb2.GetComparisonRequest, _control_pb2.GetComparisonResponse]  # type: ignore[assignment]
+    """GetComparison gives one with everything that was kept of it."""
+    RecordReview: _aio.UnaryUnaryMultiCallable[_control_pb2.RecordReviewRequest, _control_pb2.RecordReviewResponse]  # type: ignore[assignment]
+    """RecordReview tells what somebody says of a candidate's answer beside the live one; the last verdict counts."""
     GetStatus: _aio.UnaryUnaryMultiCallable[_control_pb2.GetStatusRequest, _control_pb2.GetStatusResponse]  # type: ignore[assignment]
     """GetStatus tells what is live now and how the processes are."""
 
@@ -286,6 +298,30 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.GetLabelTallyResponse, _abc.Awaitable[_control_pb2.GetLabelTallyResponse]]:
         """GetLabelTally tells what became of a model's labels."""
+
+    @_abc_1.abstractmethod
+    def ListComparisons(
+        self,
+        request: _control_pb2.ListComparisonsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListComparisonsResponse, _abc.Awaitable[_control_pb2.ListComparisonsResponse]]:
+        """ListComparisons names stored comparisons for people to look at, the least similar answers first."""
+
+    @_abc_1.abstractmethod
+    def GetComparison(
+        self,
+        request: _control_pb2.GetComparisonRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.GetComparisonResponse, _abc.Awaitable[_control_pb2.GetComparisonResponse]]:
+        """GetComparison gives one with everything that was kept of it."""
+
+    @_abc_1.abstractmethod
+    def RecordReview(
+        self,
+        request: _control_pb2.RecordReviewRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.RecordReviewResponse, _abc.Awaitable[_control_pb2.RecordReviewResponse]]:
+        """RecordReview tells what somebody says of a candidate's answer beside the live one; the last verdict counts."""
 
     @_abc_1.abstractmethod
     def GetStatus(

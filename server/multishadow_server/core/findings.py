@@ -194,6 +194,17 @@ class Quality:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReviewCounts:
+    """What people said of a candidate's answers beside the live ones; a count of each verdict."""
+
+    version: str
+    candidate_better: int
+    live_better: int
+    both_fine: int
+    both_wrong: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
     """A comparison of all candidates of an epoch.
 
@@ -210,6 +221,7 @@ class Report:
         winner: the one best candidate; empty when there is none.
         live_failures: sampled requests that count for nobody, because the live version itself failed.
         quality: who was right, by labels; None when answers are not labelled.
+        review_verdicts: what people said, of each candidate that they looked at.
     """
 
     live_version: str
@@ -224,3 +236,4 @@ class Report:
     winner: str
     live_failures: int
     quality: Quality | None
+    review_verdicts: tuple[ReviewCounts, ...]

@@ -78,7 +78,7 @@ class Answered:
     @property
     def bucket_start(self) -> int:
         """Start of its time bucket, in whole seconds since the Unix epoch."""
-        return int(self.received_at // self.epoch.bucket_seconds) * self.epoch.bucket_seconds
+        return self.epoch.bucket_start(self.received_at)
 
 
 def small_enough(capture: Capture, observations: Sequence[Observation]) -> bool:

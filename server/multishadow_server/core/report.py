@@ -9,8 +9,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from multishadow_server.core import advice, latency
-from multishadow_server.core.findings import CandidateReport, Interval, PairReport, Quality, Report, State
+from multishadow_server.core import advice, latency, reviews
+from multishadow_server.core.findings import CandidateReport, Interval, PairReport, Quality, Report, ReviewCounts, State
 from multishadow_server.core.observation import Outcome
 from multishadow_server.core.rollup import Family, Rollup, pair_subject
 from multishadow_server.core.statistics import dispersion, evidence, forecast, ranking, sequences
@@ -82,6 +82,7 @@ def build(
         winner=best[0] if state is State.DECIDED and len(best) == 1 else "",
         live_failures=live_failures,
         quality=_shown_quality(quality, [report.version for report in reports]),
+        review_verdicts=_review_verdicts(tables, reports),
     )
 
 
@@ -102,6 +103,12 @@ def _shown_quality(quality: Quality | None, versions: Sequence[str]) -> Quality 
         return None
     by_version = {each.version: each for each in quality.candidates}
     return replace(quality, candidates=tuple(by_version[version] for version in versions))
+
+
+def _review_verdicts(tables: _Tables, reports: Sequence[CandidateReport]) -> tuple[ReviewCounts, ...]:
+    return tuple(
+        reviews.counted(tables, report.version) for report in reports if (Family.REVIEW, report.version) in tables
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

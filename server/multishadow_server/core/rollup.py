@@ -29,6 +29,7 @@ the epoch's order of candidates. s is similarity and d confidence delta, in mill
 | stored              | version | divergent                     | comparisons kept for people, in which it was bad     |
 | label               | version | o, b, x                       | labelled requests, by whether it was right; live too |
 | label_pair          | A|B     | marks, `ox`                   | labelled requests by the pair's marks; live first    |
+| review              | version | verdict                       | verdicts of people on its answers beside live's      |
 | difference          | version | verdict/s/real or same        | answers that labels or people told apart, s in ‰     |
 
 A label's mark is a status: `o` right, `b` wrong, `x` not to be judged. A difference's verdict is `ok` or `diverged`.
@@ -69,6 +70,7 @@ class Family(StrEnum):
     STORED = "stored"
     LABEL = "label"
     LABEL_PAIR = "label_pair"
+    REVIEW = "review"
     DIFFERENCE = "difference"
 
 

@@ -20,7 +20,7 @@ from multishadow.v1 import control_pb2_grpc
 from multishadow_server.core.experiment import DEFAULT_BUCKET_SECONDS, DEFAULT_DURATION
 from multishadow_server.core.statistics import power
 from multishadow_server.entrypoints import control_messages as messages
-from multishadow_server.entrypoints import gate_messages, report_messages, segment_messages
+from multishadow_server.entrypoints import gate_messages, report_messages, review_messages, segment_messages
 from multishadow_server.entrypoints.status import code_of
 from multishadow_server.errors import FailedPrecondition, MultishadowError
 from multishadow_server.service import (
@@ -31,10 +31,11 @@ from multishadow_server.service import (
     labelling,
     models,
     promotion,
+    reviewing,
     segments,
     status,
 )
-from multishadow_server.service.ports import CaptureBacklog, ControlStore, LabelStore, VersionProbe
+from multishadow_server.service.ports import CaptureBacklog, ControlStore, LabelStore, ReviewStore, VersionProbe
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ControlService"].full_name
 
@@ -59,6 +60,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
         store: configuration, experiments and counts.
         probe: connects to versions before they go live.
         labels: where labels are.
+        reviews: where stored comparisons are, and what people said of them.
         backlog: the capture log; it may be away.
         clock: the time, in seconds since the Unix epoch.
     """
@@ -69,12 +71,14 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
         store: ControlStore,
         probe: VersionProbe,
         labels: LabelStore,
+        reviews: ReviewStore,
         backlog: CaptureBacklog,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._probe = probe
         self._labels = labels
+        self._reviews = reviews
         self._backlog = backlog
         self._clock = clock
 
@@ -321,6 +325,38 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
         async with _answering(context):
             model, tally = await labelling.tally(self._store, self._labels, model=request.model)
         return pb.GetLabelTallyResponse(model=model.name, terms=messages.label_terms_message(model.labels), **tally)
+
+    async def ListComparisons(self, request: pb.ListComparisonsRequest, context: Context) -> pb.ListComparisonsResponse:
+        """Stored comparisons for people to look at."""
+        async with _answering(context):
+            lines = await reviewing.list_comparisons(
+                self._store,
+                self._reviews,
+                model=request.model,
+                version=request.version,
+                experiment_id=request.experiment_id,
+                agreeing=request.agreeing,
+                most=request.most,
+            )
+        return pb.ListComparisonsResponse(comparisons=[review_messages.line_message(line) for line in lines])
+
+    async def GetComparison(self, request: pb.GetComparisonRequest, context: Context) -> pb.GetComparisonResponse:
+        """One stored comparison."""
+        async with _answering(context):
+            found = await reviewing.get_comparison(self._reviews, request.id)
+        return review_messages.comparison_response(found)
+
+    async def RecordReview(self, request: pb.RecordReviewRequest, context: Context) -> pb.RecordReviewResponse:
+        """Tell what somebody says of a candidate's answer."""
+        async with _answering(context):
+            found, version = await reviewing.record_review(
+                self._reviews,
+                comparison_id=request.comparison_id,
+                version=request.version,
+                verdict=review_messages.verdict_of(request.verdict),
+                actor=_actor(request.actor, context),
+            )
+        return pb.RecordReviewResponse(model=found.epoch.model, version=version)
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:  # noqa: ARG002  it is empty
         """How everything is."""

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from multishadow.v1 import control_pb2 as pb
-from multishadow_server.core.findings import CandidateQuality, CandidateReport, Interval, PairReport, Quality
+from multishadow_server.core.findings import (
+    CandidateQuality,
+    CandidateReport,
+    Interval,
+    PairReport,
+    Quality,
+    ReviewCounts,
+)
 from multishadow_server.entrypoints import control_messages as messages
 from multishadow_server.entrypoints import gate_messages
 from multishadow_server.service.comparison_report import ExperimentReport
@@ -29,6 +36,7 @@ def compare_response(found: ExperimentReport) -> pb.CompareResponse:
         epoch_opened_at=messages.moment(found.epoch.opened_at),
         read_at=messages.moment(found.read_at),
         live_failures=report.live_failures,
+        review_verdicts=[_review_counts(counts) for counts in report.review_verdicts],
         quality=_quality(report.quality) if report.quality else None,
         reviews=[gate_messages.review_message(review) for review in found.reviews],
         panel=gate_messages.panel_message(found.panel),
@@ -120,4 +128,14 @@ def _candidate_quality(candidate: CandidateQuality) -> pb.CandidateQuality:
         log_evidence_not_worse=candidate.log_evidence_not_worse,
         not_worse=candidate.not_worse,
         unjudged=candidate.unjudged,
+    )
+
+
+def _review_counts(counts: ReviewCounts) -> pb.ReviewCounts:
+    return pb.ReviewCounts(
+        version=counts.version,
+        candidate_better=counts.candidate_better,
+        live_better=counts.live_better,
+        both_fine=counts.both_fine,
+        both_wrong=counts.both_wrong,
     )

@@ -200,7 +200,10 @@ class ComparisonRow(Table, table=True):
     """
 
     __tablename__ = "comparison"
-    __table_args__: ClassVar[Any] = {"postgresql_partition_by": "RANGE (day)"}
+    __table_args__: ClassVar[Any] = (
+        Index("ix_comparison_epoch_id", "epoch_id"),
+        {"postgresql_partition_by": "RANGE (day)"},
+    )
 
     day: date = Field(primary_key=True)
     id: int | None = Field(default=None, primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": True})
@@ -273,6 +276,20 @@ class LabelTallyRow(Table, table=True):
     model: str = Field(primary_key=True, foreign_key="model.name")
     what: str = Field(primary_key=True)
     n: int = Field(sa_type=BigInteger)
+
+
+class ReviewRow(Table, table=True):
+    """What somebody said of one candidate's answer in a stored comparison; it outlives the comparison."""
+
+    __tablename__ = "review"
+    __table_args__ = (Index("ix_review_epoch_id", "epoch_id"),)
+
+    comparison_id: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+    version: str = Field(primary_key=True)
+    epoch_id: int = Field(foreign_key="epoch.id", sa_type=BigInteger)
+    verdict: str
+    reviewed_by: str
+    reviewed_at: datetime = Field(sa_type=MOMENT)
 
 
 class PromotionRow(Table, table=True):
