@@ -374,6 +374,7 @@ class Experiment(_message.Message):
     STOP_REASON_FIELD_NUMBER: _builtins.int
     STARTED_BY_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    NOISE_FLOOR_PERCENT_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     model: _builtins.str
     percent: _builtins.float
@@ -381,6 +382,8 @@ class Experiment(_message.Message):
     started_by: _builtins.str
     state: _builtins.str
     """"running" or "stopped"."""
+    noise_floor_percent: _builtins.float
+    """Share of requests, in percent, that the live version gets a second time; 0: none."""
     @_builtins.property
     def candidates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -402,10 +405,11 @@ class Experiment(_message.Message):
         stop_reason: _builtins.str = ...,
         started_by: _builtins.str = ...,
         state: _builtins.str = ...,
+        noise_floor_percent: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "started_at", b"started_at", "stopped_at", b"stopped_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "ends_at", b"ends_at", "id", b"id", "model", b"model", "percent", b"percent", "started_at", b"started_at", "started_by", b"started_by", "state", b"state", "stop_reason", b"stop_reason", "stopped_at", b"stopped_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "ends_at", b"ends_at", "id", b"id", "model", b"model", "noise_floor_percent", b"noise_floor_percent", "percent", b"percent", "started_at", b"started_at", "started_by", b"started_by", "state", b"state", "stop_reason", b"stop_reason", "stopped_at", b"stopped_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -772,6 +776,7 @@ class StartExperimentRequest(_message.Message):
     DURATION_SECONDS_FIELD_NUMBER: _builtins.int
     BUCKET_SECONDS_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
+    NOISE_FLOOR_PERCENT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     percent: _builtins.float
     """Share of requests that every candidate gets, in percent, (0, 100]; absent is 100."""
@@ -780,6 +785,10 @@ class StartExperimentRequest(_message.Message):
     bucket_seconds: _builtins.int
     """Width of the rollups' time buckets in seconds; absent is one hour."""
     actor: _builtins.str
+    noise_floor_percent: _builtins.float
+    """Share of requests, in percent, that the live version gets a second time, to measure how often it differs from
+    itself; not above `percent`; absent is 0.
+    """
     @_builtins.property
     def candidates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -791,21 +800,26 @@ class StartExperimentRequest(_message.Message):
         duration_seconds: _builtins.int | None = ...,
         bucket_seconds: _builtins.int | None = ...,
         actor: _builtins.str = ...,
+        noise_floor_percent: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_bucket_seconds", b"_bucket_seconds", "_duration_seconds", b"_duration_seconds", "_percent", b"_percent", "bucket_seconds", b"bucket_seconds", "duration_seconds", b"duration_seconds", "percent", b"percent"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bucket_seconds", b"_bucket_seconds", "_duration_seconds", b"_duration_seconds", "_noise_floor_percent", b"_noise_floor_percent", "_percent", b"_percent", "bucket_seconds", b"bucket_seconds", "duration_seconds", b"duration_seconds", "noise_floor_percent", b"noise_floor_percent", "percent", b"percent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bucket_seconds", b"_bucket_seconds", "_duration_seconds", b"_duration_seconds", "_percent", b"_percent", "actor", b"actor", "bucket_seconds", b"bucket_seconds", "candidates", b"candidates", "duration_seconds", b"duration_seconds", "model", b"model", "percent", b"percent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bucket_seconds", b"_bucket_seconds", "_duration_seconds", b"_duration_seconds", "_noise_floor_percent", b"_noise_floor_percent", "_percent", b"_percent", "actor", b"actor", "bucket_seconds", b"bucket_seconds", "candidates", b"candidates", "duration_seconds", b"duration_seconds", "model", b"model", "noise_floor_percent", b"noise_floor_percent", "percent", b"percent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bucket_seconds: _TypeAlias = _typing.Literal["bucket_seconds"]  # noqa: Y015
     _WhichOneofArgType__bucket_seconds: _TypeAlias = _typing.Literal["_bucket_seconds", b"_bucket_seconds"]  # noqa: Y015
     _WhichOneofReturnType__duration_seconds: _TypeAlias = _typing.Literal["duration_seconds"]  # noqa: Y015
     _WhichOneofArgType__duration_seconds: _TypeAlias = _typing.Literal["_duration_seconds", b"_duration_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__noise_floor_percent: _TypeAlias = _typing.Literal["noise_floor_percent"]  # noqa: Y015
+    _WhichOneofArgType__noise_floor_percent: _TypeAlias = _typing.Literal["_noise_floor_percent", b"_noise_floor_percent"]  # noqa: Y015
     _WhichOneofReturnType__percent: _TypeAlias = _typing.Literal["percent"]  # noqa: Y015
     _WhichOneofArgType__percent: _TypeAlias = _typing.Literal["_percent", b"_percent"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__bucket_seconds) -> _WhichOneofReturnType__bucket_seconds | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__duration_seconds) -> _WhichOneofReturnType__duration_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__noise_floor_percent) -> _WhichOneofReturnType__noise_floor_percent | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__percent) -> _WhichOneofReturnType__percent | None: ...
 
@@ -1034,6 +1048,7 @@ class CandidateReport(_message.Message):
     ERRORS_BY_REASON_FIELD_NUMBER: _builtins.int
     COMPARISONS_NEEDED_FIELD_NUMBER: _builtins.int
     DUPLICATES_FIELD_NUMBER: _builtins.int
+    OVER_NOISE_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     n: _builtins.int
     """Comparisons that count: agreed, diverged, failed."""
@@ -1081,6 +1096,12 @@ class CandidateReport(_message.Message):
     def errors_by_reason(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Failed calls by gRPC status, e.g. "UNAVAILABLE"."""
 
+    @_builtins.property
+    def over_noise(self) -> Global___Interval:
+        """Divergence rate minus that of the live version from itself, on the requests that both were compared on; joint over
+        all candidates; absent where there are none.
+        """
+
     def __init__(
         self,
         *,
@@ -1111,10 +1132,11 @@ class CandidateReport(_message.Message):
         errors_by_reason: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         comparisons_needed: _builtins.int | None = ...,
         duplicates: _builtins.int = ...,
+        over_noise: Global___Interval | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_comparisons_needed", b"_comparisons_needed", "_latency_p50_ms", b"_latency_p50_ms", "_latency_p99_ms", b"_latency_p99_ms", "_live_latency_p50_ms", b"_live_latency_p50_ms", "_live_latency_p99_ms", b"_live_latency_p99_ms", "_similarity", b"_similarity", "comparisons_needed", b"comparisons_needed", "divergence", b"divergence", "latency_p50_ms", b"latency_p50_ms", "latency_p99_ms", b"latency_p99_ms", "live_latency_p50_ms", b"live_latency_p50_ms", "live_latency_p99_ms", b"live_latency_p99_ms", "similarity", b"similarity"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_comparisons_needed", b"_comparisons_needed", "_latency_p50_ms", b"_latency_p50_ms", "_latency_p99_ms", b"_latency_p99_ms", "_live_latency_p50_ms", b"_live_latency_p50_ms", "_live_latency_p99_ms", b"_live_latency_p99_ms", "_similarity", b"_similarity", "comparisons_needed", b"comparisons_needed", "divergence", b"divergence", "latency_p50_ms", b"latency_p50_ms", "latency_p99_ms", b"latency_p99_ms", "live_latency_p50_ms", b"live_latency_p50_ms", "live_latency_p99_ms", b"live_latency_p99_ms", "over_noise", b"over_noise", "similarity", b"similarity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_comparisons_needed", b"_comparisons_needed", "_latency_p50_ms", b"_latency_p50_ms", "_latency_p99_ms", b"_latency_p99_ms", "_live_latency_p50_ms", b"_live_latency_p50_ms", "_live_latency_p99_ms", b"_live_latency_p99_ms", "_similarity", b"_similarity", "agreed", b"agreed", "band", b"band", "band_confirmed", b"band_confirmed", "band_proven", b"band_proven", "comparisons_needed", b"comparisons_needed", "completeness", b"completeness", "diverged", b"diverged", "divergence", b"divergence", "dropped", b"dropped", "dropped_by_reason", b"dropped_by_reason", "duplicates", b"duplicates", "errors", b"errors", "errors_by_reason", b"errors_by_reason", "in_best_set", b"in_best_set", "latency_p50_ms", b"latency_p50_ms", "latency_p99_ms", b"latency_p99_ms", "live_latency_p50_ms", b"live_latency_p50_ms", "live_latency_p99_ms", b"live_latency_p99_ms", "n", b"n", "rank_best", b"rank_best", "rank_worst", b"rank_worst", "ranked", b"ranked", "similarity", b"similarity", "timeouts", b"timeouts", "uncomparable", b"uncomparable", "uncomparable_by_reason", b"uncomparable_by_reason", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_comparisons_needed", b"_comparisons_needed", "_latency_p50_ms", b"_latency_p50_ms", "_latency_p99_ms", b"_latency_p99_ms", "_live_latency_p50_ms", b"_live_latency_p50_ms", "_live_latency_p99_ms", b"_live_latency_p99_ms", "_similarity", b"_similarity", "agreed", b"agreed", "band", b"band", "band_confirmed", b"band_confirmed", "band_proven", b"band_proven", "comparisons_needed", b"comparisons_needed", "completeness", b"completeness", "diverged", b"diverged", "divergence", b"divergence", "dropped", b"dropped", "dropped_by_reason", b"dropped_by_reason", "duplicates", b"duplicates", "errors", b"errors", "errors_by_reason", b"errors_by_reason", "in_best_set", b"in_best_set", "latency_p50_ms", b"latency_p50_ms", "latency_p99_ms", b"latency_p99_ms", "live_latency_p50_ms", b"live_latency_p50_ms", "live_latency_p99_ms", b"live_latency_p99_ms", "n", b"n", "over_noise", b"over_noise", "rank_best", b"rank_best", "rank_worst", b"rank_worst", "ranked", b"ranked", "similarity", b"similarity", "timeouts", b"timeouts", "uncomparable", b"uncomparable", "uncomparable_by_reason", b"uncomparable_by_reason", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__comparisons_needed: _TypeAlias = _typing.Literal["comparisons_needed"]  # noqa: Y015
     _WhichOneofArgType__comparisons_needed: _TypeAlias = _typing.Literal["_comparisons_needed", b"_comparisons_needed"]  # noqa: Y015
@@ -1240,6 +1262,7 @@ class CompareResponse(_message.Message):
     EPOCH_OPENED_AT_FIELD_NUMBER: _builtins.int
     READ_AT_FIELD_NUMBER: _builtins.int
     LIVE_FAILURES_FIELD_NUMBER: _builtins.int
+    NOISE_FLOOR_FIELD_NUMBER: _builtins.int
     QUALITY_FIELD_NUMBER: _builtins.int
     REVIEWS_FIELD_NUMBER: _builtins.int
     PANEL_FIELD_NUMBER: _builtins.int
@@ -1271,6 +1294,10 @@ class CompareResponse(_message.Message):
     def epoch_opened_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def read_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def noise_floor(self) -> Global___NoiseFloor:
+        """How often the live version differs from itself; absent where that is not measured."""
+
     @_builtins.property
     def quality(self) -> Global___QualityReport:
         """Whether versions were right, by labels; absent when the model's answers are not labelled."""
@@ -1304,14 +1331,15 @@ class CompareResponse(_message.Message):
         epoch_opened_at: _timestamp_pb2.Timestamp | None = ...,
         read_at: _timestamp_pb2.Timestamp | None = ...,
         live_failures: _builtins.int = ...,
+        noise_floor: Global___NoiseFloor | None = ...,
         quality: Global___QualityReport | None = ...,
         reviews: _abc.Iterable[Global___GateReview] | None = ...,
         panel: Global___Panel | None = ...,
         review_verdicts: _abc.Iterable[Global___ReviewCounts] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["epoch_opened_at", b"epoch_opened_at", "experiment", b"experiment", "panel", b"panel", "quality", b"quality", "read_at", b"read_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["epoch_opened_at", b"epoch_opened_at", "experiment", b"experiment", "noise_floor", b"noise_floor", "panel", b"panel", "quality", b"quality", "read_at", b"read_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "alpha", b"alpha", "candidates", b"candidates", "epoch", b"epoch", "epoch_opened_at", b"epoch_opened_at", "epoch_reason", b"epoch_reason", "evidence_threshold", b"evidence_threshold", "experiment", b"experiment", "family_size", b"family_size", "live_failures", b"live_failures", "live_version", b"live_version", "pairs", b"pairs", "panel", b"panel", "quality", b"quality", "read_at", b"read_at", "review_verdicts", b"review_verdicts", "reviews", b"reviews", "state", b"state", "test_name", b"test_name", "winner", b"winner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "alpha", b"alpha", "candidates", b"candidates", "epoch", b"epoch", "epoch_opened_at", b"epoch_opened_at", "epoch_reason", b"epoch_reason", "evidence_threshold", b"evidence_threshold", "experiment", b"experiment", "family_size", b"family_size", "live_failures", b"live_failures", "live_version", b"live_version", "noise_floor", b"noise_floor", "pairs", b"pairs", "panel", b"panel", "quality", b"quality", "read_at", b"read_at", "review_verdicts", b"review_verdicts", "reviews", b"reviews", "state", b"state", "test_name", b"test_name", "winner", b"winner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1737,6 +1765,40 @@ class ComparisonPlan(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ComparisonPlan: _TypeAlias = ComparisonPlan  # noqa: Y015
+
+@_typing.final
+class NoiseFloor(_message.Message):
+    """NoiseFloor is what the live version made of requests that it had answered before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    N_FIELD_NUMBER: _builtins.int
+    DIVERGED_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    DIVERGENCE_FIELD_NUMBER: _builtins.int
+    n: _builtins.int
+    diverged: _builtins.int
+    failed: _builtins.int
+    """Errors and timeouts."""
+    @_builtins.property
+    def divergence(self) -> Global___Interval:
+        """How often it differs from itself, at 1 - alpha."""
+
+    def __init__(
+        self,
+        *,
+        n: _builtins.int = ...,
+        diverged: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        divergence: Global___Interval | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["divergence", b"divergence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["diverged", b"diverged", "divergence", b"divergence", "failed", b"failed", "n", b"n"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NoiseFloor: _TypeAlias = NoiseFloor  # noqa: Y015
 
 @_typing.final
 class ListSegmentsRequest(_message.Message):
