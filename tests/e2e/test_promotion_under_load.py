@@ -127,7 +127,7 @@ async def test_every_request_is_answered_by_a_live_version_while_versions_are_pr
             await until(lambda: callers.answers)
             for _ in range(ROUNDS):
                 promoted = await control.Promote(
-                    control_pb2.PromoteRequest(model="spam", version="A", actor="test", reason="test")
+                    control_pb2.PromoteRequest(model="spam", version="A", actor="test", reason="test", force=True)
                 )
                 assert promoted.previous_version == "base"
                 await served_by("A")

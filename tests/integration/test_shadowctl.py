@@ -116,7 +116,22 @@ async def test_a_model_goes_from_its_file_to_a_promotion_and_back(shadowctl: Sha
         report = (await shadowctl("compare", "-o", "json")).document
         assert (report["state"], report["candidates"][0]["n"]) == ("no_data", 0)
 
-        promoted = await shadowctl("promote", "A", "--yes")
+        held = await shadowctl("gates", "A")
+        assert held.code == 3
+        assert "A: NO_DATA; held up by minimum_duration" in " ".join(held.out.split())
+        attested = await shadowctl("attest", "A", "cost", "--note", "half of it")
+        assert attested.code == 0, attested.err
+        (review,) = (await shadowctl("gates", "A", "-o", "json")).document["reviews"]
+        (cost,) = (gate for gate in review["gates"] if gate["name"] == "cost")
+        assert (cost["state"], cost["attestation"]["by"], cost["attestation"]["text"]) == ("pass", "ann", "half of it")
+        waived = await shadowctl("waive", "A", "completeness", "--reason", "a rehearsal")
+        assert waived.code == 0, waived.err
+        refused = await shadowctl("promote", "A", "--yes")
+        assert refused.code == 4
+        assert "minimum_duration unknown" in refused.err
+        assert "completeness" not in refused.err
+
+        promoted = await shadowctl("promote", "A", "--yes", "--force", "--reason", "a rehearsal")
         assert promoted.out.startswith("spam: live is A (was base), revision ")
         status = await shadowctl("status")
         assert "spam: live is A" in status.out
@@ -142,7 +157,8 @@ async def test_a_version_that_cannot_be_reached_is_not_promoted(shadowctl: Shado
     refused = await shadowctl("promote", "A", "--yes")
     assert (refused.code, refused.out) == (4, "")
     assert "A" in refused.err
-    assert (await shadowctl("promote", "A", "--yes", "--force")).code == 0
+    assert (await shadowctl("promote", "A", "--yes", "--force")).code == 2, "no gates were passed, so say why"
+    assert (await shadowctl("promote", "A", "--yes", "--force", "--reason", "only routers reach it")).code == 0
 
 
 async def test_names_that_do_not_exist_are_told_beside_those_that_do(shadowctl: Shadowctl, tmp_path: Path) -> None:

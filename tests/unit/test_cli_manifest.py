@@ -98,7 +98,10 @@ def test_malformed_yaml_is_shown_where_it_breaks(tmp_path: Path) -> None:
     [
         ("", "model.yaml: there is no model in it; it needs at least `model:` and `versions:`"),
         ("# nothing\n---\n", "model.yaml: there is no model in it; it needs at least `model:` and `versions:`"),
-        ("[a, b]", "model.yaml:1:1: a model is a mapping of model, comparator, default_timeout_ms, versions"),
+        (
+            "[a, b]",
+            "model.yaml:1:1: a model is a mapping of model, comparator, default_timeout_ms, labels, gates, versions",
+        ),
         ("versions: []", "model.yaml:1:1: a model needs 'model'"),
         ("model: a\nversions: [{name: A}]", "model.yaml:2:12: a version needs 'address'"),
         ("model: a\nversions: {A: x}", "model.yaml:2:11: a list of versions must stand here"),

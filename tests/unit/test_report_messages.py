@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from multishadow.v1 import control_pb2 as pb
+from multishadow_server.core import gates, panel
 from multishadow_server.core.experiment import Epoch, Experiment
-from multishadow_server.core.findings import CandidateReport, Interval, PairReport, Report, State
+from multishadow_server.core.findings import CandidateReport, Interval, PairReport, Quality, Report, ReviewCounts, State
+from multishadow_server.core.gates import Gate, GateName, GateState, Record, Review
 from multishadow_server.core.model import Comparator
+from multishadow_server.core.rollup import Rollup
 from multishadow_server.core.statistics.bands import Band
 from multishadow_server.core.statistics.ranking import Verdict
 from multishadow_server.entrypoints import report_messages
@@ -74,6 +77,28 @@ REPORT = Report(
     state=State.UNDECIDED,
     winner="A",
     live_failures=6,
+    quality=Quality(
+        labelled=20,
+        too_young=2,
+        delay_seconds=60,
+        live_n=18,
+        live_right=9,
+        live_accuracy=None,
+        candidates=(),
+        margin=0.01,
+        evidence_threshold=20,
+    ),
+    review_verdicts=(ReviewCounts(version="A", candidate_better=1, live_better=2, both_fine=3, both_wrong=4),),
+)
+GATE = Gate(
+    name=GateName.COST,
+    state=GateState.PASS,
+    number="2 GPUs",
+    bound="recorded",
+    remedy="none",
+    advisory=True,
+    waiver=Record(version="A", subject="cost", waiver=True, text="because", by="ada", at=1100),
+    attestation=Record(version="A", subject="cost", waiver=False, text="2 GPUs", by="grace", at=1200),
 )
 EXPERIMENT = Experiment(
     id=3,
@@ -101,9 +126,19 @@ EPOCH = Epoch(
 )
 
 
+FOUND = ExperimentReport(
+    experiment=EXPERIMENT,
+    epoch=EPOCH,
+    earlier_epochs=3,
+    report=REPORT,
+    reviews=(Review(version="A", verdict=gates.Verdict.HOLD, gates=(GATE,)),),
+    panel=panel.build(Rollup(), ("A", "B")),
+    read_at=1500,
+)
+
+
 def response() -> pb.CompareResponse:
-    found = ExperimentReport(experiment=EXPERIMENT, epoch=EPOCH, earlier_epochs=3, report=REPORT, read_at=1500)
-    return report_messages.compare_response(found)
+    return report_messages.compare_response(FOUND)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +168,7 @@ def test_what_is_not_known_yet_is_absent() -> None:
         CANDIDATE, divergence=None, similarity=None, latency_p50_ms=None, comparisons_needed=None
     )
     report = dataclasses.replace(REPORT, candidates=(unknown,))
-    found = ExperimentReport(experiment=EXPERIMENT, epoch=EPOCH, earlier_epochs=0, report=report, read_at=1500)
+    found = dataclasses.replace(FOUND, report=report)
     (candidate,) = report_messages.compare_response(found).candidates
     for name in ("divergence", "similarity", "latency_p50_ms", "comparisons_needed"):
         assert not candidate.HasField(name)
@@ -144,3 +179,13 @@ def said(value: Any) -> Any:
     if isinstance(value, Interval | pb.Interval):
         return (value.estimate, value.lower, value.upper)
     return dict(value) if hasattr(value, "items") else value
+
+
+def test_a_gate_reaches_the_message_whole() -> None:
+    (review,) = response().reviews
+    (gate,) = review.gates
+    assert (review.version, review.verdict) == ("A", "HOLD")
+    assert (gate.name, gate.state, gate.number, gate.bound) == ("cost", "pass", "2 GPUs", "recorded")
+    assert (gate.remedy, gate.advisory, gate.holds_up) == ("none", True, False)
+    assert (gate.waiver.text, gate.waiver.by, gate.waiver.at.seconds) == ("because", "ada", 1100)
+    assert (gate.attestation.text, gate.attestation.by, gate.attestation.at.seconds) == ("2 GPUs", "grace", 1200)

@@ -193,15 +193,16 @@ class _Reader:
         return value
 
     def _positive(self, node: yaml.Node) -> int:
-        number = self._count(node)
-        if not number:
-            raise self._wrong(node, f"a whole number above 0 must stand here, e.g. 2000; got {self._name(node)!r}")
-        return number
+        return self._whole(node, least=1)
 
     def _count(self, node: yaml.Node) -> int:
+        return self._whole(node, least=0)
+
+    def _whole(self, node: yaml.Node, *, least: int) -> int:
         text = self._name(node).replace("_", "")
-        if not text.isdecimal() or not int(text) < 2**31:
-            raise self._wrong(node, f"a whole number must stand here, e.g. 2000; got {text!r}")
+        if not text.isdecimal() or not least <= int(text) < 2**31:
+            wanted = "above 0" if least else "from 0"
+            raise self._wrong(node, f"a whole number {wanted} must stand here, e.g. 2000; got {text!r}")
         return int(text)
 
     def _span(self, node: yaml.Node) -> int:
