@@ -59,7 +59,7 @@ def test_a_comparison_rings_its_alarms_and_labels_its_classical_tests() -> None:
     )
     said = shown(comparison_view.render(response))
     assert "! A: drift: hour 7: divergence fell; look" in said
-    assert "Classical tests  p-values, valid for one look only" in said
+    assert "Classical tests p-values, valid for one look only" in said
     assert "A − B 0.040 0.030 0.020" in said
     assert "A: HOLD; held up by drift" in said
 
