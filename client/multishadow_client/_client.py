@@ -231,6 +231,18 @@ class ControlClient(_Connection):
         """What became of a model's labels."""
         return self._call(self._stub.GetLabelTally, control_pb2.GetLabelTallyRequest(model=model))
 
+    def list_comparisons(self, request: control_pb2.ListComparisonsRequest) -> control_pb2.ListComparisonsResponse:
+        """Stored comparisons for people to look at, the least similar answers first."""
+        return self._call(self._stub.ListComparisons, request)
+
+    def get_comparison(self, comparison_id: int) -> control_pb2.GetComparisonResponse:
+        """One stored comparison with everything that was kept of it."""
+        return self._call(self._stub.GetComparison, control_pb2.GetComparisonRequest(id=comparison_id))
+
+    def record_review(self, request: control_pb2.RecordReviewRequest) -> control_pb2.RecordReviewResponse:
+        """Tell which of two answers is better."""
+        return self._call(self._stub.RecordReview, request)
+
     def status(self) -> control_pb2.GetStatusResponse:
         """What is live now, and how the processes are."""
         return self._call(self._stub.GetStatus, control_pb2.GetStatusRequest())

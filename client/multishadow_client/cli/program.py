@@ -21,6 +21,7 @@ from multishadow_client.cli import (
     planning_commands,
     predict_command,
     promotion_commands,
+    review_commands,
     segment_commands,
     status_command,
     terminal,
@@ -65,6 +66,7 @@ def _add(group: typer.Typer, name: str, command: Callable[..., None], examples: 
 
 _get = typer.Typer(no_args_is_help=True, help="List models, versions, flags or experiments.", epilog=GET_EXAMPLES)
 _label = typer.Typer(no_args_is_help=True, help="Tell what the right answers were, by request id.")
+_review = typer.Typer(no_args_is_help=True, help="Look at two answers side by side, and say which is better.")
 _flag = typer.Typer(no_args_is_help=True, help="Set what a version claims: off, shadow or live.")
 
 _add(program, "apply", model_commands.apply, model_commands.APPLY_EXAMPLES)
@@ -92,6 +94,10 @@ _add(program, "attest", gate_commands.attest, gate_commands.ATTEST_EXAMPLES)
 _add(program, "waive", gate_commands.waive, gate_commands.WAIVE_EXAMPLES)
 _add(program, "power", planning_commands.power, planning_commands.POWER_EXAMPLES)
 _add(program, "advise", planning_commands.advise, planning_commands.ADVISE_EXAMPLES)
+program.add_typer(_review, name="review")
+_add(_review, "list", review_commands.list_comparisons, review_commands.LIST_EXAMPLES)
+_add(_review, "show", review_commands.show, review_commands.SHOW_EXAMPLES)
+_add(_review, "record", review_commands.record, review_commands.RECORD_EXAMPLES)
 _add(program, "promote", promotion_commands.promote, promotion_commands.PROMOTE_EXAMPLES)
 _add(program, "rollback", promotion_commands.rollback, promotion_commands.ROLLBACK_EXAMPLES)
 _add(program, "status", status_command.status, "")

@@ -36,7 +36,8 @@ def rows(quality: QualityReport, live: str, labels: Mapping[str, str]) -> Table:
     own = _share(quality.live_accuracy) if quality.HasField("live_accuracy") else figures.NONE
     report_table.add_row(shown, Text(f"{live} (live)"), figures.count(quality.live_n), own, "", "", "", "")
     for candidate in quality.candidates:
-        report_table.add_row(shown, Text(labels.get(candidate.version, candidate.version), style="bold"), *_figures(candidate))
+        name = Text(labels.get(candidate.version, candidate.version), style="bold")
+        report_table.add_row(shown, name, *_figures(candidate))
     return shown
 
 

@@ -1,0 +1,126 @@
+"""Stored comparisons as people look at them: as a list, and two answers side by side."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import DecodeError
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from multishadow.v1 import control_pb2, prediction_pb2
+from multishadow_client.cli import document, figures, report_table
+
+VERDICTS = {
+    "candidate-better": control_pb2.REVIEW_VERDICT_CANDIDATE_BETTER,
+    "live-better": control_pb2.REVIEW_VERDICT_LIVE_BETTER,
+    "both-fine": control_pb2.REVIEW_VERDICT_BOTH_FINE,
+    "both-wrong": control_pb2.REVIEW_VERDICT_BOTH_WRONG,
+}
+_CONTENTS = ("text", "classification", "embedding", "structured", "tensor", "scalar", "raw")
+_Kind: TypeAlias = "type[prediction_pb2.PredictRequest | prediction_pb2.PredictResponse]"
+_WORDS = {number: name.replace("-", " ") for name, number in VERDICTS.items()}
+
+
+def lines(comparisons: Sequence[control_pb2.ComparisonLine]) -> RenderableType:
+    """Stored comparisons, a line each."""
+    if not comparisons:
+        return Text("no stored comparison of this kind yet", style="dim")
+    table = report_table.table(
+        ("id", "right"), ("version", "left"), ("similarity", "right"), ("verdict", "left"), ("request", "left"),
+        ("received", "left"), ("what differed", "left"),
+    )  # fmt: skip
+    for line in comparisons:
+        report_table.add_row(
+            table,
+            str(line.id),
+            Text(line.version, style="bold"),
+            f"{line.similarity:.4f}" if line.HasField("similarity") else figures.NONE,
+            _WORDS.get(line.verdict, figures.NONE),
+            line.request_id,
+            figures.moment(line.received_at),
+            line.detail,
+        )
+    return table
+
+
+def side_by_side(found: control_pb2.GetComparisonResponse, version: str) -> RenderableType:
+    """The request, then live's answer beside each candidate's; of one candidate when a version is named."""
+    answers = [answer for answer in found.answers if version in {"", answer.version}]
+    title = Text.assemble((f"{found.model}: comparison {found.id}", "bold"), f" of request {found.request_id}, ")
+    request = _readable(prediction_pb2.PredictRequest, found.request)
+    parts: list[RenderableType] = [title.append(figures.moment(found.received_at)), Text(f"request  {request}")]
+    live = _readable(prediction_pb2.PredictResponse, found.live_response)
+    for answer in answers:
+        parts += [Text(), _beside(found.live_version, live, answer), *_about(answer)]
+    return Group(*parts)
+
+
+def plain(found: control_pb2.GetComparisonResponse) -> dict[str, Any]:
+    """The comparison as a document, with its messages read."""
+    answers = [
+        {**document.plain(answer), "response": _document(prediction_pb2.PredictResponse, answer.response)}
+        for answer in found.answers
+    ]
+    return {
+        **document.plain(found),
+        "request": _document(prediction_pb2.PredictRequest, found.request),
+        "live_response": _document(prediction_pb2.PredictResponse, found.live_response),
+        "answers": answers,
+    }
+
+
+def verdicts(counts: Sequence[control_pb2.ReviewCounts], labels: Mapping[str, str]) -> Iterator[Text]:
+    """What people said, a line for each candidate that they looked at."""
+    for each in counts:
+        said = [
+            f"{figures.count(number)} {words}"
+            for words, number in (
+                ("candidate better", each.candidate_better),
+                ("live better", each.live_better),
+                ("both fine", each.both_fine),
+                ("both wrong", each.both_wrong),
+            )
+            if number
+        ]
+        if said:
+            yield Text(f"{labels.get(each.version, each.version)}: people who looked said {', '.join(said)}.")
+
+
+def _beside(live_version: str, live: str, answer: control_pb2.CandidateAnswer) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, expand=True, header_style="bold")
+    table.add_column(f"{live_version} (live)", ratio=1, overflow="fold")
+    table.add_column(answer.version, ratio=1, overflow="fold")
+    own = _readable(prediction_pb2.PredictResponse, answer.response) if answer.response else f"({answer.outcome})"
+    table.add_row(Text(live), Text(own))
+    return table
+
+
+def _about(answer: control_pb2.CandidateAnswer) -> Iterator[Text]:
+    facts = [answer.outcome, answer.reason, answer.detail]
+    if answer.HasField("similarity"):
+        facts.insert(1, f"similarity {answer.similarity:.4f}")
+    if answer.verdict:
+        facts.append(f"{_WORDS[answer.verdict]}, said {answer.reviewed_by}")
+    yield Text(" · ".join(fact for fact in facts if fact), style="dim")
+
+
+def _readable(kind: _Kind, data: bytes) -> str:
+    """What a message says; text as it is, everything else as JSON."""
+    said = _document(kind, data)
+    inner = next((said[name] for name in _CONTENTS if name in said), said)
+    return inner if isinstance(inner, str) else json.dumps(inner, indent=2, ensure_ascii=False)
+
+
+def _document(kind: _Kind, data: bytes) -> dict[str, Any]:
+    """A message as plain values; bytes that are no message, as base64."""
+    try:
+        return MessageToDict(kind.FromString(data), preserving_proto_field_name=True)
+    except (DecodeError, ValueError):  # the latter: NaN within an object, which JSON does not know
+        return {"unreadable": base64.b64encode(data).decode()}
