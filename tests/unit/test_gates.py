@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from multishadow_server.core import gate_findings, gates, report
+from multishadow_server.core import gate_findings, gates, report, segment_report
+from multishadow_server.core.findings import Interval
 from multishadow_server.core.gate_findings import Findings
 from multishadow_server.core.gate_limits import DAY, GateLimits
 from multishadow_server.core.gates import Attestation, Gate, GateName, GateState, Record, Review, Verdict
 from multishadow_server.core.rollup import Cell, Family, Rollup
+from multishadow_server.core.segment_report import Segment
 from multishadow_server.core.statistics.non_inferiority import LabelledPair
 from sightings import rollup_of
 
@@ -45,6 +47,7 @@ def reviewed(
         "collected_for": 8 * DAY,
         "shares": dict.fromkeys(candidates, 0.25),
         "labels": NO_LABELS,
+        "segments": segment_report.build({}, version=version, alpha=0.05),
         "divergent_samples": 60,
         "serving": False,
     } | more
@@ -196,6 +199,28 @@ def test_a_rate_that_changes_rings_by_the_hour_however_narrow_the_buckets_are() 
     assert drifted.state is GateState.FAIL
     assert drifted.number == "hour 21: divergence rose from 3 % to 50 %"
     assert gate(reviewed({"o": 1}, hours={}, bucket_seconds=900), GateName.DRIFT).state is GateState.PASS
+
+
+def test_a_kind_of_request_that_diverges_more_than_the_rest_fails() -> None:
+    segment = Segment(
+        feature="country",
+        level="DE",
+        n=1_000,
+        diverged=80,
+        failed=0,
+        rate=Interval(estimate=0.08, lower=0.05, upper=0.12),
+        rest_rate=0.001,
+        log_evidence=30.0,
+        alert=True,
+        p_exact=1e-9,
+        p_adjusted=1e-8,
+    )
+    nothing = segment_report.build({}, version="A", alpha=0.05)
+    found = gate(reviewed(segments=replace(nothing, segments=(segment,))), GateName.SEGMENTS)
+    assert (found.state, found.number) == (GateState.FAIL, "country DE: 8 % beside 0.1 %")
+    for harmless in (replace(segment, alert=False), replace(segment, rest_rate=0.2)):
+        kept = reviewed(segments=replace(nothing, segments=(harmless,)))
+        assert gate(kept, GateName.SEGMENTS).state is GateState.PASS
 
 
 def test_divergent_samples_are_asked_for_unless_a_safe_candidate_has_fewer() -> None:

@@ -15,6 +15,7 @@ from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.gates import Attestation, Awaits, Gate, GateName, GateState, Record
 from multishadow_server.core.observation import BAD, COUNTED, Outcome
 from multishadow_server.core.rollup import Family, Rollup, pair_subject
+from multishadow_server.core.segment_report import SegmentReport
 from multishadow_server.core.statistics import drift, quantiles, sample_ratio, sequences
 from multishadow_server.core.statistics.bands import Band
 from multishadow_server.core.statistics.non_inferiority import LabelledPair
@@ -22,6 +23,7 @@ from multishadow_server.core.statistics.sample_ratio import RatioCheck
 
 HOUR = 3_600
 TOP = 10
+MOST_NAMED = 3
 _ATTEST = "`shadowctl attest {version} {what} --note TEXT`"
 
 
@@ -40,6 +42,7 @@ class Findings:
         shares: share of requests that each candidate should get copies of, by name; None when that is not known, or
             was changed within the epoch.
         labels: the candidate beside the live version on labelled requests that are old enough.
+        segments: the candidate by kinds of request.
         divergent_samples: stored comparisons in which the candidate diverged or failed.
         serving: whether it answers callers already, in a rollout.
         attested: what people vouched for, by what it is.
@@ -54,6 +57,7 @@ class Findings:
     collected_for: float
     shares: Mapping[str, float] | None
     labels: LabelledPair
+    segments: SegmentReport
     divergent_samples: int
     serving: bool
     attested: Mapping[str, Record]
@@ -75,6 +79,7 @@ def find(found: Findings, limits: GateLimits) -> Iterator[Gate]:
     yield _completeness(found, limits)
     yield _sample_ratio(found)
     yield _drift(found)
+    yield _segments(found)
     yield _divergent_samples(found, limits)
     yield _top_reviewed(found)
     yield _recorded(found, GateName.COST, Attestation.COST, "what the candidate costs to run")
@@ -334,6 +339,26 @@ def _hours(found: Findings) -> list[tuple[int, int]]:
             n + sum(outcomes.get(outcome, 0) for outcome in COUNTED),
         )
     return [hours[hour] for hour in sorted(hours)]
+
+
+def _segments(found: Findings) -> Gate:
+    known = found.segments.segments
+    worse = [
+        each for each in known if each.alert and each.rest_rate is not None and each.rate.estimate > each.rest_rate
+    ]
+    named = ", ".join(
+        f"{each.feature} {each.level}: {_percent(each.rate.estimate)} beside {_percent(each.rest_rate or 0.0)}"
+        for each in worse[:MOST_NAMED]
+    )
+    more = f" and {len(worse) - MOST_NAMED} more" if len(worse) > MOST_NAMED else ""
+    version = found.candidate.version
+    return Gate(
+        name=GateName.SEGMENTS,
+        state=GateState.FAIL if worse else GateState.PASS,
+        number=named + more if worse else f"none of {len(known)}",
+        bound="no kind of request proven to diverge more than the rest",
+        remedy=f"see `shadowctl segments {version}`, and find out why there" if worse else "",
+    )
 
 
 def _divergent_samples(found: Findings, limits: GateLimits) -> Gate:

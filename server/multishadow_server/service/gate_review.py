@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from multishadow_server.core import flags as flag_rules
-from multishadow_server.core import gate_findings, gates, serving
+from multishadow_server.core import gate_findings, gates, segment_report, serving
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.experiment import Epoch, Experiment
 from multishadow_server.core.findings import CandidateReport, Report
@@ -52,10 +52,11 @@ async def review(store: ControlStore, reading: Reading, shown: Sequence[str]) ->
         StoreUnavailable: the database is away.
     """
     records = await store.gate_records(reading.epoch.id)
+    by_kind = await store.buckets(reading.epoch.id, segment_report.FAMILIES)
     shares = _shares(reading, await store.flags())
     model = reading.configuration.models[reading.experiment.model]
     return tuple(
-        _review(reading, candidate, model=model, records=records, shares=shares)
+        _review(reading, candidate, model=model, records=records, shares=shares, by_kind=by_kind)
         for candidate in reading.report.candidates
         if candidate.version in shown
     )
@@ -68,6 +69,7 @@ def _review(
     model: Model,
     records: Sequence[Record],
     shares: Mapping[str, float] | None,
+    by_kind: Mapping[int, Rollup],
 ) -> Review:
     version, epoch = candidate.version, reading.epoch
     ended = reading.now if reading.experiment.stopped_at is None else reading.experiment.stopped_at
@@ -81,6 +83,7 @@ def _review(
         collected_for=max(0.0, ended - epoch.opened_at),
         shares=shares,
         labels=_labels(reading.report, version),
+        segments=segment_report.build(by_kind, version=version, alpha=reading.report.alpha),
         divergent_samples=reading.rollup.tables().get((Family.STORED, version), {}).get("divergent", 0),
         serving=version in serving.serving_versions(model, reading.configuration.flags),
         attested=gates.attestations(version, records),
