@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from multishadow.v1 import control_pb2 as control
-from multishadow_client.cli import comparison_view
+from multishadow_client.cli import comparison_view, gates_view
 
 PLAIN_LINE_SECONDS = 5.0
 
@@ -48,6 +48,10 @@ class Stage:
     def show(self, comparison: control.CompareResponse) -> None:
         """Print a whole comparison, as `shadowctl compare` does."""
         self.console.print(comparison_view.render(comparison))
+
+    def show_gates(self, gates: control.ListGatesResponse) -> None:
+        """Print what has to hold before a promotion, as `shadowctl gates` does."""
+        self.console.print(gates_view.render(gates.reviews))
 
     @contextmanager
     def progress(self, totals: Mapping[str, int]) -> Iterator[ProgressView]:

@@ -37,6 +37,8 @@ FLIPPED_WITHIN_SECONDS = 5.0
 CALLS_AFTER_FLIP = 200
 CALL_SECONDS = 10.0
 
+WHY_ALL_THE_SAME = "a demonstration: it diverges least, and is rolled back in a moment"
+
 INTERRUPTED = 130  # exit code, as a shell says it of SIGINT
 
 Samples = Mapping[str, Sequence[prediction.PredictRequest]]
@@ -217,9 +219,9 @@ async def _promote_and_roll_back(
     before = await _router_processes(stub)
     async with _background(callers, samples) as tally:
         stage.chapter(f"5  Promote {winner}, while callers keep calling")
-        promotion = control.PromoteRequest(
-            model="digits", version=winner, actor=ACTOR, reason="diverges least, by the comparison above"
-        )
+        promotion = control.PromoteRequest(model="digits", version=winner, actor=ACTOR, reason=WHY_ALL_THE_SAME)
+        await _be_refused(stage, stub, promotion)
+        promotion.force = True
         await _flip(stage, callers, samples, winner, lambda: stub.Promote(promotion, timeout=CALL_SECONDS))
         stage.chapter(f"6  Roll back to {base}, while callers keep calling")
         rollback = control.RollbackRequest(model="digits", actor=ACTOR, reason="to show that it works")
@@ -235,6 +237,26 @@ async def _promote_and_roll_back(
         holds=before == after and len(after) == ROUTERS,
         claim=f"in the same router processes all along (pids {', '.join(str(pid) for pid, _ in after)})",
     )
+
+
+async def _be_refused(
+    stage: Stage, stub: control_grpc.ControlServiceAsyncStub, promotion: control.PromoteRequest
+) -> None:
+    """See that a minute of traffic, which nobody vouched for, does not pass the gates."""
+    gates = await stub.ListGates(
+        control.ListGatesRequest(model=promotion.model, candidates=[promotion.version]), timeout=CALL_SECONDS
+    )
+    stage.show_gates(gates)
+    refusal = ""
+    try:
+        await stub.Promote(promotion, timeout=CALL_SECONDS)
+    except grpc.aio.AioRpcError as error:
+        refusal = error.details() or ""
+    stage.check(
+        holds="minimum_duration" in refusal and "nothing changed" in refusal,
+        claim=f"control refuses to promote {promotion.version} after a minute of traffic that nobody vouched for",
+    )
+    stage.say(f"This is a demonstration, so it goes on all the same, with force and a reason: {promotion.reason}.")
 
 
 async def _flip(
