@@ -243,6 +243,10 @@ class ControlClient(_Connection):
         """Tell which of two answers is better."""
         return self._call(self._stub.RecordReview, request)
 
+    def calibrate(self, request: control_pb2.CalibrateRequest) -> control_pb2.CalibrateResponse:
+        """Propose a threshold, from answers that labels or people told apart."""
+        return self._call(self._stub.Calibrate, request)
+
     def status(self) -> control_pb2.GetStatusResponse:
         """What is live now, and how the processes are."""
         return self._call(self._stub.GetStatus, control_pb2.GetStatusRequest())

@@ -12,6 +12,7 @@ import typer
 
 from multishadow_client._errors import MultishadowError
 from multishadow_client.cli import (
+    calibrate_command,
     exit_code,
     experiment_commands,
     flag_commands,
@@ -98,6 +99,7 @@ program.add_typer(_review, name="review")
 _add(_review, "list", review_commands.list_comparisons, review_commands.LIST_EXAMPLES)
 _add(_review, "show", review_commands.show, review_commands.SHOW_EXAMPLES)
 _add(_review, "record", review_commands.record, review_commands.RECORD_EXAMPLES)
+_add(program, "calibrate", calibrate_command.calibrate, calibrate_command.EXAMPLES)
 _add(program, "promote", promotion_commands.promote, promotion_commands.PROMOTE_EXAMPLES)
 _add(program, "rollback", promotion_commands.rollback, promotion_commands.ROLLBACK_EXAMPLES)
 _add(program, "status", status_command.status, "")

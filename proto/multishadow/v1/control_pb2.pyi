@@ -2836,3 +2836,132 @@ class RecordReviewResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecordReviewResponse: _TypeAlias = RecordReviewResponse  # noqa: Y015
+
+@_typing.final
+class CalibrateRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    MISSED_FIELD_NUMBER: _builtins.int
+    ALPHA_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Empty: the only model there is."""
+    experiment_id: _builtins.int
+    """0: the running experiment, or else the latest."""
+    version: _builtins.str
+    """Whose answers to go by; empty: all candidates, each of which has to keep to `missed`."""
+    missed: _builtins.float
+    """Largest share of compared requests that may be really different and count as agreement; 0: 0.01."""
+    alpha: _builtins.float
+    """0: 0.05."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        experiment_id: _builtins.int = ...,
+        version: _builtins.str = ...,
+        missed: _builtins.float = ...,
+        alpha: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha", b"alpha", "experiment_id", b"experiment_id", "missed", b"missed", "model", b"model", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CalibrateRequest: _TypeAlias = CalibrateRequest  # noqa: Y015
+
+@_typing.final
+class CalibrateResponse(_message.Message):
+    """CalibrateResponse is a walk over thresholds, from the strictest to the first that is not proven."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    PROPOSED_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    TOLD_AGREEING_FIELD_NUMBER: _builtins.int
+    TOLD_DIVERGENT_FIELD_NUMBER: _builtins.int
+    MISSED_FIELD_NUMBER: _builtins.int
+    ALPHA_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    experiment_id: _builtins.int
+    epoch: _builtins.int
+    threshold: _builtins.float
+    """The threshold that the epoch compares by."""
+    proposed: _builtins.float
+    """The most lenient one that is proven; absent when none is."""
+    told_agreeing: _builtins.int
+    """Pairs of answers that agreed, and that diverged, of which somebody told whether they are really different."""
+    told_divergent: _builtins.int
+    missed: _builtins.float
+    alpha: _builtins.float
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___CalibrationStep]: ...
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        experiment_id: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        threshold: _builtins.float = ...,
+        proposed: _builtins.float | None = ...,
+        steps: _abc.Iterable[Global___CalibrationStep] | None = ...,
+        told_agreeing: _builtins.int = ...,
+        told_divergent: _builtins.int = ...,
+        missed: _builtins.float = ...,
+        alpha: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_proposed", b"_proposed", "proposed", b"proposed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_proposed", b"_proposed", "alpha", b"alpha", "epoch", b"epoch", "experiment_id", b"experiment_id", "missed", b"missed", "model", b"model", "proposed", b"proposed", "steps", b"steps", "threshold", b"threshold", "told_agreeing", b"told_agreeing", "told_divergent", b"told_divergent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__proposed: _TypeAlias = _typing.Literal["proposed"]  # noqa: Y015
+    _WhichOneofArgType__proposed: _TypeAlias = _typing.Literal["_proposed", b"_proposed"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__proposed) -> _WhichOneofReturnType__proposed | None: ...
+
+Global___CalibrateResponse: _TypeAlias = CalibrateResponse  # noqa: Y015
+
+@_typing.final
+class CalibrationStep(_message.Message):
+    """CalibrationStep is one threshold, with the figures of the candidate that misses most at it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    MISSED_FIELD_NUMBER: _builtins.int
+    MISSED_UPPER_FIELD_NUMBER: _builtins.int
+    FALSE_ALARMS_FIELD_NUMBER: _builtins.int
+    PROVEN_FIELD_NUMBER: _builtins.int
+    threshold: _builtins.float
+    version: _builtins.str
+    missed: _builtins.float
+    """Shares of compared requests: really different and counting as agreement, with its upper bound; really the same and
+    counting as divergence.
+    """
+    missed_upper: _builtins.float
+    false_alarms: _builtins.float
+    proven: _builtins.bool
+    def __init__(
+        self,
+        *,
+        threshold: _builtins.float = ...,
+        version: _builtins.str = ...,
+        missed: _builtins.float = ...,
+        missed_upper: _builtins.float = ...,
+        false_alarms: _builtins.float = ...,
+        proven: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["false_alarms", b"false_alarms", "missed", b"missed", "missed_upper", b"missed_upper", "proven", b"proven", "threshold", b"threshold", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CalibrationStep: _TypeAlias = CalibrationStep  # noqa: Y015

@@ -150,6 +150,11 @@ class ControlServiceStub:
                 request_serializer=multishadow_dot_v1_dot_control__pb2.RecordReviewRequest.SerializeToString,
                 response_deserializer=multishadow_dot_v1_dot_control__pb2.RecordReviewResponse.FromString,
                 _registered_method=True)
+        self.Calibrate = channel.unary_unary(
+                '/multishadow.v1.ControlService/Calibrate',
+                request_serializer=multishadow_dot_v1_dot_control__pb2.CalibrateRequest.SerializeToString,
+                response_deserializer=multishadow_dot_v1_dot_control__pb2.CalibrateResponse.FromString,
+                _registered_method=True)
         self.GetStatus = channel.unary_unary(
                 '/multishadow.v1.ControlService/GetStatus',
                 request_serializer=multishadow_dot_v1_dot_control__pb2.GetStatusRequest.SerializeToString,
@@ -317,6 +322,13 @@ class ControlServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Calibrate(self, request, context):
+        """Calibrate proposes a threshold, from answers that labels or people told apart. It changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStatus(self, request, context):
         """GetStatus tells what is live now and how the processes are.
         """
@@ -436,6 +448,11 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.RecordReview,
                     request_deserializer=multishadow_dot_v1_dot_control__pb2.RecordReviewRequest.FromString,
                     response_serializer=multishadow_dot_v1_dot_control__pb2.RecordReviewResponse.SerializeToString,
+            ),
+            'Calibrate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Calibrate,
+                    request_deserializer=multishadow_dot_v1_dot_control__pb2.CalibrateRequest.FromString,
+                    response_serializer=multishadow_dot_v1_dot_control__pb2.CalibrateResponse.SerializeToString,
             ),
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
@@ -1043,6 +1060,33 @@ class ControlService:
             '/multishadow.v1.ControlService/RecordReview',
             multishadow_dot_v1_dot_control__pb2.RecordReviewRequest.SerializeToString,
             multishadow_dot_v1_dot_control__pb2.RecordReviewResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Calibrate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multishadow.v1.ControlService/Calibrate',
+            multishadow_dot_v1_dot_control__pb2.CalibrateRequest.SerializeToString,
+            multishadow_dot_v1_dot_control__pb2.CalibrateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -81,6 +81,8 @@ class ControlServiceStub:
     """GetComparison gives one with everything that was kept of it."""
     RecordReview: _grpc.UnaryUnaryMultiCallable[_control_pb2.RecordReviewRequest, _control_pb2.RecordReviewResponse]
     """RecordReview tells what somebody says of a candidate's answer beside the live one; the last verdict counts."""
+    Calibrate: _grpc.UnaryUnaryMultiCallable[_control_pb2.CalibrateRequest, _control_pb2.CalibrateResponse]
+    """Calibrate proposes a threshold, from answers that labels or people told apart. It changes nothing."""
     GetStatus: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetStatusRequest, _control_pb2.GetStatusResponse]
     """GetStatus tells what is live now and how the processes are."""
 
@@ -137,6 +139,8 @@ class ControlServiceAsyncStub(ControlServiceStub):
     """GetComparison gives one with everything that was kept of it."""
     RecordReview: _aio.UnaryUnaryMultiCallable[_control_pb2.RecordReviewRequest, _control_pb2.RecordReviewResponse]  # type: ignore[assignment]
     """RecordReview tells what somebody says of a candidate's answer beside the live one; the last verdict counts."""
+    Calibrate: _aio.UnaryUnaryMultiCallable[_control_pb2.CalibrateRequest, _control_pb2.CalibrateResponse]  # type: ignore[assignment]
+    """Calibrate proposes a threshold, from answers that labels or people told apart. It changes nothing."""
     GetStatus: _aio.UnaryUnaryMultiCallable[_control_pb2.GetStatusRequest, _control_pb2.GetStatusResponse]  # type: ignore[assignment]
     """GetStatus tells what is live now and how the processes are."""
 
@@ -322,6 +326,14 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.RecordReviewResponse, _abc.Awaitable[_control_pb2.RecordReviewResponse]]:
         """RecordReview tells what somebody says of a candidate's answer beside the live one; the last verdict counts."""
+
+    @_abc_1.abstractmethod
+    def Calibrate(
+        self,
+        request: _control_pb2.CalibrateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.CalibrateResponse, _abc.Awaitable[_control_pb2.CalibrateResponse]]:
+        """Calibrate proposes a threshold, from answers that labels or people told apart. It changes nothing."""
 
     @_abc_1.abstractmethod
     def GetStatus(

@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection
 
 from multishadow.v1 import control_pb2 as pb
 from multishadow.v1 import control_pb2_grpc
+from multishadow_server.core.calibration import DEFAULT_MISSED
 from multishadow_server.core.experiment import DEFAULT_BUCKET_SECONDS, DEFAULT_DURATION
 from multishadow_server.core.statistics import power
 from multishadow_server.entrypoints import control_messages as messages
@@ -24,6 +25,7 @@ from multishadow_server.entrypoints import gate_messages, report_messages, revie
 from multishadow_server.entrypoints.status import code_of
 from multishadow_server.errors import FailedPrecondition, MultishadowError
 from multishadow_server.service import (
+    calibrating,
     comparison_report,
     experiments,
     flags,
@@ -144,6 +146,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
                 candidates=tuple(request.candidates),
                 percent=request.percent if request.HasField("percent") else 100.0,
                 duration=request.duration_seconds if request.HasField("duration_seconds") else DEFAULT_DURATION,
+                noise_percent=request.noise_floor_percent,
                 bucket_seconds=(
                     request.bucket_seconds if request.HasField("bucket_seconds") else DEFAULT_BUCKET_SECONDS
                 ),
@@ -357,6 +360,21 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
                 actor=_actor(request.actor, context),
             )
         return pb.RecordReviewResponse(model=found.epoch.model, version=version)
+
+    async def Calibrate(self, request: pb.CalibrateRequest, context: Context) -> pb.CalibrateResponse:
+        """Propose a threshold."""
+        missed = request.missed or DEFAULT_MISSED
+        alpha = request.alpha or comparison_report.DEFAULT_ALPHA
+        async with _answering(context):
+            found = await calibrating.calibrate(
+                self._store,
+                model=request.model,
+                experiment_id=request.experiment_id,
+                version=request.version,
+                missed=missed,
+                alpha=alpha,
+            )
+        return review_messages.calibrate_response(found, missed=missed, alpha=alpha)
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:  # noqa: ARG002  it is empty
         """How everything is."""

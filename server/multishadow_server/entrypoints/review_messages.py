@@ -1,4 +1,4 @@
-"""Stored comparisons and verdicts as messages of the control API."""
+"""Stored comparisons, verdicts on them, and what follows for the threshold, as messages of the control API."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from multishadow_server.core.observation import Observation
 from multishadow_server.core.reviews import Review, ReviewVerdict
 from multishadow_server.entrypoints import control_messages as messages
 from multishadow_server.errors import InvalidInput
+from multishadow_server.service.calibrating import EpochCalibration
 from multishadow_server.service.ports import ComparisonLine, KeptComparison
 
 _VERDICTS: Mapping[int, ReviewVerdict] = {
@@ -57,6 +58,33 @@ def comparison_response(found: KeptComparison) -> pb.GetComparisonResponse:
         live_version=found.epoch.live,
         live_response=found.response,
         answers=[_answer(seen, said.get(seen.version)) for seen in found.observations],
+    )
+
+
+def calibrate_response(found: EpochCalibration, *, missed: float, alpha: float) -> pb.CalibrateResponse:
+    """A walk over thresholds."""
+    walked = found.calibration
+    return pb.CalibrateResponse(
+        model=found.epoch.model,
+        experiment_id=found.experiment.id,
+        epoch=found.epoch.number,
+        threshold=walked.threshold,
+        proposed=walked.proposed,
+        steps=[
+            pb.CalibrationStep(
+                threshold=step.threshold,
+                version=step.version,
+                missed=step.missed,
+                missed_upper=step.missed_upper,
+                false_alarms=step.false_alarms,
+                proven=step.proven,
+            )
+            for step in walked.steps
+        ],
+        told_agreeing=walked.told_agreeing,
+        told_divergent=walked.told_divergent,
+        missed=missed,
+        alpha=alpha,
     )
 
 
