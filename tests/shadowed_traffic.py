@@ -63,10 +63,16 @@ def a_capture(
 
 
 async def begin_experiment(
-    database_url: str, addresses: Mapping[str, str], *, call_seconds: float = 2.0, max_in_flight: int = 64
+    database_url: str,
+    addresses: Mapping[str, str],
+    *,
+    call_seconds: float = 2.0,
+    max_in_flight: int = 64,
+    noise_percent: float = 0.0,
 ) -> Epoch:
     """Register the model with its live version and these candidates, and start to compare them."""
-    names = [LIVE, *addresses]
+    names = list(dict.fromkeys([LIVE, *addresses]))
+    candidates = tuple(names[1:])
     model = Model(
         name=MODEL,
         versions=tuple(
@@ -86,10 +92,15 @@ async def begin_experiment(
             await change.put_model(model)
             await change.put_versions(model)
             experiment = await change.start_experiment(
-                model=MODEL, candidates=tuple(addresses), percent=100, bucket_seconds=3600, duration=86_400
+                model=MODEL,
+                candidates=candidates,
+                percent=100,
+                bucket_seconds=3600,
+                duration=86_400,
+                noise_percent=noise_percent,
             )
             return await change.open_epoch(
-                experiment, live=LIVE, candidates=tuple(addresses), comparator=Comparator(), reason="started"
+                experiment, live=LIVE, candidates=candidates, comparator=Comparator(), reason="started"
             )
     finally:
         await engine.dispose()
@@ -233,14 +244,28 @@ class Stage:
 
 @asynccontextmanager
 async def staged(
-    settings: Settings, behaviours: Mapping[str, Behaviour], *, call_seconds: float = 2.0, max_in_flight: int = 64
+    settings: Settings,
+    behaviours: Mapping[str, Behaviour],
+    *,
+    call_seconds: float = 2.0,
+    max_in_flight: int = 64,
+    noise_percent: float = 0.0,
 ) -> AsyncIterator[Stage]:
-    """Serve these candidates and begin an experiment on them, at the engines that the settings name."""
+    """Serve these candidates and begin an experiment on them, at the engines that the settings name.
+
+    The live version is served too where it is named; only a noise floor asks for it.
+    """
     database_url, nats_url = str(settings.database_url), str(settings.nats_url)
     async with AsyncExitStack() as stack:
         servers = {name: await stack.enter_async_context(serving(behaviour)) for name, behaviour in behaviours.items()}
         addresses = {name: server.address for name, server in servers.items()}
-        epoch = await begin_experiment(database_url, addresses, call_seconds=call_seconds, max_in_flight=max_in_flight)
+        epoch = await begin_experiment(
+            database_url,
+            addresses,
+            call_seconds=call_seconds,
+            max_in_flight=max_in_flight,
+            noise_percent=noise_percent,
+        )
         client = await stack.enter_async_context(connected(nats_url))
         counts = Counts(database_url, epoch)
         stack.push_async_callback(counts.aclose)

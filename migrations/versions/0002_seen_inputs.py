@@ -1,4 +1,4 @@
-"""What keeps comparisons independent: the inputs that a partition's captures had.
+"""What keeps comparisons honest: inputs that a partition's captures had, and the share of the live version's copies.
 
 Revision ID: 0002
 Revises: 0001
@@ -24,7 +24,12 @@ def upgrade() -> None:
         sa.Column("keys", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("log_id", "partition", "chunk", name=op.f("pk_seen_inputs")),
     )
+    for table in ("experiment", "epoch"):
+        op.add_column(table, sa.Column("noise_percent", sa.Float(), nullable=False, server_default="0"))
+        op.alter_column(table, "noise_percent", server_default=None)
 
 
 def downgrade() -> None:
+    for table in ("epoch", "experiment"):
+        op.drop_column(table, "noise_percent")
     op.drop_table("seen_inputs")

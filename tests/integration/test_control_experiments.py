@@ -91,6 +91,21 @@ async def test_terms_out_of_range_are_refused(control: Control) -> None:
         await control.start("A", bucket_seconds=0)
 
 
+async def test_a_noise_floor_is_a_term_of_the_experiment_and_of_its_epochs(
+    control: Control, store: PostgresControl
+) -> None:
+    await control.apply("base", "A")
+    for percent in (-1.0, 25.5, math.nan):
+        async with refused(StatusCode.INVALID_ARGUMENT, "noise_floor_percent", "0 to 25"):
+            await control.start("A", percent=25, noise_floor_percent=percent)
+    started = await control.start("A", percent=25, noise_floor_percent=1)
+    assert started.experiment.noise_floor_percent == 1
+    (listed,) = (await control.stub.ListExperiments(pb.ListExperimentsRequest())).experiments
+    assert listed.noise_floor_percent == 1
+    await control.apply("base", "A", comparator=pb.Comparator(threshold=0.5))
+    assert [epoch.noise_percent for epoch in (await store.read()).epochs] == [1, 1]
+
+
 async def test_a_model_runs_one_experiment_at_a_time(control: Control) -> None:
     await control.apply("base", "A", "B")
     await control.apply("base", "A", model="ham")

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from dataclasses import replace
 
 import grpc
 import pytest
 
 from multishadow_server.core.capture import CaptureBatch, DropTally, partition_of
+from multishadow_server.core.noise_floor import NOISE
+from multishadow_server.core.segments import MOST_LEVELS
+from multishadow_server.core.targeting import shadow_draw
 from multishadow_server.settings import Settings
 from shadowed_traffic import LIVE, MODEL, append, begin_next_epoch, move_version, staged, working
 from version_servers import answering, diverges_on, diverging, failing, gated, hanging
@@ -60,6 +64,51 @@ async def test_an_input_that_comes_again_is_counted_once_and_not_sent_again_by_l
         assert await stage.counts.family("pair") == Counter({("A|B", "ob"): 2, ("A|B", "xx"): 49})
         assert [sum(server.calls.values()) for server in stage.servers.values()] == [2, 2]
         assert len(await stage.counts.stored()) == 2
+
+
+async def test_requests_are_counted_by_kind_in_a_bounded_number_of_levels_over_all_owners(settings: Settings) -> None:
+    async with staged(settings, {"A": diverging(1.0)}) as stage:
+        for owner in range(2):
+            async with working(settings, instance=f"worker-{owner}"):
+                sent = [
+                    replace(capture, attributes={"user": f"{owner}-{number}", "country": "NO\x00"})
+                    for number, capture in enumerate(stage.captures(60, prefix=f"r{owner}"))
+                ]
+                await append(stage.log, sent)
+                await stage.counts.reach(60 * (owner + 1))
+        counted = await stage.counts.family("segment")
+        assert counted["A", "attributes.country=NO\ufffd"] == 120
+        users = {level: count for (_, level), count in counted.items() if level.startswith("attributes.user=")}
+        assert sum(users.values()) == 120
+        assert len(users) == MOST_LEVELS + 1
+        assert users["attributes.user=(other)"] == 120 - MOST_LEVELS
+        assert await stage.counts.family("segment_diverged") == counted
+
+
+async def test_the_live_version_is_asked_again_on_its_share_and_is_no_candidate(settings: Settings) -> None:
+    behaviours = {LIVE: diverging(0.5), "A": answering(), "B": diverging(1.0)}
+    async with staged(settings, behaviours, noise_percent=40) as stage, working(settings):
+        sent = stage.captures(200)
+        await append(stage.log, sent)
+        again = [item for item in sent if shadow_draw(MODEL, session_id="", request_id=item.request_id) < 0.4]
+        assert 40 < len(again) < 120
+        await stage.counts.reach(400 + len(again))
+        await until(stage.drained)
+        diverged = sum(diverges_on(item.request_id, 0.5) for item in again)
+        assert await stage.counts.outcomes() == Counter(
+            {
+                ("A", "ok"): 200,
+                ("B", "diverged"): 200,
+                (NOISE, "ok"): len(again) - diverged,
+                (NOISE, "diverged"): diverged,
+            }
+        )
+        pairs = await stage.counts.family("pair")
+        assert (pairs[f"A|{NOISE}", "oo"], pairs[f"A|{NOISE}", "ob"]) == (len(again) - diverged, diverged)
+        assert pairs[f"B|{NOISE}", "bb"] == diverged
+        assert await stage.counts.family("joint") == Counter({("A|B", "ob"): 200})
+        assert set(stage.servers[LIVE].calls) == {item.request_id for item in again}
+        assert all(metadata["x-shadow-deployment"] == "true" for metadata in stage.servers[LIVE].metadata)
 
 
 async def test_an_input_that_live_failed_on_may_still_count(settings: Settings) -> None:

@@ -71,6 +71,24 @@ def test_compare_ends_with_what_the_comparison_says(
     assert request == control_pb2.CompareRequest(model="spam", candidates=["A", "B", "C"])
 
 
+def test_segments_are_asked_for_by_candidate_and_wait_for_data(control: CannedControl, shadowctl: Shadowctl) -> None:
+    control.answers["ListSegments"] = control_pb2.ListSegmentsResponse(version="A", n=10)
+    assert shadowctl("segments", "A", "--alpha", "0.01").code == 0
+    control.answers["ListSegments"] = control_pb2.ListSegmentsResponse(version="A")
+    assert shadowctl("segments", "A", "-o", "json").code == 3
+    first, _ = control.asked(control_pb2.ListSegmentsRequest)
+    assert first == control_pb2.ListSegmentsRequest(model="spam", candidate="A", alpha=0.01)
+
+
+def test_a_noise_floor_is_typed_as_a_share(control: CannedControl, shadowctl: Shadowctl) -> None:
+    control.answers["StartExperiment"] = control_pb2.StartExperimentResponse()
+    assert shadowctl("start", "A", "--noise-floor", "7%").code == 0
+    shadowctl("start", "A")
+    first, second = control.asked(control_pb2.StartExperimentRequest)
+    assert first.noise_floor_percent == 7
+    assert not second.HasField("noise_floor_percent")
+
+
 def test_compare_writes_json_and_yaml_with_the_protos_names(control: CannedControl, shadowctl: Shadowctl) -> None:
     control.answers["Compare"] = reports.decided()
     as_json = json.loads(shadowctl("compare", "-o", "json").out)

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 
 from multishadow.v1 import control_pb2
 from multishadow_server.core import report
+from multishadow_server.core.noise_floor import NOISE
 from multishadow_server.core.report import CandidateReport, Interval, PairReport, Report, State
 from multishadow_server.core.rollup import Cell, Rollup
 from multishadow_server.core.statistics.bands import Band
 from multishadow_server.core.statistics.ranking import Verdict
+from multishadow_server.core.tally import Tally
 from multishadow_server.errors import InvalidInput
-from sightings import rollup_of
+from sightings import LIVE_LATENCY, NOON, an_epoch, rollup_of, seen
 
 ABC = ("A", "B", "C")
 # Of 10,000 requests A diverges on 0.2 %, B on 4 %, C on 9 %.
@@ -113,6 +115,42 @@ def test_a_pair_whose_difference_comes_in_bursts_is_overdispersed() -> None:
         (pair,) = report.build(whole, model="spam", live="prod", candidates=("A", "B"), buckets=hours).pairs
         found.append((pair.dispersion is not None, pair.overdispersed))
     assert found == [(True, False), (True, True), (False, False), (False, False)]
+
+
+def with_noise(patterns: Mapping[str, int], noise: str, count: int) -> Rollup:
+    """Counts of A, and as many more requests on which live was asked again, with the outcome of both."""
+    tally = Tally()
+    for _ in range(count):
+        tally.add_capture(
+            an_epoch(("A",)),
+            received_at=NOON,
+            live_latency=LIVE_LATENCY,
+            observations=seen(("A",), noise[0]),
+            noise=seen((NOISE,), noise[1])[0],
+        )
+    (beside,) = tally.rollups().values()
+    return rollup_of(("A",), patterns) + beside
+
+
+def test_a_noise_floor_is_lives_divergence_from_itself_and_what_a_candidate_has_above_it() -> None:
+    rollup = with_noise({"o": 500, "b": 40}, "oo", 400) + with_noise({}, "bo", 60) + with_noise({}, "ob", 12)
+    rollup += with_noise({}, "bb", 6) + with_noise({}, "be", 3) + with_noise({}, "bx", 9)
+    found = report.build(rollup, model="spam", live="prod", candidates=("A",))
+    (only,) = found.candidates
+    assert (only.n, found.pairs) == (540 + 490, ())
+    assert found.noise_floor is not None
+    assert (found.noise_floor.n, found.noise_floor.diverged, found.noise_floor.failed) == (481, 18, 3)
+    floor = found.noise_floor.divergence
+    assert floor.estimate == pytest.approx(21 / 481)
+    assert floor.lower < 21 / 481 < floor.upper
+    assert only.over_noise is not None
+    assert only.over_noise.estimate == pytest.approx((60 - 12) / 481)
+    assert 0 < only.over_noise.lower < 48 / 481 < only.over_noise.upper
+
+
+def test_without_a_noise_floor_nothing_is_said_of_one() -> None:
+    found = report_on({"o": 100}, ("A",))
+    assert (found.noise_floor, found.candidates[0].over_noise) == (None, None)
 
 
 def test_latencies_are_of_answers_and_of_live_on_the_same_requests() -> None:

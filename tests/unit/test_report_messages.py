@@ -11,7 +11,16 @@ import pytest
 from multishadow.v1 import control_pb2 as pb
 from multishadow_server.core import gates, panel
 from multishadow_server.core.experiment import Epoch, Experiment
-from multishadow_server.core.findings import CandidateReport, Interval, PairReport, Quality, Report, ReviewCounts, State
+from multishadow_server.core.findings import (
+    CandidateReport,
+    Interval,
+    NoiseFloor,
+    PairReport,
+    Quality,
+    Report,
+    ReviewCounts,
+    State,
+)
 from multishadow_server.core.gates import Gate, GateName, GateState, Record, Review
 from multishadow_server.core.model import Comparator
 from multishadow_server.core.rollup import Rollup
@@ -48,6 +57,7 @@ CANDIDATE = CandidateReport(
     errors_by_reason={"INTERNAL": 4},
     comparisons_needed=1234,
     duplicates=11,
+    over_noise=Interval(estimate=0.0625, lower=-0.125, upper=0.25),
 )
 PAIR = PairReport(
     first="A",
@@ -77,6 +87,7 @@ REPORT = Report(
     state=State.UNDECIDED,
     winner="A",
     live_failures=6,
+    noise_floor=NoiseFloor(n=40, diverged=1, failed=2, divergence=Interval(estimate=0.075, lower=0.01, upper=0.2)),
     quality=Quality(
         labelled=20,
         too_young=2,

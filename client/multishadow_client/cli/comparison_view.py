@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from multishadow.v1.control_pb2 import CandidateReport, CompareResponse, Interval, PairReport
-from multishadow_client.cli import figures, gates_view, quality_view, report_table
+from multishadow_client.cli import figures, gates_view, quality_view, report_table, review_view
 from multishadow_client.cli.interval_picture import IntervalPicture, Whisker
 
 _ROOMY = 92
@@ -82,7 +82,12 @@ class ComparisonView:
                 report_table.title(
                     "Divergence rate", f"failures count; {confidence} intervals that hold however often you look"
                 ),
-                IntervalPicture(whiskers=[_whisker(candidate, labels) for candidate in candidates]),
+                IntervalPicture(
+                    whiskers=[
+                        *(_whisker(candidate, labels) for candidate in candidates),
+                        *_noise_whisker(self.response),
+                    ]
+                ),
             )
         if self.response.HasField("quality"):
             quality = self.response.quality
@@ -268,6 +273,13 @@ def _whisker(report: CandidateReport, labels: Mapping[str, str]) -> Whisker:
     )
 
 
+def _noise_whisker(response: CompareResponse) -> Iterator[Whisker]:
+    if response.HasField("noise_floor"):
+        found = response.noise_floor.divergence
+        label = f"{response.live_version} again"
+        yield Whisker(label=label, style="dim", estimate=found.estimate, lower=found.lower, upper=found.upper)
+
+
 def _count_of_bad(number: int) -> Text:
     return Text(figures.count(number), style="red" if number else "")
 
@@ -287,16 +299,37 @@ def _footnotes(response: CompareResponse, labels: Mapping[str, str]) -> Iterator
         ):
             if reasons:
                 yield Text(f"{labels[report.version]}: {name}: {_tally(reasons.items())}", style="dim")
+    yield from _noise(response, labels)
     yield from _bursts(response, labels)
     if response.live_failures:
         number = figures.count(response.live_failures)
         yield Text(f"{number} sampled requests count for nobody: live itself failed on them.", style="dim")
+    yield from review_view.verdicts(response.review_verdicts, labels)
     if response.HasField("quality"):
         yield from quality_view.footnotes(response.quality, labels)
     yield from _still_needed(response, labels)
     pairs = f"; family of {response.family_size} pair{'s' if response.family_size > 1 else ''}"
     family = pairs if response.family_size else ""
     yield Text(f"Test: {response.test_name}; α = {response.alpha:g}{family}.", style="dim")
+
+
+def _noise(response: CompareResponse, labels: Mapping[str, str]) -> Iterator[Text]:
+    if not response.HasField("noise_floor"):
+        return
+    floor = response.noise_floor
+    yield Text(
+        f"Noise floor: live {response.live_version} differs from itself on "
+        f"{figures.percent(floor.divergence.estimate)} of {figures.count(floor.n)} requests that it got twice.",
+        style="dim",
+    )
+    over = [
+        f"{labels[report.version]} {figures.points(report.over_noise.estimate)} "
+        f"{figures.points_range(report.over_noise.lower, report.over_noise.upper)}"
+        for report in response.candidates
+        if report.HasField("over_noise")
+    ]
+    if over:
+        yield Text(f"Above it, on the same requests, in percentage points: {', '.join(over)}.", style="dim")
 
 
 def _bursts(response: CompareResponse, labels: Mapping[str, str]) -> Iterator[Text]:

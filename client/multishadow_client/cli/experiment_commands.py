@@ -17,6 +17,7 @@ from multishadow_client.cli import (
     duration,
     figures,
     selection,
+    share,
     terminal,
     watching,
 )
@@ -62,6 +63,15 @@ def start(
             "--bucket", metavar="TIME", parser=duration.seconds, help="Width of the statistics' buckets; default: 1h."
         ),
     ] = None,
+    noise_floor: Annotated[
+        float | None,
+        typer.Option(
+            "--noise-floor",
+            metavar="SHARE",
+            parser=share.share,
+            help="Ask the live version twice on this share of requests, e.g. 1%: how often does it differ from itself?",
+        ),
+    ] = None,
     model: Model = "",
     server: Server = CONTROL,
     timeout: Timeout = DEFAULT_TIMEOUT,
@@ -80,6 +90,7 @@ def start(
                 percent=percent,
                 duration_seconds=duration_,
                 bucket_seconds=bucket,
+                noise_floor_percent=None if noise_floor is None else round(100 * noise_floor, 6),
                 actor=actor(),
             )
         )

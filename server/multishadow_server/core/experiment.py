@@ -28,6 +28,8 @@ class Experiment:
         bucket_seconds: width of the rollups' time buckets.
         started_at, ends_at, stopped_at: seconds since the Unix epoch; `stopped_at` is None while it runs.
         started_by, stop_reason: who began it, why it ended.
+        noise_percent: share of requests that the live version gets a second time, to measure how often it differs from
+            itself.
     """
 
     id: int
@@ -40,6 +42,7 @@ class Experiment:
     started_by: str
     stopped_at: float | None = None
     stop_reason: str = ""
+    noise_percent: float = 0.0
 
     @property
     def running(self) -> bool:
@@ -64,6 +67,7 @@ class Epoch:
         opened_at: seconds since the Unix epoch.
         reason: why it began, in words.
         bucket_seconds: the experiment's.
+        noise_percent: the experiment's.
     """
 
     id: int
@@ -78,6 +82,7 @@ class Epoch:
     opened_at: float
     reason: str
     bucket_seconds: int
+    noise_percent: float = 0.0
 
     def bucket_start(self, received_at: float) -> int:
         """Start of the time bucket, both in seconds since the Unix epoch."""
@@ -180,12 +185,14 @@ def _end(epoch: Epoch) -> float:
     return math.inf if epoch.until_revision is None else epoch.until_revision
 
 
-def check_terms(*, duration: float, bucket_seconds: int) -> None:
-    """Refuse a time box or a bucket width out of range.
+def check_terms(*, duration: float, bucket_seconds: int, percent: float = 100.0, noise_percent: float = 0.0) -> None:
+    """Refuse a time box, a bucket width or a noise floor's share out of range.
 
     Args:
         duration: seconds.
         bucket_seconds: width of the rollups' buckets.
+        percent: share of requests that the candidates get.
+        noise_percent: share that the live version gets a second time: of those requests, since no others are captured.
 
     Raises:
         InvalidInput: which, and what is allowed.
@@ -198,6 +205,11 @@ def check_terms(*, duration: float, bucket_seconds: int) -> None:
     if not 1 <= bucket_seconds <= LONGEST_BUCKET_SECONDS:
         raise InvalidInput(
             f"bucket_seconds: {bucket_seconds} is out of range; allowed are 1 to {LONGEST_BUCKET_SECONDS}"
+        )
+    if not 0 <= noise_percent <= percent:
+        raise InvalidInput(
+            f"noise_floor_percent: {noise_percent:g} is out of range; allowed are 0 to {percent:g}, the candidates' "
+            "share: requests that no candidate gets are not captured"
         )
 
 

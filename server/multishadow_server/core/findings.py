@@ -32,6 +32,23 @@ class Interval:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class NoiseFloor:
+    """What the live version made of requests that it had answered before.
+
+    Args:
+        n: comparisons that count.
+        diverged: answers that differ from its former one.
+        failed: errors and timeouts.
+        divergence: how often it differs from itself, at 1 - α.
+    """
+
+    n: int
+    diverged: int
+    failed: int
+    divergence: Interval
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CandidateReport:
     """One candidate against the live version.
 
@@ -64,6 +81,8 @@ class CandidateReport:
         comparisons_needed: roughly how many more confirm the band at the present rate; None when it is confirmed or
             nobody can say.
         duplicates: copies that were not sent, because one of the same input counts in the time bucket already.
+        over_noise: rate of divergence minus the noise floor's, on the requests that both were compared on; joint over
+            all candidates; None without any.
     """
 
     version: str
@@ -93,6 +112,7 @@ class CandidateReport:
     errors_by_reason: Mapping[str, int]
     comparisons_needed: int | None
     duplicates: int
+    over_noise: Interval | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -220,6 +240,7 @@ class Report:
         state: see `State`.
         winner: the one best candidate; empty when there is none.
         live_failures: sampled requests that count for nobody, because the live version itself failed.
+        noise_floor: how often the live version differs from itself; None where that is not measured.
         quality: who was right, by labels; None when answers are not labelled.
         review_verdicts: what people said, of each candidate that they looked at.
     """
@@ -235,5 +256,6 @@ class Report:
     state: State
     winner: str
     live_failures: int
+    noise_floor: NoiseFloor | None
     quality: Quality | None
     review_verdicts: tuple[ReviewCounts, ...]

@@ -10,7 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multishadow_server.core import advice, latency, reviews
-from multishadow_server.core.findings import CandidateReport, Interval, PairReport, Quality, Report, ReviewCounts, State
+from multishadow_server.core.findings import (
+    CandidateReport,
+    Interval,
+    NoiseFloor,
+    PairReport,
+    Quality,
+    Report,
+    ReviewCounts,
+    State,
+)
+from multishadow_server.core.noise_floor import NOISE
 from multishadow_server.core.observation import Outcome
 from multishadow_server.core.rollup import Family, Rollup, pair_subject
 from multishadow_server.core.statistics import dispersion, evidence, forecast, ranking, sequences
@@ -81,6 +91,7 @@ def build(
         state=state,
         winner=best[0] if state is State.DECIDED and len(best) == 1 else "",
         live_failures=live_failures,
+        noise_floor=_noise_floor(tables, alpha),
         quality=_shown_quality(quality, [report.version for report in reports]),
         review_verdicts=_review_verdicts(tables, reports),
     )
@@ -241,6 +252,38 @@ def _candidate(tables: _Tables, family: _Family, place: int) -> CandidateReport:
         if n == 0 or band == band_proven
         else forecast.comparisons_needed(bad=family.bad[place], n=n, log_threshold=family.log_rate_threshold),
         duplicates=outcomes.get(Outcome.DUPLICATE, 0),
+        over_noise=_over_noise(tables, family, version),
+    )
+
+
+def _over_noise(tables: _Tables, family: _Family, version: str) -> Interval | None:
+    statuses = tables.get((Family.PAIR, pair_subject(version, NOISE)), {})
+    worse, better = statuses.get("bo", 0), statuses.get("ob", 0)
+    n = worse + better + statuses.get("oo", 0) + statuses.get("bb", 0)
+    if not n:
+        return None
+    lower, upper = sequences.paired(
+        only_first=np.array([worse]),
+        only_second=np.array([better]),
+        neither_or_both=np.array([n - worse - better]),
+        log_threshold=np.log(2) + family.log_rate_threshold,
+    )
+    return Interval(estimate=(worse - better) / n, lower=float(lower[0]), upper=float(upper[0]))
+
+
+def _noise_floor(tables: _Tables, alpha: float) -> NoiseFloor | None:
+    outcomes = tables.get((Family.OUTCOME, NOISE), {})
+    bad = _bad(outcomes)
+    n = bad + outcomes.get(Outcome.OK, 0)
+    if not n:
+        return None
+    lower, upper = sequences.rate(bad=np.array([bad]), n=np.array([n]), log_threshold=-np.log(alpha))
+    diverged = outcomes.get(Outcome.DIVERGED, 0)
+    return NoiseFloor(
+        n=n,
+        diverged=diverged,
+        failed=bad - diverged,
+        divergence=Interval(estimate=bad / n, lower=float(lower[0]), upper=float(upper[0])),
     )
 
 

@@ -34,6 +34,8 @@ the epoch's order of candidates. s is similarity and d confidence delta, in mill
 
 A label's mark is a status: `o` right, `b` wrong, `x` not to be judged. A difference's verdict is `ok` or `diverged`.
 
+The live version asked again (`noise_floor.NOISE`) is counted as a version in outcome, and as the second of a pair.
+
 Latency bins are 1 % wide, see `latency`.
 """
 

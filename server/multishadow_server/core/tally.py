@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from multishadow_server.core import latency
 from multishadow_server.core.experiment import Epoch
+from multishadow_server.core.noise_floor import NOISE
 from multishadow_server.core.observation import BAD, COUNTED, Observation, Outcome
 from multishadow_server.core.rollup import Cell, Family, Rollup, pair_subject
 
@@ -63,6 +64,7 @@ class Tally:
         live_latency: float,
         observations: Sequence[Observation],
         segments: Sequence[str] = (),
+        noise: Observation | None = None,
     ) -> None:
         """Count what the shadows made of one capture.
 
@@ -72,8 +74,11 @@ class Tally:
             live_latency: seconds.
             observations: at most one of each version; a candidate without one is `unsampled`.
             segments: the levels that the request belongs to, at most one of each feature.
+            noise: what the live version made of it when it was asked again.
         """
         self._bucket(epoch, received_at).add_capture(live_latency, observations, segments)
+        if noise is not None:
+            self._bucket(epoch, received_at).add_noise(noise, observations)
 
     def add_live_failure(self, epoch: Epoch, *, received_at: float) -> None:
         """Count a capture that the live version itself failed: it says nothing about any candidate."""
@@ -119,6 +124,8 @@ class _Bucket:
         self.patterns: Counter[_Pattern] = Counter()
         self.reasons: Counter[tuple[str, Outcome, str]] = Counter()
         self.segments: Counter[tuple[str, Outcome, str]] = Counter()
+        self.noise: Counter[Outcome] = Counter()
+        self.beside_noise: Counter[tuple[str, str]] = Counter()
         self.similarities: list[list[float]] = []
         self.latencies: list[list[float]] = []
         self.live_latencies: list[float] = []
@@ -151,6 +158,14 @@ class _Bucket:
         self.latencies.append(latencies)
         self.live_latencies.append(live_latency)
 
+    def add_noise(self, noise: Observation, observations: Sequence[Observation]) -> None:
+        self.noise[noise.outcome] += 1
+        self.beside_noise.update(
+            (observation.version, _STATUS[observation.outcome] + _STATUS[noise.outcome])
+            for observation in observations
+            if observation.version in self.places
+        )
+
     def add_drops(self, versions: Sequence[str], reason: str, count: int) -> None:
         dropped = set(versions)
         pattern = tuple(Outcome.DROPPED if version in dropped else None for version in self.candidates)
@@ -164,6 +179,10 @@ class _Bucket:
             _count_pattern(cells, self.candidates, pattern, count)
         for (version, outcome, reason), count in self.reasons.items():
             cells[Cell(_REASONED[outcome], version, reason)] += count
+        for outcome, count in self.noise.items():
+            cells[Cell(Family.OUTCOME, NOISE, outcome)] += count
+        for (version, statuses), count in self.beside_noise.items():
+            cells[Cell(Family.PAIR, pair_subject(version, NOISE), statuses)] += count
         for (version, outcome, level), count in self.segments.items():
             cells[Cell(Family.SEGMENT, version, level)] += count
             if outcome in _SEGMENT_FAMILIES:

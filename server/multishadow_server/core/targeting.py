@@ -223,6 +223,14 @@ _CONTROL: dict[str, Callable[[Sequence[Rule]], Rule]] = {
 }
 
 
+def shadow_draw(model: str, *, session_id: str, request_id: str) -> float:
+    """The draw in [0, 1) that a model's samples share: a `shadow` flag of share f gets a request iff it is below f.
+
+    It is `fractional` of `{"cat": [model, {"var": "shadowKey"}]}`, which is what such flags bucket by.
+    """
+    return float(mmh3.hash(_text(model + (session_id or request_id)), signed=False) / 2**32)
+
+
 # --- bucketing ----------------------------------------------------------------------------------------------------
 
 

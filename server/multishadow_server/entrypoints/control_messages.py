@@ -200,6 +200,7 @@ def experiment_message(experiment: Experiment) -> pb.Experiment:
         stop_reason=experiment.stop_reason,
         started_by=experiment.started_by,
         state="running" if experiment.running else "stopped",
+        noise_floor_percent=experiment.noise_percent,
     )
 
 

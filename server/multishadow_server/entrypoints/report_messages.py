@@ -7,6 +7,7 @@ from multishadow_server.core.findings import (
     CandidateQuality,
     CandidateReport,
     Interval,
+    NoiseFloor,
     PairReport,
     Quality,
     ReviewCounts,
@@ -36,6 +37,7 @@ def compare_response(found: ExperimentReport) -> pb.CompareResponse:
         epoch_opened_at=messages.moment(found.epoch.opened_at),
         read_at=messages.moment(found.read_at),
         live_failures=report.live_failures,
+        noise_floor=_noise_floor(report.noise_floor) if report.noise_floor else None,
         review_verdicts=[_review_counts(counts) for counts in report.review_verdicts],
         quality=_quality(report.quality) if report.quality else None,
         reviews=[gate_messages.review_message(review) for review in found.reviews],
@@ -48,6 +50,10 @@ def interval(found: Interval | None) -> pb.Interval | None:
     if found is None:
         return None
     return pb.Interval(estimate=found.estimate, lower=found.lower, upper=found.upper)
+
+
+def _noise_floor(found: NoiseFloor) -> pb.NoiseFloor:
+    return pb.NoiseFloor(n=found.n, diverged=found.diverged, failed=found.failed, divergence=interval(found.divergence))
 
 
 def _candidate(candidate: CandidateReport) -> pb.CandidateReport:
@@ -79,6 +85,7 @@ def _candidate(candidate: CandidateReport) -> pb.CandidateReport:
         errors_by_reason=candidate.errors_by_reason,
         comparisons_needed=candidate.comparisons_needed,
         duplicates=candidate.duplicates,
+        over_noise=interval(candidate.over_noise),
     )
 
 

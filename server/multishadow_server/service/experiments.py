@@ -31,6 +31,7 @@ class Terms:
         percent: share of requests that each gets, in (0, 100].
         duration: time box in seconds.
         bucket_seconds: width of the rollups' time buckets.
+        noise_percent: share of requests that the live version gets a second time; not above `percent`.
     """
 
     model: str
@@ -38,6 +39,7 @@ class Terms:
     percent: float = 100.0
     duration: float = rules.DEFAULT_DURATION
     bucket_seconds: int = rules.DEFAULT_BUCKET_SECONDS
+    noise_percent: float = 0.0
 
 
 async def list_experiments(store: ControlStore, *, model: str = "") -> Sequence[Experiment]:
@@ -61,8 +63,13 @@ async def start_experiment(store: ControlStore, terms: Terms, *, actor: str) -> 
         FailedPrecondition: a candidate is live, or an experiment of this model runs already.
         StoreUnavailable: the database is away.
     """
-    rules.check_terms(duration=terms.duration, bucket_seconds=terms.bucket_seconds)
     shadow = flag_rules.claim_definition(terms.model, Claim.SHADOW, terms.percent)
+    rules.check_terms(
+        duration=terms.duration,
+        bucket_seconds=terms.bucket_seconds,
+        percent=terms.percent,
+        noise_percent=terms.noise_percent,
+    )
     async with store.change(actor) as change:
         model = names.model_of(change.configuration, terms.model)
         candidates = _candidates(change.configuration, model, terms.candidates)
@@ -73,6 +80,7 @@ async def start_experiment(store: ControlStore, terms: Terms, *, actor: str) -> 
             percent=terms.percent,
             bucket_seconds=terms.bucket_seconds,
             duration=terms.duration,
+            noise_percent=terms.noise_percent,
         )
         reason = f"experiment {experiment.id} started"
         written = {version.flag_key: shadow for version in candidates}

@@ -107,9 +107,12 @@ class MicroBatch:
                 received_at=capture.received_at,
                 live_latency=capture.live_latency,
                 observations=shadowed.observations,
+                noise=shadowed.noise,
                 segments=self._levels.bounded(shadowed.epoch.id, segments.levels_of(capture, shadowed.observations)),
             )
             self._count(shadowed.observations)
+            if shadowed.noise is not None:
+                self.counters[f"noise.{shadowed.noise.outcome}"] += 1
             self._keep(shadowed)
 
     def _count(self, observations: Sequence[Observation]) -> None:

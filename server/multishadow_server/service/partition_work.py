@@ -26,7 +26,7 @@ from multishadow_server.errors import LeaseLost, StoreUnavailable
 from multishadow_server.service.in_flight import UnderWay
 from multishadow_server.service.micro_batch import Finished, MicroBatch
 from multishadow_server.service.ports import CaptureReader, Flush, LoggedBatch, ObservationStore, PartitionReader
-from multishadow_server.service.shadowing import Shadowing, assigned_epoch, sampled_candidates
+from multishadow_server.service.shadowing import Shadowing, assigned_epoch, copies_of
 
 SHORTEST_RETRY = 0.05
 LONGEST_RETRY = 2.0
@@ -178,7 +178,7 @@ class PartitionWork:
             capture.fingerprint,
             epoch=epoch,
             received_at=capture.received_at,
-            versions=sampled_candidates(capture, epoch),
+            versions=copies_of(capture, epoch),
         )
 
     async def _shadow(

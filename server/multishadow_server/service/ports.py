@@ -354,7 +354,14 @@ class Change(Protocol):
         ...
 
     async def start_experiment(
-        self, *, model: str, candidates: Sequence[str], percent: float, bucket_seconds: int, duration: float
+        self,
+        *,
+        model: str,
+        candidates: Sequence[str],
+        percent: float,
+        bucket_seconds: int,
+        duration: float,
+        noise_percent: float = 0.0,
     ) -> Experiment:
         """Record a new experiment that starts now."""
         ...

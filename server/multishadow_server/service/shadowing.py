@@ -14,6 +14,7 @@ from multishadow_server.core.comparison import Comparison, Verdict
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.experiment import Epoch, epoch_of
 from multishadow_server.core.model import Version
+from multishadow_server.core.noise_floor import NOISE, is_sampled
 from multishadow_server.core.observation import Observation, Outcome
 from multishadow_server.service.in_flight import CallSlots
 from multishadow_server.service.ports import Answer, Comparer, ModelGateway
@@ -72,6 +73,7 @@ class Shadowed:
         epoch: whose statistics it belongs to; None without an experiment.
         observations: one per shadow that is a candidate of the epoch.
         strangers: shadows that are no candidates of the epoch; they were not called.
+        noise: what the live version made of it when it was asked again; None when it was not.
     """
 
     capture: Capture
@@ -79,6 +81,7 @@ class Shadowed:
     epoch: Epoch | None = None
     observations: Sequence[Observation] = ()
     strangers: int = 0
+    noise: Observation | None = None
 
 
 def assigned_epoch(capture: Capture, configuration: Configuration) -> Epoch | None:
@@ -91,6 +94,12 @@ def assigned_epoch(capture: Capture, configuration: Configuration) -> Epoch | No
 def sampled_candidates(capture: Capture, epoch: Epoch) -> tuple[str, ...]:
     """The candidates that a capture is sampled to."""
     return tuple(name for name in dict.fromkeys(capture.shadows) if name in epoch.candidates)
+
+
+def copies_of(capture: Capture, epoch: Epoch) -> tuple[str, ...]:
+    """Whom a capture is copied to: its candidates and, where the noise floor is measured, `NOISE`."""
+    called = sampled_candidates(capture, epoch)
+    return (*called, NOISE) if called and is_sampled(capture, epoch) else called
 
 
 class Shadowing:
@@ -128,18 +137,20 @@ class Shadowing:
             fate = Fate.LIVE_FAILED if called else Fate.NO_CANDIDATE
             return Shadowed(capture=capture, fate=fate, epoch=epoch, strangers=strangers)
         metadata = _metadata(capture)
+        copies = copies_of(capture, epoch)
         observing = [
-            self._observe(capture, epoch, configuration, name, metadata) for name in called if name not in repeated
+            self._observe(capture, epoch, configuration, name, metadata) for name in copies if name not in repeated
         ]
+        # One shadow needs no task of its own.
+        observed = await asyncio.gather(*observing) if len(observing) > 1 else [await each for each in observing]
+        known = [Observation(version=name, outcome=Outcome.DUPLICATE) for name in copies if name in repeated]
+        observations = {each.version: each for each in (*known, *observed)}
         return Shadowed(
             capture=capture,
             fate=Fate.OBSERVED,
             epoch=epoch,
-            observations=[
-                *(Observation(version=name, outcome=Outcome.DUPLICATE) for name in called if name in repeated),
-                # One shadow needs no task of its own.
-                *(await asyncio.gather(*observing) if len(observing) > 1 else [await each for each in observing]),
-            ],
+            noise=observations.pop(NOISE, None),
+            observations=list(observations.values()),
             strangers=strangers,
         )
 
@@ -147,7 +158,7 @@ class Shadowing:
         self, capture: Capture, epoch: Epoch, configuration: Configuration, name: str, metadata: Metadata
     ) -> Observation:
         model = configuration.models.get(capture.model)
-        version = model.version(name) if model else None
+        version = model.version(epoch.live if name == NOISE else name) if model else None
         if version is None:
             return Observation(version=name, outcome=Outcome.DROPPED, reason="unknown_version")
         try:

@@ -107,7 +107,7 @@ def test_the_exact_test_doubles_fishers_smaller_tail(bad: int, ok: int, rest_bad
     if bad + ok == 0 or rest_bad + rest_ok == 0:
         assert p == 1
         return
-    table = [[bad, ok], [rest_bad, rest_ok]]
+    table = np.array([[bad, ok], [rest_bad, rest_ok]])
     tails = [stats.fisher_exact(table, alternative=side).pvalue for side in ("less", "greater")]
     assert p == pytest.approx(min(1, 2 * min(tails)), rel=1e-9, abs=1e-300)
 

@@ -156,13 +156,21 @@ class PostgresChange:
         return experiment_of(row) if row else None
 
     async def start_experiment(
-        self, *, model: str, candidates: Sequence[str], percent: float, bucket_seconds: int, duration: float
+        self,
+        *,
+        model: str,
+        candidates: Sequence[str],
+        percent: float,
+        bucket_seconds: int,
+        duration: float,
+        noise_percent: float = 0.0,
     ) -> Experiment:
         """Record a new experiment that starts now. Raises Conflict: one runs already."""
         row = ExperimentRow(
             model=model,
             candidates=list(candidates),
             percent=percent,
+            noise_percent=noise_percent,
             bucket_seconds=bucket_seconds,
             started_at=self._now,
             ends_at=moment(self.now + duration),
@@ -196,6 +204,7 @@ class PostgresChange:
             number = (await self._session.exec(last)).one() + 1
         row = EpochRow(
             experiment_id=experiment.id,
+            noise_percent=experiment.noise_percent,
             number=number,
             live=live,
             candidates=list(candidates),

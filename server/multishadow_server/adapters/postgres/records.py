@@ -145,6 +145,7 @@ def experiment_of(row: ExperimentRow) -> Experiment:
         model=row.model,
         candidates=tuple(row.candidates),
         percent=row.percent,
+        noise_percent=row.noise_percent,
         bucket_seconds=row.bucket_seconds,
         started_at=row.started_at.timestamp(),
         ends_at=row.ends_at.timestamp(),
@@ -170,6 +171,7 @@ def epoch_of(row: EpochRow, *, model: str, bucket_seconds: int) -> Epoch:
         opened_at=row.opened_at.timestamp(),
         reason=row.reason,
         bucket_seconds=bucket_seconds,
+        noise_percent=row.noise_percent,
     )
 
 

@@ -124,6 +124,7 @@ class ExperimentRow(Table, table=True):
     model: str = Field(foreign_key="model.name")
     candidates: list[str] = Field(sa_type=NAME_LIST)
     percent: float
+    noise_percent: float = 0.0
     bucket_seconds: int
     started_at: datetime = Field(sa_type=MOMENT)
     ends_at: datetime = Field(sa_type=MOMENT)
@@ -149,6 +150,7 @@ class EpochRow(Table, table=True):
     live: str
     candidates: list[str] = Field(sa_type=NAME_LIST)
     comparator: dict[str, Any] = Field(sa_type=JSONB)
+    noise_percent: float = 0.0
     from_revision: int = Field(sa_type=BigInteger)
     until_revision: int | None = Field(default=None, sa_type=BigInteger)
     opened_at: datetime = Field(sa_type=MOMENT)
