@@ -7,6 +7,7 @@ it returns.
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import os
 import random
@@ -36,6 +37,7 @@ from multishadow_server.adapters.postgres.control import PostgresControl
 from multishadow_server.adapters.postgres.engine import open_engine
 from multishadow_server.adapters.postgres.observations import PostgresObservations
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
+from multishadow_server.adapters.postgres.retention import PostgresRetention
 from multishadow_server.adapters.processes import unless_set
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
 from multishadow_server.entrypoints.control import ControlServer, ControlServicer
@@ -103,6 +105,8 @@ async def router(settings: Settings, stop: asyncio.Event, *, ready: Callable[[st
         async with server.listening(drain_seconds=settings.drain_seconds):
             if await _unless_stopped(stop, watch.first_read.wait()):
                 await server.open()
+                # What was made so far stays for good: the collector need not look at it again while callers wait.
+                gc.freeze()
                 ready(server.address)
                 await stop.wait()
 
@@ -282,6 +286,8 @@ async def control(settings: Settings, stop: asyncio.Event, *, ready: Callable[[s
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
         await stack.enter_async_context(_background(report.run(stop), linger=WITHDRAW_SECONDS))
         await stack.enter_async_context(_background(housekeeping.run(stop)))
+        retention = PostgresRetention(engine, keep_days=settings.retention_days)
+        await stack.enter_async_context(_background(retention.run(stop)))
         stack.push_async_callback(server.stop, settings.drain_seconds)
         ready(await server.start(settings.control_listen))
         await stop.wait()

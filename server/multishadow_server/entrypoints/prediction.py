@@ -10,11 +10,9 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import grpc
 import grpc.aio
-from google.protobuf.json_format import MessageToDict, SerializeToJsonError
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -22,9 +20,11 @@ from grpc_reflection.v1alpha import reflection
 from multishadow.v1 import envelope_pb2, prediction_pb2
 from multishadow_server.core.capture import Metadata
 from multishadow_server.core.metadata import header_text
+from multishadow_server.core.prediction import Json
 from multishadow_server.entrypoints.status import BY_NUMBER, code_of
 from multishadow_server.errors import FailedPrecondition, InvalidInput, MessageTooLarge, MultishadowError
 from multishadow_server.service.live_path import REQUEST_ID, LiveAnswer, LivePath, LiveRequest
+from multishadow_server.structs import json_of
 
 logger = logging.getLogger(__name__)
 
@@ -110,13 +110,12 @@ def _envelope(body: bytes) -> envelope_pb2.PredictEnvelope:
     return envelope
 
 
-def _attributes(envelope: envelope_pb2.PredictEnvelope) -> dict[str, Any]:
+def _attributes(envelope: envelope_pb2.PredictEnvelope) -> dict[str, Json]:
     if not envelope.HasField("attributes"):
         return {}
     try:
-        return MessageToDict(envelope.attributes)
-    except (SerializeToJsonError, ValueError) as error:
-        # Not a number, or infinite: JSON knows neither, and neither do flags, the log and the store.
+        return json_of(envelope.attributes)
+    except InvalidInput as error:
         raise InvalidInput(f"attributes: {error}") from error
 
 
