@@ -265,11 +265,11 @@ async def _flip(
 def _by_hand(stage: Stage, endpoints: Endpoints, *, winner: str, keep: bool) -> None:
     if keep:
         stage.chapter("Everything keeps running until Ctrl-C. Go on by hand, in another terminal:")
-        stage.say(f"export MULTISHADOW_CONTROL={endpoints.control}")
-        stage.say(f"multishadow traffic digits --router {endpoints.router}")
+        stage.say(f"export MULTISHADOW_ROUTER={endpoints.router} MULTISHADOW_CONTROL={endpoints.control}")
     else:
-        stage.chapter("To go on by hand: multishadow demo --keep, which prints the addresses; then, for example")
-    for command in ("status", "compare --model digits", "get flags", f"promote {winner} --model digits"):
+        stage.chapter("To go on by hand: multishadow demo --keep, which says where to connect to; then, for example")
+    stage.say("multishadow traffic digits --rate 50")
+    for command in ("status", "compare --model digits --watch", "get flags", f"promote {winner} --model digits"):
         stage.say(f"shadowctl {command}")
     stage.say("Your own model: see the quick start in README.md.")
 
