@@ -49,7 +49,7 @@ def test_an_interrupted_demo_cleans_up(tmp_path: Path) -> None:
         assert demo.ended(within=60.0) == 130, demo.output
         assert demo.left_nothing_running()
         assert time.monotonic() - begin < 60.0
-    assert "Traceback" not in demo.output
+    assert "Traceback" not in demo.output, demo.output
     assert not list(tmp_path.glob("multishadow-demo-*"))
 
 
