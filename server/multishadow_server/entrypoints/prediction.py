@@ -147,6 +147,9 @@ class PredictionServer:
         address: host:port, or unix:/path; port 0 takes a free one.
         handler: answers.
         max_message_bytes: largest request or response.
+
+    Attributes:
+        address: with the port that it took, once it listens.
     """
 
     def __init__(self, address: str, handler: PredictionHandler, *, max_message_bytes: int) -> None:
@@ -155,14 +158,19 @@ class PredictionServer:
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
-        self.address = _bind(self._server, address)
+        self.address = address
 
     @asynccontextmanager
     async def listening(self, *, drain_seconds: float) -> AsyncIterator[None]:
-        """Take calls within the block; at its end refuse new ones, and give those under way their time."""
-        await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
-        await self._server.start()
+        """Take calls within the block; at its end refuse new ones, and give those under way their time.
+
+        Raises:
+            FailedPrecondition: the address cannot be listened on.
+        """
         try:
+            self.address = _bind(self._server, self.address)
+            await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
+            await self._server.start()
             yield
         finally:
             # Says NOT_SERVING for good, and ends the calls of those who watch.
