@@ -1,6 +1,6 @@
-"""The stations of a request, each in a process of its own: version servers, a bare proxy, routers; and the load.
+"""The stations of a request, each in a process of its own: version servers, a bare proxy, routers, workers; the load.
 
-    python bench/stations.py version|hung|proxy|router [ADDRESS]
+    python bench/stations.py version|hung|proxy|router|worker [ADDRESS]
 
 prints the address that it listens on, and runs until its input ends.
 """
@@ -107,6 +107,15 @@ async def router() -> None:
     await role
 
 
+async def worker() -> None:
+    """A worker, with settings from the environment."""
+    stop = asyncio.Event()
+    role = asyncio.create_task(app.worker(Settings(), stop, ready=_ready))
+    await asyncio.wait((role, asyncio.create_task(_until_input_ends())), return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    await role
+
+
 # --- starting them ------------------------------------------------------------------------------------------------
 
 
@@ -208,6 +217,7 @@ ROLES: dict[str, Callable[..., Awaitable[None]]] = {
     "hung": hung_server,
     "proxy": bare_proxy,
     "router": router,
+    "worker": worker,
 }
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ async def router(settings: Settings, stop: asyncio.Event, *, ready: Callable[[st
 async def _capture_buffer(settings: Settings, stack: AsyncExitStack) -> CaptureBuffer:
     """The buffer with its way to the log; when the stack ends, what it holds is flushed, then the connection closed."""
     client = Client()
-    stack.push_async_callback(_disconnect, client)
+    stack.push_async_callback(nats_connection.disconnect, client)
     connecting = nats_connection.connect(str(settings.nats_url), name=settings.instance, client=client)
     await stack.enter_async_context(_background(connecting))
     limits = Limits(
@@ -128,12 +128,6 @@ async def _capture_buffer(settings: Settings, stack: AsyncExitStack) -> CaptureB
     await stack.enter_async_context(_background(buffer.run()))
     stack.push_async_callback(buffer.close, within=settings.drain_seconds)
     return buffer
-
-
-async def _disconnect(client: Client) -> None:
-    # One that never began to connect has nothing to close, and says so by an assertion.
-    if client.is_connected or client.is_connecting or client.is_reconnecting:
-        await client.close()
 
 
 def _router_status(
@@ -191,7 +185,7 @@ async def worker(settings: Settings, stop: asyncio.Event, *, ready: Callable[[st
         client = await _unless_stopped(stop, nats_connection.connect(settings.nats_url, name=settings.instance))
         if client is None:
             return
-        stack.push_async_callback(client.close)
+        stack.push_async_callback(nats_connection.disconnect, client)
         partitions = await _unless_stopped(stop, nats_connection.log_partitions(client, settings))
         if partitions is None:
             return
