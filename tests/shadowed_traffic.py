@@ -30,6 +30,8 @@ from waiting import until
 
 MODEL = "spam"
 LIVE = "base"
+# On a busy machine even a version that answers at once may take a while.
+PATIENT_SECONDS = 30.0
 _message_ids = itertools.count(1)
 
 
@@ -63,10 +65,15 @@ def a_capture(
 
 
 async def begin_experiment(
-    database_url: str, addresses: Mapping[str, str], *, call_seconds: float = 2.0, max_in_flight: int = 64
+    database_url: str,
+    addresses: Mapping[str, str],
+    *,
+    call_seconds: float | Mapping[str, float] = PATIENT_SECONDS,
+    max_in_flight: int = 64,
 ) -> Epoch:
     """Register the model with its live version and these candidates, and start to compare them."""
     names = [LIVE, *addresses]
+    seconds = call_seconds if isinstance(call_seconds, Mapping) else dict.fromkeys(names, call_seconds)
     model = Model(
         name=MODEL,
         versions=tuple(
@@ -74,7 +81,7 @@ async def begin_experiment(
                 model=MODEL,
                 name=name,
                 address=addresses.get(name, "127.0.0.1:1"),
-                timeout=call_seconds,
+                timeout=seconds.get(name, PATIENT_SECONDS),
                 max_in_flight=max_in_flight,
             )
             for name in names
@@ -233,7 +240,11 @@ class Stage:
 
 @asynccontextmanager
 async def staged(
-    settings: Settings, behaviours: Mapping[str, Behaviour], *, call_seconds: float = 2.0, max_in_flight: int = 64
+    settings: Settings,
+    behaviours: Mapping[str, Behaviour],
+    *,
+    call_seconds: float | Mapping[str, float] = PATIENT_SECONDS,
+    max_in_flight: int = 64,
 ) -> AsyncIterator[Stage]:
     """Serve these candidates and begin an experiment on them, at the engines that the settings name."""
     database_url, nats_url = str(settings.database_url), str(settings.nats_url)
