@@ -202,7 +202,8 @@ class EmbeddedNats:
         folder = json.dumps(str(self._data_dir))
         return (
             f'host: "127.0.0.1"\nport: {self._port}\nports_file_dir: {folder}\n'
-            f"max_payload: {MAX_PAYLOAD_BYTES}\njetstream {{ store_dir: {folder} }}\n"
+            # A power cut must not take back sequence numbers that workers have committed.
+            f"max_payload: {MAX_PAYLOAD_BYTES}\njetstream {{ store_dir: {folder}, sync_interval: always }}\n"
         )
 
     def _await_port(self) -> int:
