@@ -14,7 +14,7 @@ import random
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
@@ -61,6 +61,23 @@ Result = TypeVar("Result")
 # Longest time that a router which ends spends on saying so.
 WITHDRAW_SECONDS = 1.0
 
+
+def _status(
+    role: str, settings: Settings, *, revision: Callable[[], int], counters: Callable[[], Mapping[str, int]]
+) -> Callable[[], ProcessStatus]:
+    """What this process says of itself, whenever it is asked."""
+    started_at = time.time()
+    return lambda: ProcessStatus(
+        role=role,
+        instance=settings.instance,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        started_at=started_at,
+        revision=revision(),
+        counters=counters(),
+    )
+
+
 # --- router -------------------------------------------------------------------------------------------------------
 
 
@@ -98,7 +115,12 @@ async def router(settings: Settings, stop: asyncio.Event, *, ready: Callable[[st
         )
         handler = PredictionHandler(live_path, max_message_bytes=settings.max_message_bytes)
         server = PredictionServer(settings.router_listen, handler, max_message_bytes=settings.max_message_bytes)
-        status = _router_status(settings, live_path, buffer, watch)
+
+        def counters() -> Mapping[str, int]:
+            age = {} if math.isinf(watch.age) else {"flag_age_ms": round(watch.age * 1000)}
+            return {**live_path.counters, **buffer.counters(), **age}
+
+        status = _status("router", settings, revision=lambda: watch.configuration.revision, counters=counters)
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
         await stack.enter_async_context(_background(watch.run()))
         await stack.enter_async_context(_background(report.run(stop), linger=WITHDRAW_SECONDS))
@@ -128,26 +150,6 @@ async def _capture_buffer(settings: Settings, stack: AsyncExitStack) -> CaptureB
     await stack.enter_async_context(_background(buffer.run()))
     stack.push_async_callback(buffer.close, within=settings.drain_seconds)
     return buffer
-
-
-def _router_status(
-    settings: Settings, live_path: LivePath, buffer: CaptureBuffer, watch: ConfigurationWatch
-) -> Callable[[], ProcessStatus]:
-    started_at = time.time()
-
-    def status() -> ProcessStatus:
-        age = {} if math.isinf(watch.age) else {"flag_age_ms": round(watch.age * 1000)}
-        return ProcessStatus(
-            role="router",
-            instance=settings.instance,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            started_at=started_at,
-            revision=watch.configuration.revision,
-            counters={**live_path.counters, **buffer.counters(), **age},
-        )
-
-    return status
 
 
 @asynccontextmanager
@@ -211,7 +213,12 @@ async def worker(settings: Settings, stop: asyncio.Event, *, ready: Callable[[st
             ),
             drain_seconds=settings.drain_seconds,
         )
-        status = _worker_status(settings, working, configuration)
+        status = _status(
+            "worker",
+            settings,
+            revision=lambda: configuration.revision,
+            counters=lambda: working.counters(now=time.time()),
+        )
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
         reporting = asyncio.create_task(report.run(stop))
         try:
@@ -241,25 +248,6 @@ def _shadowing(settings: Settings, stack: AsyncExitStack) -> Shadowing:
     return Shadowing(gateway=gateway, comparer=comparer, slots=CallSlots())
 
 
-def _worker_status(
-    settings: Settings, working: Worker, configuration: ConfigurationInHand
-) -> Callable[[], ProcessStatus]:
-    started_at = time.time()
-
-    def status() -> ProcessStatus:
-        return ProcessStatus(
-            role="worker",
-            instance=settings.instance,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            started_at=started_at,
-            revision=configuration.revision,
-            counters=working.counters(now=time.time()),
-        )
-
-    return status
-
-
 # --- control ------------------------------------------------------------------------------------------------------
 
 
@@ -282,7 +270,7 @@ async def control(settings: Settings, stop: asyncio.Event, *, ready: Callable[[s
         store = PostgresControl(engine)
         housekeeping = Housekeeping(store, PostgresConfiguration(engine), clock=time.time)
         server = ControlServer(ControlServicer(store=store, probe=GrpcVersionProbe(), backlog=backlog))
-        status = _control_status(settings, housekeeping)
+        status = _status("control", settings, revision=lambda: housekeeping.revision, counters=housekeeping.counters)
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
         await stack.enter_async_context(_background(report.run(stop), linger=WITHDRAW_SECONDS))
         await stack.enter_async_context(_background(housekeeping.run(stop)))
@@ -291,23 +279,6 @@ async def control(settings: Settings, stop: asyncio.Event, *, ready: Callable[[s
         stack.push_async_callback(server.stop, settings.drain_seconds)
         ready(await server.start(settings.control_listen))
         await stop.wait()
-
-
-def _control_status(settings: Settings, housekeeping: Housekeeping) -> Callable[[], ProcessStatus]:
-    started_at = time.time()
-
-    def status() -> ProcessStatus:
-        return ProcessStatus(
-            role="control",
-            instance=settings.instance,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            started_at=started_at,
-            revision=housekeeping.revision,
-            counters=housekeeping.counters(),
-        )
-
-    return status
 
 
 # --- everything on one machine ------------------------------------------------------------------------------------
