@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import grpc.aio
 from nats.aio.client import Client
+from nats.js.errors import NotFoundError
 
 from multishadow.v1 import prediction_pb2
 from multishadow_server import app
@@ -180,7 +181,7 @@ def trailing_of(error: grpc.aio.AioRpcError) -> dict[str, str | bytes]:
 
 def a_request(model: str = "spam", **fields: Any) -> bytes:
     """A request's bytes."""
-    return prediction_pb2.PredictRequest(model=model, text="hello", **fields).SerializeToString()
+    return prediction_pb2.PredictRequest(model=model, **{"text": "hello", **fields}).SerializeToString()
 
 
 @asynccontextmanager
@@ -229,10 +230,13 @@ class Logged:
         self._log_name = log_name
 
     async def batches(self) -> list[CaptureBatch]:
-        """Every message so far."""
-        state = (await self._js.stream_info(self._log_name)).state
+        """Every message so far; none before the first one made the stream."""
+        try:
+            state = (await self._js.stream_info(self._log_name)).state
+        except NotFoundError:
+            return []
         found = []
-        for sequence in range(state.first_seq, state.last_seq + 1):
+        for sequence in range(max(1, state.first_seq), state.last_seq + 1):
             message = await self._js.get_msg(self._log_name, sequence)
             found.append(capture_codec.decode(message.data or b""))
         return found

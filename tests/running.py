@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import psutil
 
+from multishadow_server.adapters.embedded import dies_with_parent
 from multishadow_server.adapters.processes import multishadow
 from waiting import until_sync
 
@@ -30,6 +31,8 @@ class Running:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            # A killed test run leaves nothing behind either.
+            preexec_fn=dies_with_parent(),  # noqa: PLW1509  one system call, looked up before the fork
             env={**os.environ, "COLUMNS": "100", **(environment or {}), MARK: self._mark},
         )
         self.lines: list[str] = []

@@ -30,6 +30,8 @@ from waiting import until
 
 MODEL = "spam"
 LIVE = "base"
+# On a busy machine even a version that answers at once may take a while.
+PATIENT_SECONDS = 30.0
 _message_ids = itertools.count(1)
 
 
@@ -66,13 +68,14 @@ async def begin_experiment(
     database_url: str,
     addresses: Mapping[str, str],
     *,
-    call_seconds: float = 2.0,
+    call_seconds: float | Mapping[str, float] = PATIENT_SECONDS,
     max_in_flight: int = 64,
     noise_percent: float = 0.0,
 ) -> Epoch:
     """Register the model with its live version and these candidates, and start to compare them."""
     names = list(dict.fromkeys([LIVE, *addresses]))
     candidates = tuple(names[1:])
+    seconds = call_seconds if isinstance(call_seconds, Mapping) else dict.fromkeys(names, call_seconds)
     model = Model(
         name=MODEL,
         versions=tuple(
@@ -80,7 +83,7 @@ async def begin_experiment(
                 model=MODEL,
                 name=name,
                 address=addresses.get(name, "127.0.0.1:1"),
-                timeout=call_seconds,
+                timeout=seconds.get(name, PATIENT_SECONDS),
                 max_in_flight=max_in_flight,
             )
             for name in names
@@ -247,7 +250,7 @@ async def staged(
     settings: Settings,
     behaviours: Mapping[str, Behaviour],
     *,
-    call_seconds: float = 2.0,
+    call_seconds: float | Mapping[str, float] = PATIENT_SECONDS,
     max_in_flight: int = 64,
     noise_percent: float = 0.0,
 ) -> AsyncIterator[Stage]:

@@ -169,7 +169,8 @@ def _float_buffer(value: object) -> tuple[array[float], Sequence[int]] | None:
 
 
 def _numbers(value: object) -> tuple[array[float], Sequence[int]]:
-    level: Any = value.tolist() if hasattr(value, "tolist") else value
+    tolist: Any = getattr(value, "tolist", None)
+    level: Any = value if tolist is None else tolist()
     if not _is_row(level):
         raise TypeError(f"a tensor must be an array or nested sequences of numbers, not {type(value).__name__}")
     shape = [len(level)]

@@ -123,7 +123,6 @@ def upgrade() -> None:
         sa.Column("address", sa.String(), nullable=False),
         sa.Column("timeout", sa.Float(), nullable=False),
         sa.Column("max_in_flight", sa.Integer(), nullable=False),
-        sa.Column("allowed_metadata", sa.ARRAY(sa.String()), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["model"], ["model.name"], name=op.f("fk_version_model_model")),
         sa.PrimaryKeyConstraint("model", "name", name=op.f("pk_version")),

@@ -7,13 +7,14 @@ it returns.
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import os
 import random
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
@@ -37,6 +38,7 @@ from multishadow_server.adapters.postgres.engine import open_engine
 from multishadow_server.adapters.postgres.labels import PostgresLabels
 from multishadow_server.adapters.postgres.observations import PostgresObservations
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
+from multishadow_server.adapters.postgres.retention import PostgresRetention
 from multishadow_server.adapters.postgres.reviews import PostgresReviews
 from multishadow_server.adapters.prediction_codec import ProtobufPredictionCodec, fingerprint
 from multishadow_server.adapters.processes import unless_set
@@ -62,6 +64,23 @@ Result = TypeVar("Result")
 
 # Longest time that a router which ends spends on saying so.
 WITHDRAW_SECONDS = 1.0
+
+
+def _status(
+    role: str, settings: Settings, *, revision: Callable[[], int], counters: Callable[[], Mapping[str, int]]
+) -> Callable[[], ProcessStatus]:
+    """What this process says of itself, whenever it is asked."""
+    started_at = time.time()
+    return lambda: ProcessStatus(
+        role=role,
+        instance=settings.instance,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        started_at=started_at,
+        revision=revision(),
+        counters=counters(),
+    )
+
 
 # --- router -------------------------------------------------------------------------------------------------------
 
@@ -100,13 +119,20 @@ async def router(settings: Settings, stop: asyncio.Event, *, ready: Callable[[st
         )
         handler = PredictionHandler(live_path, max_message_bytes=settings.max_message_bytes)
         server = PredictionServer(settings.router_listen, handler, max_message_bytes=settings.max_message_bytes)
-        status = _router_status(settings, live_path, buffer, watch)
+
+        def counters() -> Mapping[str, int]:
+            age = {} if math.isinf(watch.age) else {"flag_age_ms": round(watch.age * 1000)}
+            return {**live_path.counters, **buffer.counters(), **age}
+
+        status = _status("router", settings, revision=lambda: watch.configuration.revision, counters=counters)
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
         await stack.enter_async_context(_background(watch.run()))
         await stack.enter_async_context(_background(report.run(stop), linger=WITHDRAW_SECONDS))
         async with server.listening(drain_seconds=settings.drain_seconds):
             if await _unless_stopped(stop, watch.first_read.wait()):
                 await server.open()
+                # What was made so far stays for good: the collector need not look at it again while callers wait.
+                gc.freeze()
                 ready(server.address)
                 await stop.wait()
 
@@ -114,7 +140,7 @@ async def router(settings: Settings, stop: asyncio.Event, *, ready: Callable[[st
 async def _capture_buffer(settings: Settings, stack: AsyncExitStack) -> CaptureBuffer:
     """The buffer with its way to the log; when the stack ends, what it holds is flushed, then the connection closed."""
     client = Client()
-    stack.push_async_callback(client.close)
+    stack.push_async_callback(nats_connection.disconnect, client)
     connecting = nats_connection.connect(str(settings.nats_url), name=settings.instance, client=client)
     await stack.enter_async_context(_background(connecting))
     limits = Limits(
@@ -130,26 +156,6 @@ async def _capture_buffer(settings: Settings, stack: AsyncExitStack) -> CaptureB
     await stack.enter_async_context(_background(buffer.run()))
     stack.push_async_callback(buffer.close, within=settings.drain_seconds)
     return buffer
-
-
-def _router_status(
-    settings: Settings, live_path: LivePath, buffer: CaptureBuffer, watch: ConfigurationWatch
-) -> Callable[[], ProcessStatus]:
-    started_at = time.time()
-
-    def status() -> ProcessStatus:
-        age = {} if math.isinf(watch.age) else {"flag_age_ms": round(watch.age * 1000)}
-        return ProcessStatus(
-            role="router",
-            instance=settings.instance,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            started_at=started_at,
-            revision=watch.configuration.revision,
-            counters={**live_path.counters, **buffer.counters(), **age},
-        )
-
-    return status
 
 
 @asynccontextmanager
@@ -187,7 +193,7 @@ async def worker(settings: Settings, stop: asyncio.Event, *, ready: Callable[[st
         client = await _unless_stopped(stop, nats_connection.connect(settings.nats_url, name=settings.instance))
         if client is None:
             return
-        stack.push_async_callback(client.close)
+        stack.push_async_callback(nats_connection.disconnect, client)
         partitions = await _unless_stopped(stop, nats_connection.log_partitions(client, settings))
         if partitions is None:
             return
@@ -214,7 +220,12 @@ async def worker(settings: Settings, stop: asyncio.Event, *, ready: Callable[[st
             ),
             drain_seconds=settings.drain_seconds,
         )
-        status = _worker_status(settings, working, configuration)
+        status = _status(
+            "worker",
+            settings,
+            revision=lambda: configuration.revision,
+            counters=lambda: working.counters(now=time.time()),
+        )
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
         reporting = asyncio.create_task(report.run(stop))
         try:
@@ -244,25 +255,6 @@ def _shadowing(settings: Settings, stack: AsyncExitStack) -> Shadowing:
     return Shadowing(gateway=gateway, comparer=comparer, slots=CallSlots())
 
 
-def _worker_status(
-    settings: Settings, working: Worker, configuration: ConfigurationInHand
-) -> Callable[[], ProcessStatus]:
-    started_at = time.time()
-
-    def status() -> ProcessStatus:
-        return ProcessStatus(
-            role="worker",
-            instance=settings.instance,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            started_at=started_at,
-            revision=configuration.revision,
-            counters=working.counters(now=time.time()),
-        )
-
-    return status
-
-
 # --- control ------------------------------------------------------------------------------------------------------
 
 
@@ -290,30 +282,15 @@ async def control(settings: Settings, stop: asyncio.Event, *, ready: Callable[[s
                 store=store, probe=GrpcVersionProbe(), labels=labels, reviews=PostgresReviews(engine), backlog=backlog
             )
         )
-        status = _control_status(settings, housekeeping)
+        status = _status("control", settings, revision=lambda: housekeeping.revision, counters=housekeeping.counters)
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
         await stack.enter_async_context(_background(report.run(stop), linger=WITHDRAW_SECONDS))
         await stack.enter_async_context(_background(housekeeping.run(stop)))
+        retention = PostgresRetention(engine, keep_days=settings.retention_days)
+        await stack.enter_async_context(_background(retention.run(stop)))
         stack.push_async_callback(server.stop, settings.drain_seconds)
         ready(await server.start(settings.control_listen))
         await stop.wait()
-
-
-def _control_status(settings: Settings, housekeeping: Housekeeping) -> Callable[[], ProcessStatus]:
-    started_at = time.time()
-
-    def status() -> ProcessStatus:
-        return ProcessStatus(
-            role="control",
-            instance=settings.instance,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            started_at=started_at,
-            revision=housekeeping.revision,
-            counters=housekeeping.counters(),
-        )
-
-    return status
 
 
 # --- everything on one machine ------------------------------------------------------------------------------------

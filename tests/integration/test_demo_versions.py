@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 
 import grpc
 import pytest
@@ -10,32 +10,31 @@ import pytest
 from multishadow.v1 import prediction_pb2 as prediction
 from multishadow.v1 import prediction_pb2_grpc as prediction_grpc
 from multishadow_server.adapters import health
-from multishadow_server.adapters.processes import Program, Supervisor, multishadow
 from multishadow_server.core import comparison
 from multishadow_server.core.model import Comparator
 from multishadow_server.core.prediction import Text
 from multishadow_server.demo import catalogue, digits, summary
 from multishadow_server.demo.traffic import Callers, Tally
 from multishadow_server.errors import NotFound, Unavailable
+from running import Running, running
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Running]:
+    """One that the tests share: training it costs more than asking it."""
+    with running("version-server", "digits", "A") as command:
+        command.line_with("ready on")
+        yield command
 
 
 @pytest.fixture
-async def reports() -> list[str]:
-    return []
+def digits_address(server: Running) -> str:
+    return server.lines[-1].rpartition(" ready on ")[2].strip()
 
 
-@pytest.fixture
-async def digits_address(reports: list[str]) -> AsyncIterator[str]:
-    async with Supervisor(report=reports.append, drain_seconds=10.0) as supervisor:
-        program = Program(name="digits A", command=multishadow("version-server", "digits", "A"))
-        yield (await supervisor.start(program)).address
-
-
-async def test_a_version_server_reads_held_out_digits_and_says_how_well(
-    digits_address: str, reports: list[str]
-) -> None:
+async def test_a_version_server_reads_held_out_digits_and_says_how_well(digits_address: str, server: Running) -> None:
     await health.check(digits_address, timeout=5.0)
-    assert reports[0].startswith("digits A: the same with its weights rounded to 8 bits; 9")
+    assert server.output.startswith("the same with its weights rounded to 8 bits; 9")
     _, _, _, truth = digits.images()
     async with grpc.aio.insecure_channel(digits_address) as channel:
         stub = prediction_grpc.PredictionServiceStub(channel)

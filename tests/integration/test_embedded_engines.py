@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import nats
@@ -28,6 +31,24 @@ def test_postgres_keeps_its_data_over_a_stop_and_over_a_kill(tmp_path: Path) -> 
             assert connection.execute("SELECT count(*) FROM kept").fetchone() == (2,)
     finally:
         engine.stop()
+
+
+def test_postgres_stops_although_an_earlier_user_of_its_folder_was_killed(tmp_path: Path) -> None:
+    user = "import sys, pathlib; from multishadow_server.adapters.embedded import EmbeddedPostgres as P; "
+    killed = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            user + f"P(pathlib.Path({str(tmp_path / 'data')!r})).start(); import os; os.kill(os.getpid(), 9)",
+        ],
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    engine = EmbeddedPostgres(tmp_path / "data")
+    engine.start()
+    pid = engine.pid
+    engine.stop()
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 async def test_nats_keeps_its_streams_and_its_address_over_a_stop_and_over_a_kill(tmp_path: Path) -> None:

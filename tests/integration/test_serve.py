@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -21,9 +22,16 @@ from waiting import until_sync
 FREE = ("--router-listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0")
 
 
-@pytest.fixture
-def serving(tmp_path: Path) -> Iterator[Running]:
-    with running("serve", *FREE, "--data-dir", str(tmp_path / "data")) as command:
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One that several tests share: starting it costs more than what they do to it."""
+    with serve(tmp_path_factory.mktemp("serving")) as command:
+        yield command
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[Running]:
+    with running("serve", *FREE, "--data-dir", str(folder)) as command:
         command.line_with("Next:")
         yield command
 
@@ -34,19 +42,24 @@ def pids(command: Running) -> dict[str, int]:
     return {name: int(pid) for name, pid in re.findall(r"(\S+) (\d+)", line.removeprefix("processes"))}
 
 
+def folder_of(command: Running) -> str:
+    return next(line for line in command.lines if line.startswith("database")).split("embedded in ")[1].strip()
+
+
 def names(command: Running) -> set[str]:
     return {process.name() for process in command.family()}
 
 
-def test_it_says_where_everything_is_and_stops_it_all_when_asked(serving: Running, tmp_path: Path) -> None:
-    assert set(pids(serving)) == {"router-1", "router-2", "worker-1", "control"}
-    assert {"postgres", "nats-server"} <= names(serving)
-    assert re.search(r"router +127\.0\.0\.1:\d+", serving.output)
-    assert f"embedded in {tmp_path / 'data'}" in serving.output
-    serving.process.send_signal(signal.SIGTERM)
-    assert serving.ended() == 0
-    assert "did not end" not in serving.output
-    assert serving.left_nothing_running()
+def test_it_says_where_everything_is_and_stops_it_all_when_asked(tmp_path: Path) -> None:
+    with serve(tmp_path / "data") as command:
+        assert set(pids(command)) == {"router-1", "router-2", "worker-1", "control"}
+        assert {"postgres", "nats-server"} <= names(command)
+        assert re.search(r"router +127\.0\.0\.1:\d+", command.output)
+        assert f"embedded in {tmp_path / 'data'}" in command.output
+        command.process.send_signal(signal.SIGTERM)
+        assert command.ended() == 0
+        assert "did not end" not in command.output
+        assert command.left_nothing_running()
 
 
 def test_a_killed_router_comes_back_at_the_same_address(serving: Running) -> None:
@@ -61,32 +74,25 @@ def test_a_killed_router_comes_back_at_the_same_address(serving: Running) -> Non
 
 @pytest.mark.parametrize("engine", ["postgres", "nats-server"])
 def test_a_killed_engine_comes_back(serving: Running, engine: str) -> None:
+    # The oldest: PostgreSQL's others are children of it.
     oldest = min((p for p in serving.family() if p.name() == engine), key=lambda p: p.create_time())
     oldest.kill()
     serving.line_with("ended unasked; it starts again")
     until_sync(lambda: any(p.name() == engine and p.pid != oldest.pid for p in serving.family()), within=30.0)
-    serving.process.send_signal(signal.SIGTERM)
-    assert serving.ended() == 0
-    assert serving.left_nothing_running()
 
 
-def test_nothing_outlives_a_serve_that_is_killed(serving: Running) -> None:
-    serving.process.kill()
-    assert serving.left_nothing_running()
-
-
-def test_a_folder_whose_serve_was_killed_can_be_served_again(serving: Running, tmp_path: Path) -> None:
-    serving.process.kill()
-    assert serving.left_nothing_running()
-    with running("serve", *FREE, "--data-dir", str(tmp_path / "data")) as again:
-        again.line_with("Next:")
+def test_nothing_outlives_a_serve_that_is_killed_and_its_folder_can_be_served_again(tmp_path: Path) -> None:
+    with serve(tmp_path / "data") as killed:
+        killed.process.kill()
+        assert killed.left_nothing_running()
+    with serve(tmp_path / "data") as again:
         again.process.send_signal(signal.SIGINT)
         assert again.ended() == 0
         assert again.left_nothing_running()
 
 
-def test_a_second_serve_in_the_same_folder_is_refused(serving: Running, tmp_path: Path) -> None:
-    with running("serve", *FREE, "--data-dir", str(tmp_path / "data")) as second:
+def test_a_second_serve_in_the_same_folder_is_refused(serving: Running) -> None:
+    with running("serve", *FREE, "--data-dir", folder_of(serving)) as second:
         assert second.ended() == 1
         assert f"is in use by process {serving.process.pid}: stop it" in second.output
         assert len(second.output.splitlines()) == 1

@@ -131,11 +131,19 @@ async def test_a_shadow_call_is_marked_and_carries_what_the_router_let_through(s
         assert received["trace-bin"] == b"\x00\xff"
 
 
+async def test_a_request_id_beyond_ascii_reaches_the_shadow_percent_encoded(settings: Settings) -> None:
+    async with staged(settings, {"A": answering()}) as stage, working(settings):
+        await append(stage.log, stage.captures(1, prefix="ключ"))
+        await stage.counts.reach(1)
+        assert await stage.counts.outcomes() == Counter({("A", "ok"): 1})
+        assert stage.servers["A"].metadata[0]["x-multishadow-request-id"] == "%D0%BA%D0%BB%D1%8E%D1%87-0"
+
+
 async def test_hung_shadows_time_out_and_hold_up_nobody_else(settings: Settings) -> None:
     behaviours = {"A": answering(), "B": hanging(), "C": hanging()}
-    async with staged(settings, behaviours, call_seconds=0.4) as stage, working(settings):
+    async with staged(settings, behaviours, call_seconds={"B": 2.0, "C": 2.0}) as stage, working(settings):
         await append(stage.log, stage.captures(60))
-        await until(lambda: stage.servers["A"].calls.total() == 60, within=5)
+        await until(lambda: stage.servers["A"].calls.total() == 60)
         await stage.counts.reach(180)
         assert await stage.counts.outcomes() == Counter({("A", "ok"): 60, ("B", "timeout"): 60, ("C", "timeout"): 60})
 

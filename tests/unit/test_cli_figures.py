@@ -38,9 +38,16 @@ def test_what_is_no_span_is_refused_with_examples(typed: str) -> None:
 
 @pytest.mark.parametrize(
     ("share", "shown"),
-    [(0, "0.00 %"), (0.0081, "0.81 %"), (1, "100.00 %"), (0.00003, "0.003 %"), (0.1234567, "12.35 %")],
+    [
+        (0, "0.00 %"),
+        (0.0081, "0.81 %"),
+        (1, "100.00 %"),
+        (0.00003, "<0.01 %"),
+        (0.99997, ">99.99 %"),
+        (0.1234567, "12.35 %"),
+    ],
 )
-def test_a_small_rate_is_never_shown_as_none(share: float, shown: str) -> None:
+def test_rounding_never_makes_nothing_or_everything_of_a_share(share: float, shown: str) -> None:
     assert figures.percent(share) == shown
 
 

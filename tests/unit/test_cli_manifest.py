@@ -22,7 +22,6 @@ versions:
     address: 127.0.0.1:9001
     timeout_ms: 250
     max_in_flight: 8
-    allowed_metadata: [x-api-key]
 """
 
 
@@ -47,9 +46,7 @@ def test_a_whole_model_is_read(tmp_path: Path) -> None:
         comparator=Comparator(threshold=0.9, ignored_fields=["meta.timestamp", "items.*.id"], absolute_tolerance=1e-9),
         versions=[
             VersionSpec(name="base", address="127.0.0.1:9000"),
-            VersionSpec(
-                name="1.0", address="127.0.0.1:9001", timeout_ms=250, max_in_flight=8, allowed_metadata=["x-api-key"]
-            ),
+            VersionSpec(name="1.0", address="127.0.0.1:9001", timeout_ms=250, max_in_flight=8),
         ],
     )
 

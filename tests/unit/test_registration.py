@@ -42,9 +42,7 @@ def test_versions_are_ordered_by_registration_and_the_first_is_the_base() -> Non
 
 
 def test_applying_the_same_again_changes_nothing() -> None:
-    wanted = spec(
-        at("base", timeout=0.5), at("A", allowed_metadata=("x-api-key",)), comparator=Comparator(threshold=0.9)
-    )
+    wanted = spec(at("base", timeout=0.5), at("A", max_in_flight=8), comparator=Comparator(threshold=0.9))
     model = register(None, wanted).model
     again = register(model, wanted)
     assert again.model == model
@@ -68,7 +66,7 @@ def test_every_difference_is_told_in_a_line() -> None:
             name="spam",
             comparator=Comparator(threshold=0.9, ignored_fields=("at",)),
             default_timeout=1,
-            versions=(at("A", "127.0.0.1:9", timeout=0.1, max_in_flight=1, allowed_metadata=("x-key",)), at("B")),
+            versions=(at("A", "127.0.0.1:9", timeout=0.1, max_in_flight=1), at("B")),
         ),
     )
     assert outcome.changes == (
@@ -78,7 +76,6 @@ def test_every_difference_is_told_in_a_line() -> None:
         "address of A: 127.0.0.1:50061 → 127.0.0.1:9",
         "timeout of A: 2000 ms → 100 ms",
         "max in flight of A: 64 → 1",
-        "allowed metadata of A: none → x-key",
         "version B registered at 127.0.0.1:50061 (off)",
     )
     assert [version.name for version in outcome.added] == ["B"]
@@ -166,8 +163,6 @@ def test_a_comparator_out_of_range_is_refused(comparator: Comparator, field: str
         (at("A", timeout=601.0), "timeout_ms"),
         (at("A", max_in_flight=0), "max_in_flight"),
         (at("A", max_in_flight=10_001), "max_in_flight"),
-        (at("A", allowed_metadata=("Authorization",)), "allowed_metadata"),
-        (at("A", allowed_metadata=("grpc-timeout",)), "allowed_metadata"),
     ],
 )
 def test_a_version_out_of_range_is_refused(version: VersionSpec, field: str) -> None:

@@ -19,9 +19,11 @@ def count(number: int) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as percent with two decimals; smaller ones that are not zero keep one figure, since 0.00 would lie."""
+    """A share as percent with two decimals; rounding never makes nothing or everything of it, since that would lie."""
     value = 100 * share
-    return f"{value:.2f} %" if value == 0 or value >= 0.005 else f"{value:.1g} %"
+    if 0 < value < 0.005:
+        return "<0.01 %"
+    return ">99.99 %" if 99.995 <= value < 100 else f"{value:.2f} %"
 
 
 def percent_range(lower: float, upper: float) -> str:

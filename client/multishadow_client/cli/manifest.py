@@ -146,7 +146,6 @@ class _Reader:
             address=self._name,
             timeout_ms=self._positive,
             max_in_flight=self._positive,
-            allowed_metadata=self._list_of(self._name, "metadata keys"),
         )
 
     def _mapping(self, node: yaml.Node, what: str, *, required: tuple[str, ...] = (), **read: _Read) -> dict[str, Any]:

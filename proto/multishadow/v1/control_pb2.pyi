@@ -273,7 +273,6 @@ class Version(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     MAX_IN_FLIGHT_FIELD_NUMBER: _builtins.int
-    ALLOWED_METADATA_FIELD_NUMBER: _builtins.int
     ORDINAL_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     CLAIM_FIELD_NUMBER: _builtins.int
@@ -290,10 +289,6 @@ class Version(_message.Message):
     claim: _builtins.str
     """What its flag says at present, in words, e.g. "shadow 25 %"."""
     @_builtins.property
-    def allowed_metadata(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Metadata keys (lower case) that look like credentials and may still go to this version when it is a shadow."""
-
-    @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
@@ -303,14 +298,13 @@ class Version(_message.Message):
         address: _builtins.str = ...,
         timeout_ms: _builtins.int = ...,
         max_in_flight: _builtins.int = ...,
-        allowed_metadata: _abc.Iterable[_builtins.str] | None = ...,
         ordinal: _builtins.int = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         claim: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "allowed_metadata", b"allowed_metadata", "claim", b"claim", "created_at", b"created_at", "max_in_flight", b"max_in_flight", "model", b"model", "name", b"name", "ordinal", b"ordinal", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "claim", b"claim", "created_at", b"created_at", "max_in_flight", b"max_in_flight", "model", b"model", "name", b"name", "ordinal", b"ordinal", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -423,13 +417,10 @@ class VersionSpec(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     MAX_IN_FLIGHT_FIELD_NUMBER: _builtins.int
-    ALLOWED_METADATA_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     address: _builtins.str
     timeout_ms: _builtins.int
     max_in_flight: _builtins.int
-    @_builtins.property
-    def allowed_metadata(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -437,11 +428,10 @@ class VersionSpec(_message.Message):
         address: _builtins.str = ...,
         timeout_ms: _builtins.int | None = ...,
         max_in_flight: _builtins.int | None = ...,
-        allowed_metadata: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_in_flight", b"_max_in_flight", "_timeout_ms", b"_timeout_ms", "max_in_flight", b"max_in_flight", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_in_flight", b"_max_in_flight", "_timeout_ms", b"_timeout_ms", "address", b"address", "allowed_metadata", b"allowed_metadata", "max_in_flight", b"max_in_flight", "name", b"name", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_in_flight", b"_max_in_flight", "_timeout_ms", b"_timeout_ms", "address", b"address", "max_in_flight", b"max_in_flight", "name", b"name", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_in_flight: _TypeAlias = _typing.Literal["max_in_flight"]  # noqa: Y015
     _WhichOneofArgType__max_in_flight: _TypeAlias = _typing.Literal["_max_in_flight", b"_max_in_flight"]  # noqa: Y015

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import cast
-
-from google.protobuf.struct_pb2 import Struct
-
 from multishadow.v1 import capture_pb2
 from multishadow_server.core.capture import Capture, CaptureBatch, DropTally, Metadata
-from multishadow_server.core.prediction import Json
+from multishadow_server.structs import fill, json_of
 
 MICROSECONDS = 1_000_000
 
@@ -36,22 +32,6 @@ def decode(data: bytes) -> CaptureBatch:
     )
 
 
-def json_of(struct: Struct) -> dict[str, Json]:
-    """A Struct as plain values; numbers are floats."""
-    return {name: _value(value) for name, value in struct.fields.items()}
-
-
-def _value(value: object) -> Json:
-    kind = value.WhichOneof("kind")  # type: ignore[attr-defined]  # a google.protobuf.Value
-    if kind == "struct_value":
-        return json_of(value.struct_value)  # type: ignore[attr-defined]  # as above
-    if kind == "list_value":
-        return [_value(item) for item in value.list_value.values]  # type: ignore[attr-defined]  # as above
-    if kind in {None, "null_value"}:
-        return None
-    return cast("Json", getattr(value, kind))
-
-
 def _capture_message(capture: Capture) -> capture_pb2.Capture:
     message = capture_pb2.Capture(
         request_id=capture.request_id,
@@ -70,7 +50,7 @@ def _capture_message(capture: Capture) -> capture_pb2.Capture:
         fingerprint=capture.fingerprint,
     )
     if capture.attributes:
-        message.attributes.update(capture.attributes)
+        fill(message.attributes, capture.attributes)
     for key, value in capture.metadata:
         message.metadata.add(key=key, value=value.encode() if isinstance(value, str) else value)
     return message

@@ -13,8 +13,6 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from multishadow_server.adapters.embedded import EmbeddedNats, EmbeddedPostgres
 from multishadow_server.adapters.postgres.migration import migrate
 from multishadow_server.adapters.processes import Child, Program, Supervisor, multishadow
@@ -165,7 +163,7 @@ class Deployment:
         while True:
             await asyncio.sleep(ENGINE_CHECK_SECONDS)
             for name, engine in engines.items():
-                if not _is_running(engine):
+                if not engine.is_running():
                     self._report(f"the embedded {name} ended unasked; it starts again")
                     self._try_again(engine)
 
@@ -249,14 +247,6 @@ def ends_with_us(postgres_folder: Path) -> Iterator[None]:
         yield
     finally:
         guard.communicate()
-
-
-def _is_running(engine: EmbeddedPostgres | EmbeddedNats) -> bool:
-    try:
-        # One that ended and that nobody waited for yet is a zombie.
-        return psutil.Process(engine.pid).status() != psutil.STATUS_ZOMBIE
-    except (psutil.NoSuchProcess, EngineFailed):
-        return False
 
 
 async def _stop_role(supervisor: Supervisor, children: Mapping[str, Child], role: str) -> None:

@@ -70,6 +70,7 @@ class EmbeddedPostgres:
             EngineFailed: it did not start; the message names its log.
         """
         self._data_dir.parent.mkdir(parents=True, exist_ok=True)
+        self._forget_the_dead()
         try:
             if self._server is None:
                 self._server = get_server(self._data_dir, cleanup_mode="stop")
@@ -80,7 +81,24 @@ class EmbeddedPostgres:
                 f"the embedded PostgreSQL in {self._data_dir} did not start: {error}; see {self._data_dir / 'log'}, "
                 "or set MULTISHADOW_DATABASE_URL to use a server of your own"
             ) from error
-        return self.create_database(DATABASE)
+        try:
+            return self.create_database(DATABASE)
+        except psycopg.Error as error:
+            raise EngineFailed(f"the embedded PostgreSQL in {self._data_dir} does not answer: {error}") from error
+
+    def is_running(self) -> bool:
+        """Whether it was started and still lives."""
+        if self._server is None:
+            return False
+        try:
+            if psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE:
+                return True
+            # A daemon whose starter is gone belongs to process 1; in a container that may be this one.
+            os.waitpid(self.pid, os.WNOHANG)
+        except (psutil.NoSuchProcess, ChildProcessError):
+            pass
+        # Until it is waited for, a start would take the zombie for a server to join.
+        return psutil.pid_exists(self.pid)
 
     def create_database(self, name: str, *, template: str = "template1") -> str:
         """Make a database unless it exists already; return its URL."""
@@ -107,6 +125,13 @@ class EmbeddedPostgres:
         postmaster.kill()
         psutil.wait_procs(family, timeout=STOP_SECONDS)
 
+    def _forget_the_dead(self) -> None:
+        """Strike users that were killed off the wheel's list, or the last one to leave would not stop the server."""
+        users = self._data_dir / ".handle_pids.json"
+        if users.exists():
+            alive = [pid for pid in json.loads(users.read_text() or "[]") if psutil.pid_exists(pid)]
+            users.write_text(json.dumps(alive))
+
     def _running(self) -> PostgresServer:
         if self._server is None:
             raise EngineFailed("the embedded PostgreSQL was not started")
@@ -131,6 +156,10 @@ class EmbeddedNats:
         if self._process is None:
             raise EngineFailed("the embedded nats-server was not started")
         return self._process.pid
+
+    def is_running(self) -> bool:
+        """Whether it was started and still lives."""
+        return self._process is not None and self._process.poll() is None
 
     @property
     def url(self) -> str:
@@ -173,7 +202,8 @@ class EmbeddedNats:
         folder = json.dumps(str(self._data_dir))
         return (
             f'host: "127.0.0.1"\nport: {self._port}\nports_file_dir: {folder}\n'
-            f"max_payload: {MAX_PAYLOAD_BYTES}\njetstream {{ store_dir: {folder} }}\n"
+            # A power cut must not take back sequence numbers that workers have committed.
+            f"max_payload: {MAX_PAYLOAD_BYTES}\njetstream {{ store_dir: {folder}, sync_interval: always }}\n"
         )
 
     def _await_port(self) -> int:

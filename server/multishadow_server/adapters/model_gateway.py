@@ -77,7 +77,8 @@ def _channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", max_message_bytes),
         # A version that comes back is called again within a second; gRPC's own backoff grows to two minutes.
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        # This is also how long a connection may take to be made: a busy machine needs more than the backoff.
+        ("grpc.min_reconnect_backoff_ms", 1_000),
         ("grpc.max_reconnect_backoff_ms", 1_000),
         # Addresses of versions are meant as they stand, whatever proxy the environment names.
         ("grpc.enable_http_proxy", 0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 
 import nats.errors
 from nats.aio.client import Client
@@ -33,6 +34,12 @@ async def connect(nats_url: str, *, name: str, client: Client | None = None) -> 
         InvalidInput: it is no URL. The message does not repeat it: it may hold a password.
     """
     client = client or Client()
+
+    async def note_loss() -> None:
+        # The client calls this for a close in order, too.
+        if not client.is_closed:
+            _logger.warning("the connection to NATS is lost; trying to connect again")
+
     try:
         await client.connect(
             nats_url,
@@ -43,12 +50,21 @@ async def connect(nats_url: str, *, name: str, client: Client | None = None) -> 
             ping_interval=PING_SECONDS,
             max_outstanding_pings=PINGS_UNANSWERED,
             error_cb=_note_error,
-            disconnected_cb=_note_loss,
+            disconnected_cb=note_loss,
             reconnected_cb=_note_return,
         )
     except (ValueError, nats.errors.Error) as error:
         raise InvalidInput("MULTISHADOW_NATS_URL is no NATS URL; write it as nats://user:password@host:4222") from error
     return client
+
+
+async def disconnect(client: Client) -> None:
+    """Close it, whatever state it is in."""
+    # One that never began to connect has nothing to close, and says so by an assertion; one whose server is gone cannot
+    # say goodbye.
+    if client.is_connected or client.is_connecting or client.is_reconnecting:
+        with suppress(OSError, nats.errors.Error):
+            await client.close()
 
 
 async def log_partitions(client: Client, settings: Settings) -> int:
@@ -71,10 +87,6 @@ async def log_partitions(client: Client, settings: Settings) -> int:
 async def _note_error(error: Exception) -> None:
     # One for every attempt: the two below say it once.
     _logger.debug("NATS: %r", error)
-
-
-async def _note_loss() -> None:
-    _logger.warning("the connection to NATS is lost; trying to connect again")
 
 
 async def _note_return() -> None:

@@ -55,7 +55,6 @@ class Version:
         address: `host:port` or `unix:/path`.
         timeout: longest time a shadow call may take, in seconds.
         max_in_flight: most shadow calls that one worker process has under way at once.
-        allowed_metadata: credential-like metadata keys (lower case) that may go to it when it is a shadow.
         ordinal: place in the order of registration; 0 is the base.
         created_at: when it was registered, seconds since the Unix epoch; None until it is stored.
     """
@@ -65,7 +64,6 @@ class Version:
     address: str
     timeout: float = DEFAULT_SHADOW_TIMEOUT
     max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
-    allowed_metadata: frozenset[str] = frozenset()
     ordinal: int = 0
     created_at: float | None = None
 

@@ -30,7 +30,6 @@ _HOST_AND_PORT = re.compile(
 )
 _UNIX_SOCKET = re.compile(r"unix:/[^\x00-\x20]+")
 # https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md: Header-Name
-_METADATA_KEY = re.compile(r"[0-9a-z_.-]+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,14 +40,12 @@ class VersionSpec:
         name, address: see `core.model.Version`.
         timeout: seconds; None leaves it as it is, or takes the default for a new version.
         max_in_flight: likewise.
-        allowed_metadata: the whole list.
     """
 
     name: str
     address: str
     timeout: float | None = None
     max_in_flight: int | None = None
-    allowed_metadata: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,7 +143,6 @@ def _with_spec(version: Version, spec: VersionSpec) -> Version:
         address=spec.address,
         timeout=version.timeout if spec.timeout is None else spec.timeout,
         max_in_flight=version.max_in_flight if spec.max_in_flight is None else spec.max_in_flight,
-        allowed_metadata=frozenset(spec.allowed_metadata),
     )
 
 
@@ -186,9 +182,6 @@ def _version_changes(before: dict[str, Version], after: Iterable[Version]) -> It
         yield from _difference(f"address of {new.name}", old.address, new.address)
         yield from _difference(f"timeout of {new.name}", _in_ms(old.timeout), _in_ms(new.timeout))
         yield from _difference(f"max in flight of {new.name}", f"{old.max_in_flight}", f"{new.max_in_flight}")
-        yield from _difference(
-            f"allowed metadata of {new.name}", _listed(old.allowed_metadata), _listed(new.allowed_metadata)
-        )
 
 
 def _difference(what: str, old: str, new: str) -> Iterator[str]:
@@ -258,13 +251,6 @@ def _check_version(where: str, version: VersionSpec) -> None:
         raise InvalidInput(
             f"{where}.max_in_flight: {version.max_in_flight} is out of range; allowed are 1 to {LARGEST_MAX_IN_FLIGHT}"
         )
-    _check_entries(f"{where}.allowed_metadata", version.allowed_metadata)
-    for key in version.allowed_metadata:
-        if not _METADATA_KEY.fullmatch(key) or key.startswith("grpc-"):
-            raise InvalidInput(
-                f"{where}.allowed_metadata: {_shown(key)} is no metadata key; allowed are lower-case letters, digits, "
-                "`-`, `_` and `.`, and no key that begins with `grpc-`"
-            )
 
 
 def _check_address(where: str, address: str) -> None:

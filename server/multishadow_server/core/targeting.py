@@ -25,7 +25,7 @@ Context: TypeAlias = dict[str, Any]
 Rule: TypeAlias = Callable[[Context], Any]
 
 # Not among them: `log`, which writes to stdout.
-_EAGER = {name: function for name, function in BUILTINS.items() if name not in {"log", "var"}}
+_EAGER: dict[str, Any] = {name: function for name, function in BUILTINS.items() if name not in {"log", "var"}}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

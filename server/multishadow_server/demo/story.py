@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from multishadow_server.demo import catalogue
 from multishadow_server.demo.model import DemoModel
 from multishadow_server.demo.presentation import Stage
 from multishadow_server.demo.traffic import CONNECTIONS, Callers, Tally
+from multishadow_server.errors import FailedPrecondition
 from multishadow_server.settings import Settings
 
 ACTOR = "demo"
@@ -58,13 +59,16 @@ async def tell(stop: asyncio.Event, *, keep: bool, seconds: float, console: Cons
         The exit code: 0 when every station did what it claims, 1 when one did not, 130 when `stop` ended it early.
 
     Raises:
-        MultishadowError: something did not start.
+        MultishadowError: something did not start, or control refused what it should not.
     """
     stage = Stage(console)
     begin = time.monotonic()
     async with AsyncExitStack() as resources:
-        if not await unless_set(stop, _play(resources, stage, seconds=seconds, keep=keep)):
-            return INTERRUPTED
+        try:
+            if not await unless_set(stop, _play(resources, stage, seconds=seconds, keep=keep)):
+                return INTERRUPTED
+        except grpc.aio.AioRpcError as error:
+            raise FailedPrecondition(f"control answered {error.code().name}: {error.details()}") from error
         if keep:
             await stop.wait()
         stage.chapter("Stopping everything")
@@ -157,13 +161,14 @@ async def _compare_under_traffic(
                     decided.setdefault(model, max(report.n for report in comparisons[model].candidates))
             view.update({model: tally.sent for model, tally in tallies.items()}, comparisons, time.monotonic())
 
-        sending = asyncio.gather(
-            *(callers.replay(found, tallies[model], rate=rates[model]) for model, found in planned.items())
-        )
-        while not sending.done():
-            await look()
-            await asyncio.wait([sending], timeout=LOOK_SECONDS)
-        await sending
+        async def send() -> None:
+            replays = (callers.replay(found, tallies[model], rate=rates[model]) for model, found in planned.items())
+            await asyncio.gather(*replays)
+
+        async with _meanwhile(send()) as sending:
+            while not sending.done():
+                await look()
+                await asyncio.wait([sending], timeout=LOOK_SECONDS)
         deadline = time.monotonic() + COUNTED_WITHIN_SECONDS
         while not _all_counted(comparisons, tallies) and time.monotonic() < deadline:
             await look()
@@ -205,6 +210,7 @@ def _conclude(stage: Stage, comparisons: Comparisons) -> str | None:
     if comparison.state != "decided" or not comparison.winner:
         stage.say("Not decided, so nobody is promoted.")
         return None
+    stage.say("summary is left as it is: what its comparison advises takes longer than a demonstration.")
     return comparison.winner
 
 
@@ -217,7 +223,9 @@ async def _promote_and_roll_back(
 ) -> None:
     base = catalogue.model_named("digits").base
     before = await _router_processes(stub)
-    async with _background(callers, samples) as tally:
+    tally, over = Tally(), asyncio.Event()
+    calls = callers.replay(itertools.cycle(samples), tally, rate=FASTEST_PER_SECOND, until=over.is_set)
+    async with _meanwhile(calls) as calling:
         stage.chapter(f"5  Promote {winner}, while callers keep calling")
         promotion = control.PromoteRequest(model="digits", version=winner, actor=ACTOR, reason=WHY_ALL_THE_SAME)
         await _be_refused(stage, stub, promotion)
@@ -226,6 +234,8 @@ async def _promote_and_roll_back(
         stage.chapter(f"6  Roll back to {base}, while callers keep calling")
         rollback = control.RollbackRequest(model="digits", actor=ACTOR, reason="to show that it works")
         await _flip(stage, callers, samples, base, lambda: stub.Rollback(rollback, timeout=CALL_SECONDS))
+        over.set()
+        await calling
     stage.check(
         holds=not tally.errors and set(tally.answers) == {base, winner},
         claim=f"callers noticed nothing meanwhile: {tally.describe()}",
@@ -269,10 +279,11 @@ async def _flip(
     """Make a change of flags, and see the next calls answered by `version`."""
     await change()
     changed = time.monotonic()
-    answers: set[str] = set()
+    answered = Tally()
     # One call on each connection, so that both routers are asked.
-    while answers != {version} and time.monotonic() - changed < FLIPPED_WITHIN_SECONDS:
-        answers = set(await asyncio.gather(*(callers.ask(sample) for sample in samples[:CONNECTIONS])))
+    while answered.answers[version] < CONNECTIONS and time.monotonic() - changed < FLIPPED_WITHIN_SECONDS:
+        answered = Tally()
+        await asyncio.gather(*(callers.count(sample, answered) for sample in samples[:CONNECTIONS]))
     waited = time.monotonic() - changed
     tally = Tally()
     for number in range(CALLS_AFTER_FLIP):
@@ -287,11 +298,11 @@ async def _flip(
 def _by_hand(stage: Stage, endpoints: Endpoints, *, winner: str, keep: bool) -> None:
     if keep:
         stage.chapter("Everything keeps running until Ctrl-C. Go on by hand, in another terminal:")
-        stage.say(f"export MULTISHADOW_CONTROL={endpoints.control}")
-        stage.say(f"multishadow traffic digits --router {endpoints.router}")
+        stage.say(f"export MULTISHADOW_ROUTER={endpoints.router} MULTISHADOW_CONTROL={endpoints.control}")
     else:
-        stage.chapter("To go on by hand: multishadow demo --keep, which prints the addresses; then, for example")
-    for command in ("status", "compare --model digits", "get flags", f"promote {winner} --model digits"):
+        stage.chapter("To go on by hand: multishadow demo --keep, which says where to connect to; then, for example")
+    stage.say("multishadow traffic digits --rate 50")
+    for command in ("status", "compare --model digits --watch", "get flags", f"promote {winner} --model digits"):
         stage.say(f"shadowctl {command}")
     stage.say("Your own model: see the quick start in README.md.")
 
@@ -336,15 +347,11 @@ async def _routers_follow(stub: control_grpc.ControlServiceAsyncStub, revision: 
 
 
 @asynccontextmanager
-async def _background(callers: Callers, samples: Sequence[prediction.PredictRequest]) -> AsyncIterator[Tally]:
-    """Callers that keep calling while the block runs."""
-    tally, over = Tally(), asyncio.Event()
-    calling = asyncio.create_task(
-        callers.replay(itertools.cycle(samples), tally, rate=FASTEST_PER_SECOND, until=over.is_set)
-    )
+async def _meanwhile(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task[None]]:
+    """Do some work while the block runs; what is left of it when the block ends is cancelled."""
+    task = asyncio.create_task(work)
     try:
-        yield tally
-        over.set()
-        await calling
+        yield task
     finally:
-        calling.cancel()
+        task.cancel()
+        await asyncio.wait([task])

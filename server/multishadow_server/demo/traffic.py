@@ -123,7 +123,7 @@ async def run(
     seconds: float,
     report: Callable[[str], None],
 ) -> Tally:
-    """Replay samples for some time, over and over, and say every second who answered."""
+    """Replay samples for some time, over and over; say every second who answered, and in the end what failed."""
     tally = Tally()
     clock = asyncio.get_running_loop().time
     begin = clock()
@@ -136,4 +136,6 @@ async def run(
         while not sending.done():
             await asyncio.wait([sending], timeout=1.0)
             report(f"{clock() - begin:4.0f} s  {tally.describe()}")
+    for error, times in tally.errors.most_common(3):
+        report(f"{times:,} × {error}")
     return tally

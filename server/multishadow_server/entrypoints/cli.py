@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -162,11 +163,11 @@ def migrate(*, database_url: DatabaseUrl = None, log_level: Level = LogLevel.INF
 
     Example: multishadow migrate --database-url postgresql://db/multishadow
     """
-    from multishadow_server import app as composition  # noqa: PLC0415  see the module's docstring
-
     settings = _settings(database_url=database_url)
     _require("migrate", database_url=settings.database_url)
     _log_to_stderr("migrate", log_level)
+    from multishadow_server import app as composition  # noqa: PLC0415  see the module's docstring
+
     _run("migrate", lambda _: composition.migrate(settings))
     _say("the database is at this program's schema")
 
@@ -258,6 +259,8 @@ def traffic(
 
 def main() -> None:
     """Run the command line."""
+    # gRPC's core writes lines of its own to standard error, beside the errors that it raises.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     cli()
 
 
@@ -284,6 +287,8 @@ def _require(role: str, **needed: str | None) -> None:
 
 
 def _run_role(name: str, settings: Settings, log_level: LogLevel, *, needs_log: bool = True) -> None:
+    _require(name, database_url=settings.database_url, **({"nats_url": settings.nats_url} if needs_log else {}))
+    _log_to_stderr(name, log_level)
     from multishadow_server import app as composition  # noqa: PLC0415  see the module's docstring
 
     roles: Mapping[str, Role] = {
@@ -292,8 +297,6 @@ def _run_role(name: str, settings: Settings, log_level: LogLevel, *, needs_log: 
         "control": composition.control,
     }
     role = roles[name]
-    _require(name, database_url=settings.database_url, **({"nats_url": settings.nats_url} if needs_log else {}))
-    _log_to_stderr(name, log_level)
 
     def give_up_later() -> None:
         # The default action of SIGALRM ends the process even where the event loop hangs.

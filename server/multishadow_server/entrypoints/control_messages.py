@@ -101,7 +101,6 @@ def _version_spec(message: pb.VersionSpec) -> VersionSpec:
         address=message.address,
         timeout=message.timeout_ms / 1000 if message.HasField("timeout_ms") else None,
         max_in_flight=message.max_in_flight if message.HasField("max_in_flight") else None,
-        allowed_metadata=tuple(message.allowed_metadata),
     )
 
 
@@ -167,7 +166,6 @@ def _version_message(version: Version, claim: str) -> pb.Version:
         address=version.address,
         timeout_ms=round(version.timeout * 1000),
         max_in_flight=version.max_in_flight,
-        allowed_metadata=sorted(version.allowed_metadata),
         ordinal=version.ordinal,
         created_at=moment(version.created_at),
         claim=claim,

@@ -10,11 +10,9 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import grpc
 import grpc.aio
-from google.protobuf.json_format import MessageToDict, SerializeToJsonError
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -22,9 +20,11 @@ from grpc_reflection.v1alpha import reflection
 from multishadow.v1 import envelope_pb2, prediction_pb2
 from multishadow_server.core.capture import Metadata
 from multishadow_server.core.metadata import header_text
+from multishadow_server.core.prediction import Json
 from multishadow_server.entrypoints.status import BY_NUMBER, code_of
 from multishadow_server.errors import FailedPrecondition, InvalidInput, MessageTooLarge, MultishadowError
 from multishadow_server.service.live_path import REQUEST_ID, LiveAnswer, LivePath, LiveRequest
+from multishadow_server.structs import json_of
 
 logger = logging.getLogger(__name__)
 
@@ -110,13 +110,12 @@ def _envelope(body: bytes) -> envelope_pb2.PredictEnvelope:
     return envelope
 
 
-def _attributes(envelope: envelope_pb2.PredictEnvelope) -> dict[str, Any]:
+def _attributes(envelope: envelope_pb2.PredictEnvelope) -> dict[str, Json]:
     if not envelope.HasField("attributes"):
         return {}
     try:
-        return MessageToDict(envelope.attributes)
-    except (SerializeToJsonError, ValueError) as error:
-        # Not a number, or infinite: JSON knows neither, and neither do flags, the log and the store.
+        return json_of(envelope.attributes)
+    except InvalidInput as error:
         raise InvalidInput(f"attributes: {error}") from error
 
 
@@ -148,6 +147,9 @@ class PredictionServer:
         address: host:port, or unix:/path; port 0 takes a free one.
         handler: answers.
         max_message_bytes: largest request or response.
+
+    Attributes:
+        address: with the port that it took, once it listens.
     """
 
     def __init__(self, address: str, handler: PredictionHandler, *, max_message_bytes: int) -> None:
@@ -156,14 +158,19 @@ class PredictionServer:
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
-        self.address = _bind(self._server, address)
+        self.address = address
 
     @asynccontextmanager
     async def listening(self, *, drain_seconds: float) -> AsyncIterator[None]:
-        """Take calls within the block; at its end refuse new ones, and give those under way their time."""
-        await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
-        await self._server.start()
+        """Take calls within the block; at its end refuse new ones, and give those under way their time.
+
+        Raises:
+            FailedPrecondition: the address cannot be listened on.
+        """
         try:
+            self.address = _bind(self._server, self.address)
+            await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
+            await self._server.start()
             yield
         finally:
             # Says NOT_SERVING for good, and ends the calls of those who watch.

@@ -19,7 +19,6 @@ from multishadow_server.service import ports
 logger = logging.getLogger(__name__)
 
 FIRST_RETRY = 0.05
-# A source that neither answers nor fails is taken for lost after so many seconds.
 PATIENCE = 5.0
 
 
@@ -30,6 +29,7 @@ class ConfigurationWatch:
         source: where the configuration is read.
         on_change: called with each new configuration; what it raises is logged, and the revision tried again.
         check_interval: seconds between checks for a missed announcement.
+        patience: seconds after which a source that neither answers nor fails counts as lost.
 
     Attributes:
         configuration: the last reading; the empty one before the first.
@@ -42,11 +42,13 @@ class ConfigurationWatch:
         *,
         on_change: Callable[[Configuration], None],
         check_interval: float,
+        patience: float = PATIENCE,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source = source
         self._on_change = on_change
         self._check_interval = check_interval
+        self._patience = patience
         self._monotonic = monotonic
         self._announced = asyncio.Event()
         self._confirmed_at = -math.inf
@@ -100,11 +102,11 @@ class ConfigurationWatch:
         """Read the configuration if it changed; False when that is not known."""
         asked_at = self._monotonic()
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(self._patience):
                 if announced or not self.first_read.is_set() or await self._differs():
                     self._take(await self._source.read())
         except TimeoutError:
-            self._note_loss(f"no answer in {PATIENCE:g} s")
+            self._note_loss(f"no answer in {self._patience:g} s")
             return False
         except MultishadowError as error:
             self._note_loss(error)

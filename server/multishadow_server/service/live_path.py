@@ -18,7 +18,7 @@ from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.metadata import without_credentials
 from multishadow_server.core.model import Model
 from multishadow_server.core.prediction import Json
-from multishadow_server.core.routing import Decision
+from multishadow_server.core.routing import Claim, Decision
 from multishadow_server.errors import DeadlineExpired, FailedPrecondition, InvalidInput, NotFound, Unavailable
 from multishadow_server.service import ports
 from multishadow_server.service.capture_buffer import CaptureBuffer
@@ -27,6 +27,8 @@ REQUEST_ID = "x-multishadow-request-id"
 DEADLINE_EXCEEDED = 4
 UNAVAILABLE = 14
 MOST_NAMED = 20
+# Requests fall into few combinations of claims; those decisions are made once per revision.
+MOST_DECISIONS = 1_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,6 +80,7 @@ class _Route:
     addresses: Mapping[str, str]
     last_known_live: str | None
     revision: int
+    decisions: dict[tuple[bool, tuple[Claim, ...]], Decision | None]
 
 
 class LivePath:
@@ -163,13 +166,18 @@ class LivePath:
         raise NotFound(f'there is no model "{model[:64]}"; models: {_listed(self._routes)}')
 
     def _decide(self, route: _Route, request: LiveRequest) -> Decision:
-        claims = self._claims.read(route.flag_keys, request.flag_context)
-        decision = routing.decide(
-            tuple(zip(route.names, claims, strict=True)),
-            last_known_live=route.last_known_live,
-            revision=route.revision,
-            shadowing=self._flag_age() <= self._stale_after,
-        )
+        claims = tuple(self._claims.read(route.flag_keys, request.flag_context))
+        shadowing = self._flag_age() <= self._stale_after
+        decision = route.decisions.get((shadowing, claims))
+        if decision is None:
+            decision = routing.decide(
+                tuple(zip(route.names, claims, strict=True)),
+                last_known_live=route.last_known_live,
+                revision=route.revision,
+                shadowing=shadowing,
+            )
+            if len(route.decisions) < MOST_DECISIONS:
+                route.decisions[shadowing, claims] = decision
         if decision is None:
             raise FailedPrecondition(
                 f'the model "{route.model.name}" has no version yet; register one with `shadowctl apply -f model.yaml`'
@@ -264,6 +272,7 @@ def _route(model: Model, configuration: Configuration, before: _Route | None) ->
         addresses={version.name: version.address for version in model.versions},
         last_known_live=standing.name if standing else known,
         revision=configuration.revision,
+        decisions={},
     )
 
 

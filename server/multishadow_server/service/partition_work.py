@@ -28,6 +28,8 @@ from multishadow_server.service.micro_batch import Finished, MicroBatch
 from multishadow_server.service.ports import CaptureReader, Flush, LoggedBatch, ObservationStore, PartitionReader
 from multishadow_server.service.shadowing import Shadowing, assigned_epoch, copies_of
 
+# How soon a reader without news hears that it should stop.
+READ_SECONDS = 0.25
 SHORTEST_RETRY = 0.05
 LONGEST_RETRY = 2.0
 
@@ -48,7 +50,7 @@ class Pace:
 
     Args:
         batch_captures: captures that make a micro-batch full; a full one is committed at once.
-        linger: shortest time between the commits of smaller ones, seconds; also how long a read waits for news.
+        linger: shortest time between the commits of smaller ones, seconds.
     """
 
     batch_captures: int
@@ -137,7 +139,7 @@ class PartitionWork:
         try:
             while not stop.is_set():
                 await self._with.under_way.room()
-                for logged in await reader.fetch(max_messages=1, wait=self._with.pace.linger):
+                for logged in await reader.fetch(max_messages=1, wait=READ_SECONDS):
                     if logged.sequence <= self._offset:
                         await reader.acknowledge([logged])
                     else:

@@ -13,6 +13,7 @@ from multishadow_server.core.capture import Capture, Metadata
 from multishadow_server.core.comparison import Comparison, Verdict
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.experiment import Epoch, epoch_of
+from multishadow_server.core.metadata import header_text
 from multishadow_server.core.model import Version
 from multishadow_server.core.noise_floor import NOISE, is_sampled
 from multishadow_server.core.observation import Observation, Outcome
@@ -198,7 +199,7 @@ class Shadowing:
 
 def _metadata(capture: Capture) -> Metadata:
     """What the router let through, marked as a shadow's copy: a caller's own marks do not count."""
-    ours = ((SHADOW_KEY, "true"), (REQUEST_ID_KEY, capture.request_id))
+    ours = ((SHADOW_KEY, "true"), (REQUEST_ID_KEY, header_text(capture.request_id)))
     return (*(entry for entry in capture.metadata if entry[0] not in {SHADOW_KEY, REQUEST_ID_KEY}), *ours)
 
 

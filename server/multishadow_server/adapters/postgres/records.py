@@ -88,7 +88,7 @@ def model_record(model: Model) -> dict[str, Any]:
 
 def version_record(version: Version) -> dict[str, Any]:
     """A version's columns, without when it was created."""
-    record = asdict(version) | {"allowed_metadata": sorted(version.allowed_metadata)}
+    record = asdict(version)
     del record["created_at"]
     return record
 
@@ -119,7 +119,6 @@ def _version_of(row: VersionRow) -> Version:
         address=row.address,
         timeout=row.timeout,
         max_in_flight=row.max_in_flight,
-        allowed_metadata=frozenset(row.allowed_metadata),
         ordinal=row.ordinal,
         created_at=row.created_at.timestamp(),
     )

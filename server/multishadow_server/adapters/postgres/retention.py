@@ -15,7 +15,7 @@ from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from multishadow_server.adapters.postgres.engine import reaching
-from multishadow_server.errors import StoreUnavailable
+from multishadow_server.errors import MultishadowError
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class PostgresRetention:
         while not stop.is_set():
             try:
                 await self.enforce()
-            except StoreUnavailable as error:
+            except MultishadowError as error:
                 logger.warning("days of comparisons are kept later: %s", error)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), INTERVAL_SECONDS)

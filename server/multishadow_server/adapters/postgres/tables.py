@@ -82,7 +82,6 @@ class VersionRow(Table, table=True):
     address: str
     timeout: float
     max_in_flight: int
-    allowed_metadata: list[str] = Field(sa_type=NAME_LIST)
     created_at: datetime = Field(sa_type=MOMENT)
 
 

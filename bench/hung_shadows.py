@@ -1,0 +1,125 @@
+"""What callers notice of shadows that hang, and of a capture log that is away: nothing, but in numbers.
+
+    python bench/hung_shadows.py
+
+Two routers and their workers, alike but for their three shadows: those of one answer, those of the other never do. The
+same requests go to each in turns, one at a time, so that a latency is a latency and not a queue; the ratio of the two
+distributions is what counts. Then nats-server is killed, and the requests go on: the buffer must stay at its bound, and
+what it holds and what it dropped must add up to what was sampled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy.ext.asyncio import AsyncEngine
+from stations import SHADOWS, a_request, claim, load, percentile, register, station
+
+from multishadow_server.adapters.embedded import EmbeddedNats, EmbeddedPostgres
+from multishadow_server.adapters.postgres import PostgresControl, migrate, open_engine
+from multishadow_server.core.routing import Claim
+
+ROUNDS = 20
+REQUESTS = 250
+BOUND = 2_000
+OUTAGE_REQUESTS = 5_000
+CONCURRENCY = 16
+SHARES = (0.5, 0.9, 0.99, 0.999)
+STAGES = ("shadows answer", "shadows hang")
+
+
+def main() -> None:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        postgres, nats = EmbeddedPostgres(Path(folder) / "postgres"), EmbeddedNats(Path(folder) / "nats")
+        postgres.start()
+        stack.callback(postgres.stop)
+        nats.start()
+        stack.callback(nats.stop)
+        asyncio.run(compare(postgres, nats, stack))
+
+
+async def compare(postgres: EmbeddedPostgres, nats: EmbeddedNats, stack: ExitStack) -> None:
+    """Both measurements."""
+    live = stack.enter_context(station("version", "base"))
+    hung = stack.enter_context(station("hung"))
+    routers, databases = {}, {}
+    for stage, shadow in zip(STAGES, (live.address, hung.address), strict=True):
+        database_url = databases[stage] = postgres.create_database(stage.replace(" ", "_"))
+        await asyncio.to_thread(migrate, database_url)
+        addresses = {"base": live.address, **dict.fromkeys(SHADOWS, shadow)}
+        await register(
+            database_url, addresses, {"base": claim(Claim.LIVE), **dict.fromkeys(SHADOWS, claim(Claim.SHADOW))}
+        )
+        environment = {
+            "database_url": database_url,
+            "nats_url": nats.url,
+            "log_name": stage.replace(" ", "-"),
+            "buffer_captures": BOUND,
+            "report_interval": 0.2,
+        }
+        routers[stage] = stack.enter_context(station("router", **environment, router_listen="127.0.0.1:0"))
+        stack.enter_context(station("worker", **environment))
+    requests = [a_request(number) for number in range(REQUESTS)]
+    latencies: dict[str, list[float]] = {stage: [] for stage in STAGES}
+    for round_number in range(ROUNDS):
+        for stage in STAGES if round_number % 2 else reversed(STAGES):
+            latencies[stage] += await load(routers[stage].address, requests, concurrency=1)
+    show_latencies(latencies)
+    stage = STAGES[0]
+    await outage(routers[stage].address, databases[stage], nats)
+
+
+async def outage(router: str, database_url: str, nats: EmbeddedNats) -> None:
+    """Kill the log, and see that the buffer keeps to its bound."""
+    engine = open_engine(database_url)
+    requests = [a_request(number) for number in range(OUTAGE_REQUESTS)]
+    usual = await load(router, requests, concurrency=CONCURRENCY)
+    sampled = ROUNDS * REQUESTS + OUTAGE_REQUESTS
+    before = await settled(engine, sampled=sampled)
+    await asyncio.to_thread(nats.kill)
+    latencies = await load(router, requests, concurrency=CONCURRENCY)
+    after = await settled(engine, sampled=sampled + OUTAGE_REQUESTS)
+    await engine.dispose()
+    dropped = after.get("dropped.buffer_full", 0)
+    kept = sum(after[where] - before[where] for where in ("buffered", "captured"))
+    table = Table(title=f"The log is away: {OUTAGE_REQUESTS} requests, {CONCURRENCY} at once, all sampled")
+    for column in ("answered", "buffered", "bound", "dropped", "unaccounted", "p50 ms", "p99 ms", "p99 before"):
+        table.add_column(column, justify="right")
+    table.add_row(
+        *map(str, (len(latencies), after["buffered"], BOUND, dropped, OUTAGE_REQUESTS - kept - dropped)),
+        *(f"{percentile(own, share) * 1e3:.1f}" for own, share in ((latencies, 0.5), (latencies, 0.99), (usual, 0.99))),
+    )
+    Console().print(table)
+
+
+async def settled(engine: AsyncEngine, *, sampled: int) -> dict[str, int]:
+    """The router's counters, once its report covers all that was sampled."""
+    async with asyncio.timeout(30):
+        while True:
+            for status in await PostgresControl(engine).processes():
+                counters = dict(status.counters)
+                if status.role == "router" and counters.get("sampled") == sampled:
+                    return counters
+            await asyncio.sleep(0.1)
+
+
+def show_latencies(latencies: dict[str, list[float]]) -> None:
+    """Print both distributions and their ratio."""
+    table = Table(title=f"Live latency, ms: {ROUNDS * REQUESTS} requests each, one at a time")
+    for column in ("", *(f"p{share * 100:g}" for share in SHARES)):
+        table.add_column(column, justify="left" if not column else "right")
+    values = {stage: [percentile(own, share) for share in SHARES] for stage, own in latencies.items()}
+    for stage, own in values.items():
+        table.add_row(stage, *(f"{value * 1e3:.2f}" for value in own))
+    table.add_row("ratio", *(f"{hung / fine:.2f}" for fine, hung in zip(*values.values(), strict=True)))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""The stations of a request, each in a process of its own: version servers, a bare proxy, routers, workers; the load.
+
+    python bench/stations.py version|hung|proxy|router|worker [ADDRESS]
+
+prints the address that it listens on, and runs until its input ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import psutil
+
+from multishadow.v1 import prediction_pb2
+from multishadow_server import app
+from multishadow_server.adapters.embedded import dies_with_parent
+from multishadow_server.adapters.postgres import PostgresControl, open_engine
+from multishadow_server.core import flags
+from multishadow_server.core.model import Model, Version
+from multishadow_server.core.routing import Claim
+from multishadow_server.settings import Settings
+
+SERVICE = "multishadow.v1.PredictionService"
+PREDICT = f"/{SERVICE}/Predict"
+MODEL = "bench"
+SHADOWS = ("A", "B", "C")
+OPTIONS = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+
+
+# --- in a process of its own --------------------------------------------------------------------------------------
+
+
+async def _until_input_ends() -> None:
+    await asyncio.to_thread(sys.stdin.buffer.read)
+
+
+def _ready(address: str) -> None:
+    sys.stdout.write(f"{address}\n")
+    sys.stdout.flush()
+
+
+async def _serve(predict: Callable[[bytes, Context], Awaitable[bytes]]) -> None:
+    server = grpc.aio.server()
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(predict)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Predict": handler}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    _ready(f"127.0.0.1:{port}")
+    await _until_input_ends()
+    await server.stop(None)
+
+
+async def version_server(name: str) -> None:
+    """Answers at once, with its name."""
+    response = prediction_pb2.PredictResponse(
+        classification=prediction_pb2.Classification(label=name, confidence=0.9)
+    ).SerializeToString()
+
+    async def predict(_body: bytes, _context: Context) -> bytes:
+        return response
+
+    await _serve(predict)
+
+
+async def hung_server() -> None:
+    """Never answers."""
+
+    async def predict(_body: bytes, _context: Context) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    await _serve(predict)
+
+
+async def bare_proxy(address: str) -> None:
+    """The least that a pass-through in grpc.aio can be: bytes, metadata and deadline on, bytes back."""
+    async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(PREDICT)
+
+        async def predict(body: bytes, context: Context) -> bytes:
+            # "user-agent" is gRPC's own, and cannot be passed on.
+            metadata = tuple(entry for entry in context.invocation_metadata() or () if entry[0] != "user-agent")
+            return await call(body, timeout=context.time_remaining(), metadata=metadata)
+
+        await _serve(predict)
+
+
+async def router() -> None:
+    """A router, with settings from the environment."""
+    stop = asyncio.Event()
+    role = asyncio.create_task(app.router(Settings(), stop, ready=_ready))
+    await asyncio.wait((role, asyncio.create_task(_until_input_ends())), return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    await role
+
+
+async def worker() -> None:
+    """A worker, with settings from the environment."""
+    stop = asyncio.Event()
+    role = asyncio.create_task(app.worker(Settings(), stop, ready=_ready))
+    await asyncio.wait((role, asyncio.create_task(_until_input_ends())), return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    await role
+
+
+# --- starting them ------------------------------------------------------------------------------------------------
+
+
+class Station:
+    """A running station."""
+
+    def __init__(self, process: subprocess.Popen[str], address: str) -> None:
+        self.process = process
+        self.address = address
+        self._usage = psutil.Process(process.pid)
+
+    def cpu(self) -> float:
+        """Seconds of processor time that it has used so far."""
+        times = self._usage.cpu_times()
+        return float(times.user + times.system)
+
+    def memory(self) -> int:
+        """Bytes that it holds in memory."""
+        return int(self._usage.memory_info().rss)
+
+
+@contextmanager
+def station(role: str, *arguments: str, **environment: object) -> Iterator[Station]:
+    """A station until the block ends."""
+    settings = {f"MULTISHADOW_{name.upper()}": str(value) for name, value in environment.items()}
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__)), role, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **settings},
+        preexec_fn=dies_with_parent(),  # noqa: PLW1509  one system call, looked up before the fork
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        address = process.stdout.readline().strip()
+        if not address:
+            raise RuntimeError(f"the {role} did not start")
+        yield Station(process, address)
+    finally:
+        process.stdin.close()
+        process.wait(20)
+
+
+async def register(database_url: str, addresses: dict[str, str], claims: dict[str, dict[str, Any]]) -> None:
+    """Put the model with its versions, in this order, and their flags."""
+    engine = open_engine(database_url)
+    versions = tuple(Version(model=MODEL, name=name, address=address) for name, address in addresses.items())
+    async with PostgresControl(engine).change("bench") as change:
+        await change.put_model(Model(name=MODEL, versions=versions))
+        await change.put_versions(Model(name=MODEL, versions=versions))
+        for version in versions:
+            await change.put_flag(version.flag_key, claims[version.name], reason="bench")
+    await engine.dispose()
+
+
+def claim(name: Claim, percent: float = 100.0) -> dict[str, Any]:
+    """A flag's definition."""
+    return flags.claim_definition(MODEL, name, percent)
+
+
+# --- the load -----------------------------------------------------------------------------------------------------
+
+
+def a_request(number: int, size: int = 1024) -> bytes:
+    """A request of about `size` bytes, with a session and two attributes."""
+    request = prediction_pb2.PredictRequest(
+        model=MODEL, request_id=f"request-{number}", session_id=f"session-{number % 5_000}", raw=bytes(size)
+    )
+    request.attributes.update({"country": "nl", "plan": "pro"})
+    return request.SerializeToString()
+
+
+async def load(address: str, requests: Sequence[bytes], *, concurrency: int) -> list[float]:
+    """Send them all; each one's latency in seconds. Every one must be answered."""
+    latencies: list[float] = []
+    waiting = iter(requests)
+    async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(PREDICT)
+
+        async def caller() -> None:
+            for body in waiting:
+                started = time.perf_counter()
+                await call(body, timeout=30.0)
+                latencies.append(time.perf_counter() - started)
+
+        await asyncio.gather(*(caller() for _ in range(concurrency)))
+    return latencies
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which this share of them lies."""
+    return statistics.quantiles(values, n=1000, method="inclusive")[round(share * 1000) - 1]
+
+
+ROLES: dict[str, Callable[..., Awaitable[None]]] = {
+    "version": version_server,
+    "hung": hung_server,
+    "proxy": bare_proxy,
+    "router": router,
+    "worker": worker,
+}
+
+if __name__ == "__main__":
+    asyncio.run(ROLES[sys.argv[1]](*sys.argv[2:]))  # type: ignore[arg-type]  # they are coroutine functions

@@ -1,0 +1,184 @@
+"""Working stand-ins for ports, kept in memory, for faults that a real engine cannot be made to show on demand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from enum import Enum
+
+from multishadow_server.core.capture import Metadata
+from multishadow_server.core.comparison import Comparison, Verdict
+from multishadow_server.core.configuration import Configuration
+from multishadow_server.core.duplicates import Chunk
+from multishadow_server.core.model import Comparator
+from multishadow_server.core.rollup import Family, Rollup
+from multishadow_server.errors import LeaseLost, LogUnavailable, StoreUnavailable
+from multishadow_server.service.ports import Answer, Flush, LoggedBatch, StoredComparison
+
+
+class Fault(Enum):
+    """What goes wrong with a commit."""
+
+    LOST_BEFORE = "the connection is lost before the commit happens"
+    LOST_AFTER = "the connection is lost after the commit happened"
+    SAMPLES_REFUSED = "the samples cannot be stored"
+
+
+class MemoryObservations:
+    """An ObservationStore. `faults` strike the next commits, one each; `away` makes reading fail so many times."""
+
+    def __init__(self) -> None:
+        self.offsets: dict[tuple[str, int], int] = {}
+        self.rollup: dict[int, Rollup] = {}
+        self.seen: dict[tuple[str, int], dict[int, bytes]] = {}
+        self.comparisons: list[StoredComparison] = []
+        self.commits = 0
+        self.faults: deque[Fault] = deque()
+        self.away = 0
+
+    async def offset(self, log_id: str, partition: int) -> int:
+        if self.away:
+            self.away -= 1
+            raise StoreUnavailable("away")
+        return self.offsets.get((log_id, partition), 0)
+
+    async def seen_inputs(self, log_id: str, partition: int) -> Sequence[Chunk]:
+        chunks = self.seen.get((log_id, partition), {})
+        return [Chunk(number=number, keys=keys) for number, keys in sorted(chunks.items())]
+
+    async def segment_levels(self, epoch_id: int) -> Sequence[str]:
+        cells = self.rollup.get(epoch_id, Rollup()).cells
+        return [level for family, _, level in cells if family == Family.SEGMENT]
+
+    async def commit(self, flush: Flush) -> None:
+        fault = self.faults.popleft() if self.faults else None
+        if fault is Fault.LOST_BEFORE:
+            raise StoreUnavailable("lost")
+        if fault is Fault.SAMPLES_REFUSED and flush.comparisons:
+            raise ValueError("cannot be stored")
+        self._commit(flush)
+        if fault is Fault.LOST_AFTER:
+            raise StoreUnavailable("lost")
+
+    def _commit(self, flush: Flush) -> None:
+        key = (flush.log_id, flush.partition)
+        if self.offsets.get(key, 0) != flush.previous_offset:
+            raise LeaseLost("somebody else commits")
+        self.offsets[key] = flush.offset
+        self.commits += 1
+        self.comparisons += flush.comparisons
+        chunks = self.seen.setdefault(key, {})
+        for chunk in flush.seen:
+            chunks[chunk.number] = chunks.get(chunk.number, b"") + chunk.keys
+        self.seen[key] = {number: keys for number, keys in chunks.items() if number > flush.forgotten}
+        for (epoch_id, _), rollup in flush.rollups.items():
+            self.rollup[epoch_id] = self.rollup.get(epoch_id, Rollup()) + rollup
+
+    def outcome(self, version: str, outcome: str) -> int:
+        """Observations of one version and outcome, over all epochs."""
+        total = sum(self.rollup.values(), Rollup())
+        return sum(n for cell, n in total.cells.items() if cell == ("outcome", version, outcome))
+
+
+class MemoryPartition:
+    """A CaptureReader and its only PartitionReader: what was not acknowledged comes again when it is opened again."""
+
+    def __init__(self, messages: Sequence[LoggedBatch] = ()) -> None:
+        self.log_id = "memory"
+        self.left = {message.sequence: message for message in messages}
+        self.lost = False
+        self._queue: deque[LoggedBatch] = deque()
+        self._news = asyncio.Event()
+
+    async def open(self, partition: int) -> MemoryPartition:
+        assert partition == 0
+        self.lost = False
+        self._queue = deque(self.left[sequence] for sequence in sorted(self.left))
+        return self
+
+    def append(self, message: LoggedBatch) -> None:
+        """Log one more message."""
+        self.left[message.sequence] = message
+        self._queue.append(message)
+        self._news.set()
+
+    async def fetch(self, *, max_messages: int, wait: float) -> Sequence[LoggedBatch]:
+        self._check()
+        if not self._queue:
+            self._news.clear()
+            try:
+                await asyncio.wait_for(self._news.wait(), wait)
+            except TimeoutError:
+                return []
+        return [self._queue.popleft() for _ in range(min(max_messages, len(self._queue)))]
+
+    async def acknowledge(self, batches: Sequence[LoggedBatch]) -> None:
+        self._check()
+        for batch in batches:
+            del self.left[batch.sequence]
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
+
+    def _check(self) -> None:
+        if self.lost:
+            raise LogUnavailable("lost")
+
+
+class ScriptedGateway:
+    """A ModelGateway: `answer` decides by address; `calls` are (address, metadata, deadline); it waits until `open`."""
+
+    def __init__(self, answer: Callable[[str], Answer]) -> None:
+        self._answer = answer
+        self.calls: list[tuple[str, Metadata, float | None]] = []
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def call(
+        self, address: str, method: str, request: bytes, *, metadata: Metadata, deadline: float | None
+    ) -> Answer:
+        self.calls.append((address, metadata, deadline))
+        await self.open.wait()
+        return self._answer(address)
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+class EqualBytes:
+    """A Comparer: equal bytes agree; an empty answer cannot be compared."""
+
+    async def compare(self, comparator: Comparator, live: bytes, shadow: bytes) -> Comparison:
+        if not shadow:
+            return Comparison(verdict=Verdict.UNCOMPARABLE, similarity=None, reason="not_set")
+        agree = live == shadow
+        return Comparison(verdict=Verdict.AGREE if agree else Verdict.DIVERGE, similarity=float(agree))
+
+
+class KnownConfiguration:
+    """A ConfigurationSource whose configuration a test sets; `away` makes reading fail so many times."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self.away = 0
+        self.reads = 0
+
+    async def read(self) -> Configuration:
+        self._check()
+        self.reads += 1
+        return self.configuration
+
+    async def revision(self) -> int:
+        self._check()
+        return self.configuration.revision
+
+    async def changes(self) -> AsyncIterator[int]:
+        """Only the present one."""
+        self._check()
+        yield self.configuration.revision
+
+    def _check(self) -> None:
+        if self.away:
+            self.away -= 1
+            raise StoreUnavailable("away")
