@@ -167,7 +167,7 @@ async def test_a_full_log_is_named_as_the_reason() -> None:
 async def test_a_capture_larger_than_a_message_is_dropped_at_once() -> None:
     log = FakeLog()
     async with running(log) as buffer:
-        assert not buffer.offer(a_capture("huge", request=bytes((1 << 20)) + 1))
+        assert not buffer.offer(a_capture("huge", request=bytes((1 << 20) + 1)))
         assert buffer.offer(a_capture("small"))
     assert (log.captures, log.drops) == (["small"], {"too_large": 1})
 
