@@ -54,7 +54,8 @@ def test_dropped_copies_point_to_what_falls_behind() -> None:
 def test_a_winner_below_one_percent_may_be_promoted_for_its_agreement_with_live() -> None:
     assert advice({"ooo": 8_790, "bbb": 10, "bob": 10, "obb": 90, "obo": 300, "oob": 790}) == (
         "A diverges least from prod, proven against B and C, and its divergence is proven below 1 %: if matching prod "
-        "is the goal, promote it with `shadowctl promote A`; this ranks by agreement with prod, not by quality."
+        "is the goal and its gates pass (`shadowctl gates A`), promote it with `shadowctl promote A`; this ranks by "
+        "agreement with prod, not by quality."
     )
 
 
@@ -100,7 +101,7 @@ def test_equivalent_candidates_are_chosen_between_by_cost() -> None:
     assert advice({"oo": 40_000, "ob": 22, "bo": 20}, AB) == (
         "A and B diverge least from prod and are proven equivalent (within 0.5 percentage points), each below 1 %: "
         "choose by cost or latency and promote that one, for example with `shadowctl promote A`, if matching prod is "
-        "the goal; this ranks by agreement with prod, not by quality."
+        "the goal and its gates pass (`shadowctl gates A`); this ranks by agreement with prod, not by quality."
     )
 
 
@@ -122,7 +123,8 @@ def test_candidates_that_are_all_too_bad_need_no_more_requests() -> None:
 
 def test_a_single_candidate_is_judged_by_its_band() -> None:
     assert advice({"o": 3_000}, ("A",)) == (
-        "A is the only candidate, and its divergence is proven below 1 %: if matching prod is the goal, promote it "
+        "A is the only candidate, and its divergence is proven below 1 %: if matching prod is the goal and its "
+        "gates pass (`shadowctl gates A`), promote it "
         "with `shadowctl promote A`; this ranks by agreement with prod, not by quality."
     )
 

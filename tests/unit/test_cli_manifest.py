@@ -138,3 +138,15 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"model: caf\xe9")
     with pytest.raises(Mistake, match="not UTF-8 text at byte 10"):
         manifest.read(tmp_path / "latin.yaml")
+
+
+def test_limits_of_gates_are_read_with_spans_and_shares(tmp_path: Path) -> None:
+    (document,) = read(tmp_path, "model: spam\ngates: {minimum_duration: 36h, divergence: 0.05, divergent_samples: 0}")
+    limits = document.request.gates
+    assert (limits.minimum_duration_seconds, limits.divergence, limits.divergent_samples) == (36 * 3_600, 0.05, 0)
+    assert not limits.HasField("completeness")
+    assert mistake(tmp_path, "model: a\ngates: {divergent_samples: -1}") == (
+        "model.yaml:2:28: a whole number from 0 must stand here, e.g. 2000; got '-1'"
+    )
+    at_once = read(tmp_path, "model: spam\ngates: {minimum_duration: 0}")[0].request.gates
+    assert at_once.HasField("minimum_duration_seconds")

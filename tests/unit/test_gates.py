@@ -42,7 +42,7 @@ def reviewed(
     whole = report.build(counts, model="spam", live="base", candidates=candidates)
     (candidate,) = (each for each in whole.candidates if each.version == version)
     facts: dict[str, Any] = {
-        "hours": {0: counts},
+        "hours": {0: counts.tables()},
         "bucket_seconds": 3_600,
         "collected_for": 8 * DAY,
         "shares": dict.fromkeys(candidates, 0.25),
@@ -54,7 +54,7 @@ def reviewed(
     found = Findings(
         report=whole,
         candidate=candidate,
-        rollup=counts,
+        tables=counts.tables(),
         candidates=candidates,
         attested=gates.attestations(version, records),
         **facts,
@@ -194,7 +194,7 @@ def test_copies_that_one_candidate_loses_ring() -> None:
 
 def test_a_rate_that_changes_rings_by_the_hour_however_narrow_the_buckets_are() -> None:
     steady, changed = rollup_of(("A",), {"o": 97, "b": 3}), rollup_of(("A",), {"o": 50, "b": 50})
-    hours = {900 * bucket: steady for bucket in range(80)} | {900 * bucket: changed for bucket in range(80, 84)}
+    hours = {900 * bucket: (steady if bucket < 80 else changed).tables() for bucket in range(84)}
     drifted = gate(reviewed({"o": 1}, hours=hours, bucket_seconds=900), GateName.DRIFT)
     assert drifted.state is GateState.FAIL
     assert drifted.number == "hour 21: divergence rose from 3 % to 50 %"

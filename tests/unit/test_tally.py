@@ -214,3 +214,12 @@ def test_a_rollup_never_holds_anything_but_plain_integers(k: int) -> None:
     rng = np.random.default_rng(1)
     captures = ["".join(rng.choice(list("obetxdu"), size=k)) for _ in range(100)]
     assert {type(count) for count in tallied(captures, candidates).cells.values()} == {int}
+
+
+def test_stored_comparisons_are_counted_for_each_candidate_that_was_bad_in_them() -> None:
+    tally = Tally()
+    for pattern in ("bob", "eoo", "tox"):
+        tally.add_stored(an_epoch(ABC), received_at=NOON, observations=seen(ABC, pattern))
+    (rollup,) = tally.rollups().values()
+    stored = {cell.subject: count for cell, count in rollup.cells.items() if cell.family == "stored"}
+    assert stored == {"A": 3, "C": 1}

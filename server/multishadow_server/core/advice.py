@@ -135,7 +135,8 @@ def _equivalent(best: Sequence[CandidateReport], live: str, margin: float) -> st
     if worst.band is Band.SAFE:
         return (
             f"{opening}, each below 1 %: choose by cost or latency and promote that one, for example with "
-            f"`shadowctl promote {best[0].version}`, if matching {live} is the goal; {CAVEAT.format(live=live)}"
+            f"`shadowctl promote {best[0].version}`, if matching {live} is the goal and its gates pass "
+            f"(`shadowctl gates {best[0].version}`); {CAVEAT.format(live=live)}"
         )
     if any(candidate.band_proven is Band.DO_NOT_ROLL_OUT for candidate in best):
         return f"{opening}, but their divergence is proven above 10 %: do not roll any of them out"
@@ -162,8 +163,8 @@ def _what_its_band_means(winner: CandidateReport, live: str) -> str:
     between = f"{_at_least(rate.lower)} to {_at_most(rate.upper)}"
     if winner.band is Band.SAFE:
         return (
-            f"and its divergence is proven below 1 %: if matching {live} is the goal, promote it with {promote}; "
-            + CAVEAT.format(live=live)
+            f"and its divergence is proven below 1 %: if matching {live} is the goal and its gates pass "
+            f"(`shadowctl gates {winner.version}`), promote it with {promote}; " + CAVEAT.format(live=live)
         )
     if winner.band_proven is Band.DO_NOT_ROLL_OUT:
         return "but its divergence is proven above 10 %: do not roll it out"

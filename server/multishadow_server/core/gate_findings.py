@@ -14,7 +14,7 @@ from multishadow_server.core.findings import CandidateReport, Report, State
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.gates import Attestation, Awaits, Gate, GateName, GateState, Record
 from multishadow_server.core.observation import BAD, COUNTED, Outcome
-from multishadow_server.core.rollup import Family, Rollup, pair_subject
+from multishadow_server.core.rollup import Family, Tables, pair_subject
 from multishadow_server.core.segment_report import SegmentReport
 from multishadow_server.core.statistics import drift, quantiles, sample_ratio, sequences
 from multishadow_server.core.statistics.bands import Band
@@ -34,8 +34,8 @@ class Findings:
     Args:
         report: on all candidates of the epoch.
         candidate: the one in question.
-        rollup: the epoch's counts.
-        hours: counts of outcomes by the start of the time bucket, seconds since the Unix epoch, oldest first.
+        tables: the epoch's counts.
+        hours: the same by the start of the time bucket, seconds since the Unix epoch, oldest first.
         bucket_seconds: the buckets' width.
         candidates: the epoch's, in its order.
         collected_for: seconds since the epoch was opened, while it was open.
@@ -50,8 +50,8 @@ class Findings:
 
     report: Report
     candidate: CandidateReport
-    rollup: Rollup
-    hours: Mapping[int, Rollup]
+    tables: Tables
+    hours: Mapping[int, Tables]
     bucket_seconds: int
     candidates: Sequence[str]
     collected_for: float
@@ -179,7 +179,7 @@ def _quality(found: Findings, limits: GateLimits) -> Gate:
 
 def _latency(found: Findings, limits: GateLimits) -> Gate:
     name, version = GateName.LATENCY, found.candidate.version
-    tables, threshold = found.rollup.tables(), math.log(2 / found.report.alpha)
+    tables, threshold = found.tables, math.log(2 / found.report.alpha)
     own = quantiles.p99(tables.get((Family.LATENCY, version), {}), log_threshold=threshold)
     live = quantiles.p99(tables.get((Family.LIVE_LATENCY, version), {}), log_threshold=threshold)
     state = GateState.UNKNOWN
@@ -270,7 +270,7 @@ def _assignment(found: Findings) -> RatioCheck | None:
     if found.shares is None or len(found.candidates) < 2:
         return None
     first, second = found.candidates[:2]
-    statuses = found.rollup.tables().get((Family.PAIR, pair_subject(first, second)), {})
+    statuses = found.tables.get((Family.PAIR, pair_subject(first, second)), {})
     requests, own = sum(statuses.values()), copies[found.candidate.version]
     largest = max(found.shares.values())
     share = found.shares[found.candidate.version] / largest if largest else 0.0
@@ -281,7 +281,7 @@ def _storing(found: Findings) -> RatioCheck | None:
     """Of the copies of all candidates, those that were counted: each should keep the same share."""
     if len(found.candidates) < 2:
         return None
-    tables = found.rollup.tables()
+    tables = found.tables
     copies = {
         version: count - tables.get((Family.OUTCOME, version), {}).get(Outcome.DUPLICATE, 0)
         for version, count in _copies(found).items()
@@ -301,7 +301,7 @@ def _storing(found: Findings) -> RatioCheck | None:
 
 def _copies(found: Findings) -> Mapping[str, int]:
     """How many requests each candidate was meant to get a copy of."""
-    tables = found.rollup.tables()
+    tables = found.tables
     return {version: sum(tables.get((Family.OUTCOME, version), {}).values()) for version in found.candidates}
 
 
@@ -315,8 +315,12 @@ def _drift(found: Findings) -> Gate:
     hours = _hours(found)
     alarm, evidence = drift.first_alarm([bad for bad, _ in hours], [n for _, n in hours])
     if alarm is None:
-        strongest = f"strongest evidence {math.exp(evidence):.3g}" if math.isfinite(evidence) else "no second hour yet"
-        return Gate(name=name, state=GateState.PASS, number=f"{strongest} over {len(hours)} hours", bound=bound)
+        strongest = (
+            f"strongest evidence {math.exp(evidence):.3g} in {len(hours)} hours"
+            if math.isfinite(evidence)
+            else "no second hour yet"
+        )
+        return Gate(name=name, state=GateState.PASS, number=strongest, bound=bound)
     way = "rose" if alarm.rising else "fell"
     return Gate(
         name=name,
@@ -331,8 +335,8 @@ def _hours(found: Findings) -> list[tuple[int, int]]:
     """(bad, n) of the candidate for each hour, or for each bucket where those are longer."""
     period = max(HOUR, found.bucket_seconds)
     hours: dict[int, tuple[int, int]] = {}
-    for start, rollup in found.hours.items():
-        outcomes = rollup.tables().get((Family.OUTCOME, found.candidate.version), {})
+    for start, tables in found.hours.items():
+        outcomes = tables.get((Family.OUTCOME, found.candidate.version), {})
         bad, n = hours.get(start // period, (0, 0))
         hours[start // period] = (
             bad + sum(outcomes.get(outcome, 0) for outcome in BAD),

@@ -76,6 +76,10 @@ class Family(StrEnum):
     DIFFERENCE = "difference"
 
 
+Tables = Mapping[tuple[str, str], Mapping[str, int]]
+"""Counts by level, by (family, subject)."""
+
+
 class Cell(NamedTuple):
     """Which count: a family ("outcome"), a subject ("A", or "A|B" of a pair) and a level ("diverged")."""
 
@@ -100,7 +104,7 @@ class Rollup:
             total[cell] = total.get(cell, 0) + count
         return Rollup(total)
 
-    def tables(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
+    def tables(self) -> Tables:
         """Counts by level, by (family, subject): one pass, for readers that ask for whole histograms."""
         tables: dict[tuple[str, str], dict[str, int]] = {}
         for (family, subject, level), count in self.cells.items():

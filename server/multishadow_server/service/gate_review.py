@@ -13,7 +13,7 @@ from multishadow_server.core.findings import CandidateReport, Report
 from multishadow_server.core.gate_findings import Findings
 from multishadow_server.core.gates import Record, Review
 from multishadow_server.core.model import Model
-from multishadow_server.core.rollup import Family, Rollup
+from multishadow_server.core.rollup import Family, Rollup, Tables
 from multishadow_server.core.statistics.non_inferiority import LabelledPair
 from multishadow_server.service.ports import ControlStore, FlagRecord
 
@@ -51,44 +51,50 @@ async def review(store: ControlStore, reading: Reading, shown: Sequence[str]) ->
     Raises:
         StoreUnavailable: the database is away.
     """
-    records = await store.gate_records(reading.epoch.id)
-    by_kind = await store.buckets(reading.epoch.id, segment_report.FAMILIES)
-    shares = _shares(reading, await store.flags())
-    model = reading.configuration.models[reading.experiment.model]
+    evidence = _Evidence(
+        model=reading.configuration.models[reading.experiment.model],
+        records=await store.gate_records(reading.epoch.id),
+        shares=_shares(reading, await store.flags()),
+        by_kind=await store.buckets(reading.epoch.id, segment_report.FAMILIES),
+        tables=reading.rollup.tables(),
+        hours={start: rollup.tables() for start, rollup in reading.buckets.items()},
+    )
     return tuple(
-        _review(reading, candidate, model=model, records=records, shares=shares, by_kind=by_kind)
-        for candidate in reading.report.candidates
-        if candidate.version in shown
+        _review(reading, evidence, candidate) for candidate in reading.report.candidates if candidate.version in shown
     )
 
 
-def _review(
-    reading: Reading,
-    candidate: CandidateReport,
-    *,
-    model: Model,
-    records: Sequence[Record],
-    shares: Mapping[str, float] | None,
-    by_kind: Mapping[int, Rollup],
-) -> Review:
-    version, epoch = candidate.version, reading.epoch
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Evidence:
+    """What all candidates share, beyond what the report is made of."""
+
+    model: Model
+    records: Sequence[Record]
+    shares: Mapping[str, float] | None
+    by_kind: Mapping[int, Rollup]
+    tables: Tables
+    hours: Mapping[int, Tables]
+
+
+def _review(reading: Reading, evidence: _Evidence, candidate: CandidateReport) -> Review:
+    version, epoch, records = candidate.version, reading.epoch, evidence.records
     ended = reading.now if reading.experiment.stopped_at is None else reading.experiment.stopped_at
     found = Findings(
         report=reading.report,
         candidate=candidate,
-        rollup=reading.rollup,
-        hours=reading.buckets,
+        tables=evidence.tables,
+        hours=evidence.hours,
         bucket_seconds=epoch.bucket_seconds,
         candidates=epoch.candidates,
         collected_for=max(0.0, ended - epoch.opened_at),
-        shares=shares,
+        shares=evidence.shares,
         labels=_labels(reading.report, version),
-        segments=segment_report.build(by_kind, version=version, alpha=reading.report.alpha),
-        divergent_samples=reading.rollup.tables().get((Family.STORED, version), {}).get("divergent", 0),
-        serving=version in serving.serving_versions(model, reading.configuration.flags),
+        segments=segment_report.build(evidence.by_kind, version=version, alpha=reading.report.alpha),
+        divergent_samples=evidence.tables.get((Family.STORED, version), {}).get("divergent", 0),
+        serving=version in serving.serving_versions(evidence.model, reading.configuration.flags),
         attested=gates.attestations(version, records),
     )
-    return gates.review(version, gate_findings.find(found, model.gates), n=candidate.n, records=records)
+    return gates.review(version, gate_findings.find(found, evidence.model.gates), n=candidate.n, records=records)
 
 
 def _labels(report: Report, version: str) -> LabelledPair:
