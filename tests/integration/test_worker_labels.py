@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Value
 
 from multishadow.v1 import control_pb2 as pb
@@ -51,8 +50,8 @@ async def control(database_url: str) -> AsyncIterator[Control]:
         yield client
 
 
-def message(value: object) -> Value:
-    return json_format.ParseDict(value, Value())
+def message(value: str) -> Value:
+    return Value(string_value=value)
 
 
 async def tally(control: Control) -> dict[str, int]:
