@@ -49,6 +49,7 @@ def reviewed(
         "labels": NO_LABELS,
         "segments": segment_report.build({}, version=version, alpha=0.05),
         "divergent_samples": 60,
+        "reviewed": 0,
         "serving": False,
     } | more
     found = Findings(
@@ -244,3 +245,10 @@ def test_gates_stay_sound_at_a_billion_comparisons() -> None:
     review = reviewed({"oo": 10**9, "ob": 3 * 10**7, "bo": 10**6})
     assert review.verdict is Verdict.PROMOTE
     assert not any("nan" in each.number for each in review.gates)
+
+
+def test_the_ten_least_similar_are_reviewed_one_by_one_or_vouched_for() -> None:
+    for reviewed_ones, state in ((9, GateState.UNKNOWN), (10, GateState.PASS)):
+        found = gate(reviewed(records=(), reviewed=reviewed_ones), GateName.TOP_REVIEWED)
+        assert (found.state, found.number) == (state, f"{reviewed_ones} of 10 reviewed")
+    assert gate(reviewed(records=(), divergent_samples=3, reviewed=3), GateName.TOP_REVIEWED).state is GateState.PASS

@@ -14,6 +14,7 @@ from multishadow_server.core.findings import CandidateReport, Report, State
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.gates import Attestation, Awaits, Gate, GateName, GateState, Record
 from multishadow_server.core.observation import BAD, COUNTED, Outcome
+from multishadow_server.core.reviews import TOP
 from multishadow_server.core.rollup import Family, Tables, pair_subject
 from multishadow_server.core.segment_report import SegmentReport
 from multishadow_server.core.statistics import drift, quantiles, sample_ratio, sequences
@@ -22,7 +23,6 @@ from multishadow_server.core.statistics.non_inferiority import LabelledPair
 from multishadow_server.core.statistics.sample_ratio import RatioCheck
 
 HOUR = 3_600
-TOP = 10
 MOST_NAMED = 3
 _ATTEST = "`shadowctl attest {version} {what} --note TEXT`"
 
@@ -44,6 +44,7 @@ class Findings:
         labels: the candidate beside the live version on labelled requests that are old enough.
         segments: the candidate by kinds of request.
         divergent_samples: stored comparisons in which the candidate diverged or failed.
+        reviewed: how many of the ten least similar of them have a verdict of a person.
         serving: whether it answers callers already, in a rollout.
         attested: what people vouched for, by what it is.
     """
@@ -59,6 +60,7 @@ class Findings:
     labels: LabelledPair
     segments: SegmentReport
     divergent_samples: int
+    reviewed: int
     serving: bool
     attested: Mapping[str, Record]
 
@@ -383,14 +385,14 @@ def _divergent_samples(found: Findings, limits: GateLimits) -> Gate:
 def _top_reviewed(found: Findings) -> Gate:
     needed = min(TOP, found.divergent_samples)
     attestation = found.attested.get(Attestation.TOP_REVIEWED)
-    done = attestation is not None or (found.candidate.n > 0 and not needed)
+    done = attestation is not None or (found.candidate.n > 0 and found.reviewed >= needed)
     attest = _ATTEST.format(version=found.candidate.version, what=Attestation.TOP_REVIEWED)
     return Gate(
         name=GateName.TOP_REVIEWED,
         state=GateState.PASS if done else GateState.UNKNOWN,
-        number=attestation.text if attestation else "not attested",
-        bound=f"the {TOP} least similar, or all there are",
-        remedy="" if done else f"look at them, then {attest}",
+        number=f"{found.reviewed} of {needed} reviewed",
+        bound=f"the {TOP} least similar, or all there are, or an attestation",
+        remedy="" if done else f"`shadowctl review list {found.candidate.version}`, or {attest}",
         awaits=Awaits.PEOPLE,
         attestation=attestation,
     )

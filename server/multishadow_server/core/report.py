@@ -105,6 +105,7 @@ def narrow(report: Report, shown: Sequence[str]) -> Report:
         candidates=candidates,
         pairs=tuple(pair for pair in report.pairs if pair.first in shown and pair.second in shown),
         quality=_shown_quality(report.quality, [candidate.version for candidate in candidates]),
+        review_verdicts=tuple(counts for counts in report.review_verdicts if counts.version in shown),
     )
 
 

@@ -59,9 +59,21 @@ async def review(store: ControlStore, reading: Reading, shown: Sequence[str]) ->
         tables=reading.rollup.tables(),
         hours={start: rollup.tables() for start, rollup in reading.buckets.items()},
     )
+    candidates = [candidate for candidate in reading.report.candidates if candidate.version in shown]
     return tuple(
-        _review(reading, evidence, candidate) for candidate in reading.report.candidates if candidate.version in shown
+        [
+            _review(reading, evidence, candidate, reviewed=await _reviewed(store, reading, candidate.version))
+            for candidate in candidates
+        ]
     )
+
+
+async def _reviewed(store: ControlStore, reading: Reading, version: str) -> int:
+    """How many of the candidate's least similar comparisons people have looked at."""
+    # Which those are takes a look at all that is stored; who has no verdicts at all need not be asked about.
+    if all(counts.version != version for counts in reading.report.review_verdicts):
+        return 0
+    return (await store.reviewed_of_top(reading.epoch.id, version))[0]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +88,7 @@ class _Evidence:
     hours: Mapping[int, Tables]
 
 
-def _review(reading: Reading, evidence: _Evidence, candidate: CandidateReport) -> Review:
+def _review(reading: Reading, evidence: _Evidence, candidate: CandidateReport, *, reviewed: int) -> Review:
     version, epoch, records = candidate.version, reading.epoch, evidence.records
     ended = reading.now if reading.experiment.stopped_at is None else reading.experiment.stopped_at
     found = Findings(
@@ -91,6 +103,7 @@ def _review(reading: Reading, evidence: _Evidence, candidate: CandidateReport) -
         labels=_labels(reading.report, version),
         segments=segment_report.build(evidence.by_kind, version=version, alpha=reading.report.alpha),
         divergent_samples=evidence.tables.get((Family.STORED, version), {}).get("divergent", 0),
+        reviewed=reviewed,
         serving=version in serving.serving_versions(evidence.model, reading.configuration.flags),
         attested=gates.attestations(version, records),
     )

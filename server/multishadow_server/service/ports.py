@@ -454,6 +454,10 @@ class ControlStore(Protocol):
         """An epoch's counts of these families, by the bucket's start in seconds since the Unix epoch, oldest first."""
         ...
 
+    async def reviewed_of_top(self, epoch_id: int, version: str) -> tuple[int, int]:
+        """Of a candidate's least similar divergent answers (at most ten): how many have a verdict, and how many are."""
+        ...
+
     async def gate_records(self, epoch_id: int) -> Sequence[Record]:
         """Attestations and waivers of an epoch, oldest first."""
         ...

@@ -14,6 +14,7 @@ from multishadow_server.adapters.postgres.change import PostgresChange
 from multishadow_server.adapters.postgres.configuration import FLAGS, PostgresConfiguration
 from multishadow_server.adapters.postgres.engine import reaching
 from multishadow_server.adapters.postgres.records import epoch_of, experiment_of, flag_of, gate_record_of, process_of
+from multishadow_server.adapters.postgres.reviews import PostgresReviews
 from multishadow_server.adapters.postgres.tables import EpochRow, ExperimentRow, GateRecordRow, ProcessRow, RollupRow
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.experiment import Epoch, Experiment
@@ -32,6 +33,7 @@ class PostgresControl:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._configuration = PostgresConfiguration(engine)
+        self._reviews = PostgresReviews(engine)
 
     @asynccontextmanager
     async def change(self, actor: str) -> AsyncIterator[PostgresChange]:
@@ -95,6 +97,10 @@ class PostgresControl:
                 bucket = cells.setdefault(int(row.bucket_start.timestamp()), {})
                 bucket[Cell(row.family, row.subject, row.level)] = int(row.n)
         return {start: Rollup(bucket) for start, bucket in cells.items()}
+
+    async def reviewed_of_top(self, epoch_id: int, version: str) -> tuple[int, int]:
+        """Of a candidate's least similar divergent answers (at most ten): how many have a verdict, and how many are."""
+        return await self._reviews.reviewed_of_top(epoch_id, version)
 
     async def gate_records(self, epoch_id: int) -> Sequence[Record]:
         """Attestations and waivers of an epoch, oldest first."""
