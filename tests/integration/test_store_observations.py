@@ -167,6 +167,7 @@ async def test_a_sample_is_stored_whole(store: PostgresObservations, epoch: Epoc
         "similarity": 0.25,
         "latency": 0.02,
         "confidence_delta": None,
+        "live_confidence": None,
     }
     assert response == b"\x00 shadow"
 

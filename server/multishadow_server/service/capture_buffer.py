@@ -28,6 +28,8 @@ LOG_FULL = "log_full"
 TOO_LARGE = "too_large"
 UNWRITABLE = "unwritable"
 
+# Fingerprinting so much takes a twentieth of a millisecond.
+BRIEF_BYTES = 16 * 1024
 FIRST_RETRY = 0.05
 LAST_RETRY = 1.0
 # Drops are told apart by minute, which is finer than any rollup's bucket.
@@ -101,7 +103,7 @@ class CaptureBuffer:
         try:
             while not self._closing or self._pending or self._tallies:
                 await self._gather()
-                await self._append_all(self._next_messages())
+                await self._append_all(self._next_messages(await self._taken()))
         finally:
             self._ended.set()
 
@@ -135,14 +137,22 @@ class CaptureBuffer:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._enough.wait(), self._limits.flush_interval)
 
-    def _next_messages(self) -> list[_Message]:
-        """Messages of the oldest captures, at most `flush_captures`: encoding more at once would hold up callers."""
-        by_partition: dict[int, list[Capture]] = defaultdict(list)
-        partitions = self._log.partitions
+    async def _taken(self) -> list[Capture]:
+        """The oldest captures, at most `flush_captures`: encoding more at once would hold up callers."""
+        taken = []
         for _ in range(min(len(self._pending), self._limits.flush_captures)):
             capture = self._pending.popleft()
-            # Here and not where it was offered: callers do not wait for it.
-            capture = replace(capture, fingerprint=self._fingerprint(capture))
+            taken.append(replace(capture, fingerprint=self._fingerprint(capture)))
+            # Fingerprints are not taken where captures are offered, and so many of large inputs not in one go either.
+            if capture.size > BRIEF_BYTES:
+                await asyncio.sleep(0)
+        return taken
+
+    def _next_messages(self, taken: Iterable[Capture]) -> list[_Message]:
+        """Messages of these captures."""
+        by_partition: dict[int, list[Capture]] = defaultdict(list)
+        partitions = self._log.partitions
+        for capture in taken:
             by_partition[partition_of(capture.partition_key, partitions)].append(capture)
         messages = [
             self._message(partition, captures)
