@@ -86,16 +86,19 @@ class PostgresControl:
 
     async def buckets(self, epoch_id: int, families: Sequence[str]) -> Mapping[int, Rollup]:
         """An epoch's counts of these families, by the bucket's start in seconds since the Unix epoch, oldest first."""
+        table = (col(RollupRow.bucket_start), col(RollupRow.family), col(RollupRow.subject))
+        # A row for each table, not for each count: weeks of segments hold a hundred thousand counts.
         wanted = (
-            select(RollupRow)
+            select(*table, func.json_object_agg(col(RollupRow.level), col(RollupRow.n)))
             .where(RollupRow.epoch_id == epoch_id, col(RollupRow.family).in_(families))
+            .group_by(*table)
             .order_by(col(RollupRow.bucket_start))
         )
         cells: dict[int, dict[Cell, int]] = {}
         async with reaching(self._engine, "reading counts by bucket"), AsyncSession(self._engine) as session:
-            for row in await session.exec(wanted):
-                bucket = cells.setdefault(int(row.bucket_start.timestamp()), {})
-                bucket[Cell(row.family, row.subject, row.level)] = int(row.n)
+            for start, family, subject, counts in await session.exec(wanted):
+                bucket = cells.setdefault(int(start.timestamp()), {})
+                bucket.update((Cell(family, subject, level), count) for level, count in counts.items())
         return {start: Rollup(bucket) for start, bucket in cells.items()}
 
     async def reviewed_of_top(self, epoch_id: int, version: str) -> tuple[int, int]:
