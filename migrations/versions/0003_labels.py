@@ -17,6 +17,8 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.add_column("experiment", sa.Column("rank_by", sa.String(), nullable=False, server_default="agreement"))
+    op.alter_column("experiment", "rank_by", server_default=None)
     op.add_column("model", sa.Column("labels", postgresql.JSONB(astext_type=sa.Text()), nullable=True))
     op.create_table(
         "answer",
@@ -88,3 +90,4 @@ def downgrade() -> None:
     op.drop_table("label")
     op.drop_table("answer")
     op.drop_column("model", "labels")
+    op.drop_column("experiment", "rank_by")

@@ -14,11 +14,15 @@ from multishadow.v1 import prediction_pb2
 from multishadow_server.adapters.postgres import PostgresControl, PostgresObservations, PostgresRetention
 from multishadow_server.adapters.postgres.labels import PostgresLabels
 from multishadow_server.adapters.prediction_codec import ProtobufPredictionCodec
-from multishadow_server.core.experiment import Epoch
+from multishadow_server.core.experiment import Epoch, RankBy
+from multishadow_server.core.flags import claim_definition
 from multishadow_server.core.model import LabelTerms
 from multishadow_server.core.observation import Observation, Outcome
+from multishadow_server.core.routing import Claim
 from multishadow_server.errors import FailedPrecondition, InvalidInput, NotFound
-from multishadow_server.service import comparison_report, labelling
+from multishadow_server.service import comparison_report, experiments, labelling
+from multishadow_server.service.comparison_report import ExperimentReport
+from multishadow_server.service.experiments import Terms
 from multishadow_server.service.labelling import Label, Reception
 from multishadow_server.service.ports import KeptAnswers
 from store_fixtures import COMPARATOR, NOON, capture, flush, opened, register, rows, spam
@@ -279,3 +283,36 @@ async def test_answers_are_dropped_by_the_day_when_no_label_can_count_any_more(o
     await office.answers(("young", "spam", "spam"), received_at=today - 6 * DAY)
     await PostgresRetention(office.engine, keep_days=1).enforce()
     assert rows(office.database_url, "SELECT request_id FROM answer") == [("young",)]
+
+
+# --- what to rank by ----------------------------------------------------------------------------------------------
+
+
+async def test_an_experiment_ranks_by_what_it_was_started_with(office: Office) -> None:
+    async with office.control.change("ada") as change:
+        await change.put_flag("spam.base", claim_definition("spam", Claim.LIVE), reason="live")
+    await experiments.stop_experiment(office.control, model="spam", actor="ada", reason="another basis")
+    terms = Terms(model="spam", candidates=("A",), bucket_seconds=3600, rank_by=RankBy.LABELS)
+    await experiments.start_experiment(office.control, terms, actor="ada")
+    (office.epoch,) = [each for each in (await office.control.read()).epochs if each.until_revision is None]
+    await office.answers(("r1", "spam", "ham"))
+
+    async def found() -> ExperimentReport:
+        return await comparison_report.compare(office.control, model="spam", clock=lambda: NOON + 3 * 3600)
+
+    assert (await found()).experiment.rank_by is RankBy.LABELS
+    assert not (await found()).report.candidates[0].ranked
+    await office.label(("r1", "ham"))
+    assert (await found()).report.candidates[0].ranked
+    async with office.control.change("ada") as change:
+        await change.put_model(replace(change.configuration.models["spam"], labels=None))
+    assert (await found()).report.candidates[0].ranked, "ending the keeping of answers switches nothing"
+
+
+async def test_ranking_by_labels_needs_answers_to_be_kept(office: Office) -> None:
+    await experiments.stop_experiment(office.control, model="spam", actor="ada", reason="another basis")
+    async with office.control.change("ada") as change:
+        await change.put_model(replace(change.configuration.models["spam"], labels=None))
+    terms = Terms(model="spam", candidates=("A",), rank_by=RankBy.LABELS)
+    with pytest.raises(FailedPrecondition, match="spam keeps no answers"):
+        await experiments.start_experiment(office.control, terms, actor="ada")

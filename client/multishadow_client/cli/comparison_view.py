@@ -72,9 +72,9 @@ class ComparisonView:
     def _parts(self, *, roomy: bool) -> Iterator[tuple[Text, RenderableType]]:
         candidates, labels = sorted(self.response.candidates, key=_standing), self._labels()
         confidence = f"{100 * (1 - self.response.alpha):g} %"
-        live = self.response.live_version
+        live, by_labels = self.response.live_version, self.response.experiment.rank_by == "labels"
         yield (
-            report_table.title("Agreement", f"with live {live}; smaller divergence ranks first"),
+            report_table.title("Agreement", f"with live {live}; {_ranking(self.response)}"),
             _agreement(candidates, labels),
         )
         if any(candidate.n for candidate in candidates):
@@ -99,7 +99,8 @@ class ComparisonView:
             )
         if any(pair.n for pair in self.response.pairs):
             needed = f"{self.response.evidence_threshold:,.4g}"
-            about = f"on the same requests; difference in percentage points; e ≥ {needed} decides"
+            same = "on the same labelled requests, bad is wrong" if by_labels else "on the same requests"
+            about = f"{same}; difference in percentage points; e ≥ {needed} decides"
             yield report_table.title("Pairs", about), _pairs(self.response.pairs, labels, roomy=roomy)
             classical = self.response.panel
             if classical.pairs:
@@ -107,6 +108,11 @@ class ComparisonView:
                     report_table.title("Classical tests", f"p-values, {classical.label}"),
                     gates_view.panel(classical, labels),
                 )
+
+
+def _ranking(response: CompareResponse) -> str:
+    labels = response.experiment.rank_by == "labels"
+    return "ranks are by labels, see Accuracy" if labels else "smaller divergence ranks first"
 
 
 def _header(response: CompareResponse) -> Iterator[Text]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -45,6 +46,13 @@ COMPARE_EXAMPLES = examples(
 )
 
 
+class RankBy(StrEnum):
+    """What candidates are ranked by; it is declared at the start, and never changes."""
+
+    AGREEMENT = "agreement"
+    LABELS = "labels"
+
+
 def start(
     *,
     versions: Annotated[
@@ -72,6 +80,9 @@ def start(
             help="Ask the live version twice on this share of requests, e.g. 1%: how often does it differ from itself?",
         ),
     ] = None,
+    rank_by: Annotated[
+        RankBy, typer.Option("--rank-by", help="Who is best: by agreement with live, or by labels (see `label`).")
+    ] = RankBy.AGREEMENT,
     model: Model = "",
     server: Server = CONTROL,
     timeout: Timeout = DEFAULT_TIMEOUT,
@@ -91,6 +102,7 @@ def start(
                 duration_seconds=duration_,
                 bucket_seconds=bucket,
                 noise_floor_percent=None if noise_floor is None else round(100 * noise_floor, 6),
+                rank_by=rank_by if rank_by is RankBy.LABELS else "",
                 actor=actor(),
             )
         )
@@ -169,6 +181,6 @@ def _started(response: control_pb2.StartExperimentResponse) -> Text:
     names = ", ".join(experiment.candidates)
     said = Text.assemble((experiment.model, "bold"), f": experiment {experiment.id} compares {names}")
     said.append(f" on {experiment.percent:g} % of requests until {figures.moment(experiment.ends_at)}")
-    said.append(f", revision {response.revision}")
+    said.append(f", ranked by {experiment.rank_by or RankBy.AGREEMENT}, revision {response.revision}")
     said.append(f"\nSee how it goes: shadowctl compare {' '.join(experiment.candidates)}", style="dim")
     return said

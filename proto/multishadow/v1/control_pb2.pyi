@@ -216,6 +216,30 @@ class GateLimits(_message.Message):
 Global___GateLimits: _TypeAlias = GateLimits  # noqa: Y015
 
 @_typing.final
+class SegmentTerms(_message.Message):
+    """SegmentTerms say what reports are cut by."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def attributes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of request attributes, nested ones by their path, e.g. "user.plan". Empty: all that requests have."""
+
+    def __init__(
+        self,
+        *,
+        attributes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SegmentTerms: _TypeAlias = SegmentTerms  # noqa: Y015
+
+@_typing.final
 class Model(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -227,6 +251,7 @@ class Model(_message.Message):
     VERSIONS_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     GATES_FIELD_NUMBER: _builtins.int
+    SEGMENTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     default_timeout_ms: _builtins.int
     """Default deadline of a call in milliseconds, used when the caller gives none."""
@@ -244,6 +269,8 @@ class Model(_message.Message):
 
     @_builtins.property
     def gates(self) -> Global___GateLimits: ...
+    @_builtins.property
+    def segments(self) -> Global___SegmentTerms: ...
     def __init__(
         self,
         *,
@@ -255,10 +282,11 @@ class Model(_message.Message):
         versions: _abc.Iterable[_builtins.str] | None = ...,
         labels: Global___LabelTerms | None = ...,
         gates: Global___GateLimits | None = ...,
+        segments: Global___SegmentTerms | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "gates", b"gates", "labels", b"labels"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "gates", b"gates", "labels", b"labels", "segments", b"segments"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "live_version", b"live_version", "name", b"name", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "live_version", b"live_version", "name", b"name", "segments", b"segments", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -369,6 +397,7 @@ class Experiment(_message.Message):
     STARTED_BY_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     NOISE_FLOOR_PERCENT_FIELD_NUMBER: _builtins.int
+    RANK_BY_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     model: _builtins.str
     percent: _builtins.float
@@ -378,6 +407,8 @@ class Experiment(_message.Message):
     """"running" or "stopped"."""
     noise_floor_percent: _builtins.float
     """Share of requests, in percent, that the live version gets a second time; 0: none."""
+    rank_by: _builtins.str
+    """What candidates are ranked by: "agreement" or "labels"."""
     @_builtins.property
     def candidates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -400,10 +431,11 @@ class Experiment(_message.Message):
         started_by: _builtins.str = ...,
         state: _builtins.str = ...,
         noise_floor_percent: _builtins.float = ...,
+        rank_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "started_at", b"started_at", "stopped_at", b"stopped_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "ends_at", b"ends_at", "id", b"id", "model", b"model", "noise_floor_percent", b"noise_floor_percent", "percent", b"percent", "started_at", b"started_at", "started_by", b"started_by", "state", b"state", "stop_reason", b"stop_reason", "stopped_at", b"stopped_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "ends_at", b"ends_at", "id", b"id", "model", b"model", "noise_floor_percent", b"noise_floor_percent", "percent", b"percent", "rank_by", b"rank_by", "started_at", b"started_at", "started_by", b"started_by", "state", b"state", "stop_reason", b"stop_reason", "stopped_at", b"stopped_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -455,6 +487,7 @@ class ApplyModelRequest(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     GATES_FIELD_NUMBER: _builtins.int
+    SEGMENTS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     default_timeout_ms: _builtins.int
     actor: _builtins.str
@@ -474,6 +507,10 @@ class ApplyModelRequest(_message.Message):
     def gates(self) -> Global___GateLimits:
         """Absent: unchanged, or the defaults for a new model."""
 
+    @_builtins.property
+    def segments(self) -> Global___SegmentTerms:
+        """Absent: unchanged, or all attributes for a new model."""
+
     def __init__(
         self,
         *,
@@ -484,10 +521,11 @@ class ApplyModelRequest(_message.Message):
         actor: _builtins.str = ...,
         labels: Global___LabelTerms | None = ...,
         gates: Global___GateLimits | None = ...,
+        segments: Global___SegmentTerms | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "segments", b"segments"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "actor", b"actor", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "model", b"model", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "actor", b"actor", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "model", b"model", "segments", b"segments", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__default_timeout_ms: _TypeAlias = _typing.Literal["default_timeout_ms"]  # noqa: Y015
     _WhichOneofArgType__default_timeout_ms: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms"]  # noqa: Y015
@@ -767,6 +805,7 @@ class StartExperimentRequest(_message.Message):
     BUCKET_SECONDS_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
     NOISE_FLOOR_PERCENT_FIELD_NUMBER: _builtins.int
+    RANK_BY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     percent: _builtins.float
     """Share of requests that every candidate gets, in percent, (0, 100]; absent is 100."""
@@ -778,6 +817,10 @@ class StartExperimentRequest(_message.Message):
     noise_floor_percent: _builtins.float
     """Share of requests, in percent, that the live version gets a second time, to measure how often it differs from
     itself; not above `percent`; absent is 0.
+    """
+    rank_by: _builtins.str
+    """What candidates are ranked by, for the whole experiment: "agreement" or "labels" (the model's answers must be kept to
+    be labelled); empty is agreement.
     """
     @_builtins.property
     def candidates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
@@ -791,10 +834,11 @@ class StartExperimentRequest(_message.Message):
         bucket_seconds: _builtins.int | None = ...,
         actor: _builtins.str = ...,
         noise_floor_percent: _builtins.float | None = ...,
+        rank_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_bucket_seconds", b"_bucket_seconds", "_duration_seconds", b"_duration_seconds", "_noise_floor_percent", b"_noise_floor_percent", "_percent", b"_percent", "bucket_seconds", b"bucket_seconds", "duration_seconds", b"duration_seconds", "noise_floor_percent", b"noise_floor_percent", "percent", b"percent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bucket_seconds", b"_bucket_seconds", "_duration_seconds", b"_duration_seconds", "_noise_floor_percent", b"_noise_floor_percent", "_percent", b"_percent", "actor", b"actor", "bucket_seconds", b"bucket_seconds", "candidates", b"candidates", "duration_seconds", b"duration_seconds", "model", b"model", "noise_floor_percent", b"noise_floor_percent", "percent", b"percent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bucket_seconds", b"_bucket_seconds", "_duration_seconds", b"_duration_seconds", "_noise_floor_percent", b"_noise_floor_percent", "_percent", b"_percent", "actor", b"actor", "bucket_seconds", b"bucket_seconds", "candidates", b"candidates", "duration_seconds", b"duration_seconds", "model", b"model", "noise_floor_percent", b"noise_floor_percent", "percent", b"percent", "rank_by", b"rank_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bucket_seconds: _TypeAlias = _typing.Literal["bucket_seconds"]  # noqa: Y015
     _WhichOneofArgType__bucket_seconds: _TypeAlias = _typing.Literal["_bucket_seconds", b"_bucket_seconds"]  # noqa: Y015

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from multishadow_server.core.model import Comparator, Model
 from multishadow_server.errors import InvalidInput
@@ -14,6 +15,13 @@ LONGEST_DURATION = 30 * 86_400.0
 DEFAULT_BUCKET_SECONDS = 3_600
 LONGEST_BUCKET_SECONDS = 86_400
 MOST_CANDIDATES = 10
+
+
+class RankBy(StrEnum):
+    """What candidates are ranked by; declared when an experiment starts."""
+
+    AGREEMENT = "agreement"
+    LABELS = "labels"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +38,7 @@ class Experiment:
         started_by, stop_reason: who began it, why it ended.
         noise_percent: share of requests that the live version gets a second time, to measure how often it differs from
             itself.
+        rank_by: what the candidates are ranked by.
     """
 
     id: int
@@ -43,6 +52,7 @@ class Experiment:
     stopped_at: float | None = None
     stop_reason: str = ""
     noise_percent: float = 0.0
+    rank_by: RankBy = RankBy.AGREEMENT
 
     @property
     def running(self) -> bool:

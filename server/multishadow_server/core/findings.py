@@ -71,7 +71,7 @@ class CandidateReport:
         latency_p99_ms: likewise; inf when more than 1 % timed out.
         live_latency_p50_ms: of the live version on the same requests.
         live_latency_p99_ms: likewise.
-        ranked: False while n = 0; then there is no rank.
+        ranked: False while there is nothing to rank by; then there is no rank.
         rank_best: best rank that the evidence leaves; 1 diverges least; 0 when not ranked.
         rank_worst: worst rank likewise.
         in_best_set: whether it may still be the best.

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from multishadow_server.core import advice, latency, reviews
+from multishadow_server.core import advice, latency, quality_advice, rank_basis, reviews
 from multishadow_server.core.findings import (
     CandidateReport,
     Interval,
@@ -22,6 +22,7 @@ from multishadow_server.core.findings import (
 )
 from multishadow_server.core.noise_floor import NOISE
 from multishadow_server.core.observation import Outcome
+from multishadow_server.core.rank_basis import RankBasis
 from multishadow_server.core.rollup import Family, Rollup, pair_subject
 from multishadow_server.core.statistics import dispersion, evidence, forecast, ranking, sequences
 from multishadow_server.core.statistics.bands import Band, band_of
@@ -47,6 +48,7 @@ def build(
     alpha: float = 0.05,
     buckets: Collection[Rollup] = (),
     quality: Quality | None = None,
+    rank_by_labels: Rollup | None = None,
 ) -> Report:
     """Report on an epoch.
 
@@ -58,6 +60,8 @@ def build(
         alpha: chance that a claim is ever wrong, in (0, 1).
         buckets: the counts of pairs by time bucket, to see bursts by.
         quality: who was right, of all candidates; shown beside, and mixed with nothing here.
+        rank_by_labels: label counts to rank by, of cohorts older than the label delay, with `quality`; None ranks by
+            agreement. Bands and rates stay those of agreement.
 
     Raises:
         InvalidInput: alpha is out of range.
@@ -65,10 +69,14 @@ def build(
     if not 0 < alpha < 1:
         raise InvalidInput(f"alpha is {alpha}; it must lie between 0 and 1, for example 0.05")
     tables = rollup.tables()
-    family = _Family.of(tables, candidates, alpha)
+    labels = None if rank_by_labels is None else rank_by_labels.tables()
+    basis = rank_basis.by_agreement(tables, candidates) if labels is None else rank_basis.by_labels(labels, candidates)
+    family = _Family.of(tables, candidates, basis, alpha)
     reports = [_candidate(tables, family, place) for place in family.order]
-    pairs = _pairs(family, [bucket.tables() for bucket in buckets])
-    state = _state(reports, pairs)
+    # Bursts are seen in divergence; labels come when they come.
+    pairs = _pairs(family, [bucket.tables() for bucket in buckets] if labels is None else ())
+    by_quality = quality if labels is not None else None
+    state = _state(reports, pairs, by_quality)
     best = [report.version for report in reports if report.in_best_set]
     live_failures = tables.get((Family.LIVE, ""), {}).get("failed", 0)
     return Report(
@@ -87,6 +95,10 @@ def build(
             state=state,
             live_failures=live_failures,
             margin=EQUIVALENCE_MARGIN,
+        )
+        if by_quality is None
+        else quality_advice.sentence(
+            live=live, quality=by_quality, candidates=reports, pairs=pairs, state=state, margin=EQUIVALENCE_MARGIN
         ),
         state=state,
         winner=best[0] if state is State.DECIDED and len(best) == 1 else "",
@@ -159,18 +171,15 @@ class _Family:
     order: Sequence[int]
 
     @classmethod
-    def of(cls, tables: _Tables, versions: Sequence[str], alpha: float) -> _Family:
+    def of(cls, tables: _Tables, versions: Sequence[str], basis: RankBasis, alpha: float) -> _Family:
         k = len(versions)
-        outcomes = [tables.get((Family.OUTCOME, version), {}) for version in versions]
-        agreed = np.array([counts.get(Outcome.OK, 0) for counts in outcomes], dtype=float)
-        bad = np.array([_bad(counts) for counts in outcomes], dtype=float)
-        n = agreed + bad
+        compared = rank_basis.by_agreement(tables, versions)
+        n, bad = compared.n, compared.bad
         log_rate_threshold = float(np.log(max(k, 1) / alpha))
         lower, upper = sequences.rate(bad=bad, n=n, log_threshold=log_rate_threshold)
-        only, alike = _discordance(tables, versions)
-        log_worse = evidence.log_evidence(only, only.T)
+        log_worse = evidence.log_evidence(basis.only, basis.only.T)
         threshold = ranking.pair_threshold(k, alpha)
-        ranked = n > 0
+        ranked = basis.n > 0
         best = ranking.best_set(log_worse, alpha=alpha) & ranked
         if not best.any():
             # Pairs that were compared on different requests can contradict each other; then nobody is ruled out.
@@ -178,7 +187,7 @@ class _Family:
         # One candidate has no pairs; nothing is ever proven of them.
         log_threshold = float(np.log(threshold)) if threshold else np.inf
         rank_best, rank_worst = ranking.rank_sets(log_worse, log_threshold=log_threshold)
-        estimates = bad / np.maximum(n, 1)
+        estimates = basis.bad / np.maximum(basis.n, 1)
         keys = (estimates, rank_worst, rank_best, ~best, ~ranked)
         return cls(
             versions=versions,
@@ -189,8 +198,8 @@ class _Family:
             bad=bad,
             lower=lower,
             upper=upper,
-            only=only,
-            alike=alike,
+            only=basis.only,
+            alike=basis.alike,
             log_worse=log_worse,
             ranked=ranked,
             best=best,
@@ -198,20 +207,6 @@ class _Family:
             rank_worst=rank_worst,
             order=np.lexsort(keys).tolist(),
         )
-
-
-def _bad(outcomes: Mapping[str, int]) -> int:
-    return sum(outcomes.get(outcome, 0) for outcome in (Outcome.DIVERGED, Outcome.ERROR, Outcome.TIMEOUT))
-
-
-def _discordance(tables: _Tables, versions: Sequence[str]) -> tuple[Floats, Floats]:
-    k = len(versions)
-    only, alike = np.zeros((k, k)), np.zeros((k, k))
-    for (i, first), (j, second) in combinations(enumerate(versions), 2):
-        statuses = tables.get((Family.PAIR, pair_subject(first, second)), {})
-        only[i, j], only[j, i] = statuses.get("bo", 0), statuses.get("ob", 0)
-        alike[i, j] = alike[j, i] = statuses.get("oo", 0) + statuses.get("bb", 0)
-    return only, alike
 
 
 def _candidate(tables: _Tables, family: _Family, place: int) -> CandidateReport:
@@ -274,7 +269,7 @@ def _over_noise(tables: _Tables, family: _Family, version: str) -> Interval | No
 
 def _noise_floor(tables: _Tables, alpha: float) -> NoiseFloor | None:
     outcomes = tables.get((Family.OUTCOME, NOISE), {})
-    bad = _bad(outcomes)
+    bad = rank_basis.bad_of(outcomes)
     n = bad + outcomes.get(Outcome.OK, 0)
     if not n:
         return None
@@ -356,20 +351,21 @@ def _dispersions(versions: Sequence[str], buckets: Sequence[_Tables]) -> Mapping
     """By the pair's places; which of the two comes first does not matter to it."""
     if not buckets:
         return {frozenset(pair): None for pair in combinations(range(len(versions)), 2)}
-    only = np.array([_discordance(tables, versions)[0] for tables in buckets])
+    only = np.array([rank_basis.discordance(tables, versions, Family.PAIR)[0] for tables in buckets])
     return {
         frozenset((i, j)): dispersion.dispersion(only[:, i, j], only[:, j, i])
         for i, j in combinations(range(len(versions)), 2)
     }
 
 
-def _state(candidates: Sequence[CandidateReport], pairs: Sequence[PairReport]) -> State:
+def _state(candidates: Sequence[CandidateReport], pairs: Sequence[PairReport], by_quality: Quality | None) -> State:
     ranked = [candidate for candidate in candidates if candidate.ranked]
     best = {candidate.version for candidate in candidates if candidate.in_best_set}
     if not ranked:
         return State.NO_DATA
     if len(candidates) == 1:
-        return State.DECIDED if ranked[0].band_confirmed else State.UNDECIDED
+        alone = ranked[0].band_confirmed if by_quality is None else by_quality.candidates[0].not_worse
+        return State.DECIDED if alone else State.UNDECIDED
     among_best = [pair for pair in pairs if {pair.first, pair.second} <= best]
     settled = all(pair.verdict is Verdict.EQUIVALENT for pair in among_best)
     return State.DECIDED if settled and len(ranked) > 1 else State.UNDECIDED

@@ -147,6 +147,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
                 percent=request.percent if request.HasField("percent") else 100.0,
                 duration=request.duration_seconds if request.HasField("duration_seconds") else DEFAULT_DURATION,
                 noise_percent=request.noise_floor_percent,
+                rank_by=messages.rank_by(request.rank_by),
                 bucket_seconds=(
                     request.bucket_seconds if request.HasField("bucket_seconds") else DEFAULT_BUCKET_SECONDS
                 ),

@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from multishadow.v1 import control_pb2 as pb
 from multishadow_server.core import flags as flag_rules
-from multishadow_server.core.experiment import Experiment
+from multishadow_server.core.experiment import Experiment, RankBy
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import Comparator, LabelTerms, Version
 from multishadow_server.core.registration import ModelSpec, VersionSpec
@@ -46,6 +46,14 @@ def claim_of(claim: pb.Claim.ValueType) -> Claim:
     if claim not in _CLAIMS:
         raise InvalidInput("claim: say which: CLAIM_OFF, CLAIM_SHADOW or CLAIM_LIVE")
     return _CLAIMS[claim]
+
+
+def rank_by(words: str) -> RankBy:
+    """What to rank by; agreement, when nothing is said. Raises InvalidInput unless it is one."""
+    try:
+        return RankBy(words or RankBy.AGREEMENT)
+    except ValueError:
+        raise InvalidInput(f"rank_by: allowed are {' and '.join(RankBy)}, not {words!r}") from None
 
 
 def model_spec(request: pb.ApplyModelRequest) -> ModelSpec:
@@ -201,6 +209,7 @@ def experiment_message(experiment: Experiment) -> pb.Experiment:
         noise_floor_percent=experiment.noise_percent,
     )
 
+        rank_by=experiment.rank_by,
 
 def process_message(view: ProcessView) -> pb.ProcessStatus:
     """What a process last said of itself."""

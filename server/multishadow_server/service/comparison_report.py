@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from multishadow_server.core import experiment as rules
 from multishadow_server.core import panel, quality, report, serving
 from multishadow_server.core.configuration import Configuration
-from multishadow_server.core.experiment import Epoch, Experiment
+from multishadow_server.core.experiment import Epoch, Experiment, RankBy
 from multishadow_server.core.findings import Quality
 from multishadow_server.core.gates import Review
 from multishadow_server.core.labels import COUNTED_FAMILIES
-from multishadow_server.core.model import Model
 from multishadow_server.core.panel import Panel
 from multishadow_server.core.rollup import Family, Rollup
 from multishadow_server.errors import FailedPrecondition, InvalidInput, NotFound
@@ -123,9 +122,9 @@ async def compare(
     check_alpha(alpha)
     subject = await subject_of(store, model=model, experiment_id=experiment_id)
     configuration, experiment, epoch = subject.configuration, subject.experiment, subject.epoch
-    owner = configuration.models[experiment.model]
     read_at, rollup = clock(), await store.rollup(epoch.id)
     buckets = await store.buckets(epoch.id, [Family.PAIR, Family.OUTCOME])
+    who_was_right, rank_by_labels = await _quality(store, subject, rollup, alpha=alpha, now=read_at)
     whole = report.build(
         rollup,
         model=experiment.model,
@@ -133,7 +132,8 @@ async def compare(
         candidates=epoch.candidates,
         alpha=alpha,
         buckets=buckets.values(),
-        quality=await _quality(store, owner, epoch, rollup, alpha=alpha, now=read_at),
+        quality=who_was_right,
+        rank_by_labels=rank_by_labels,
     )
     shown = _shown(epoch, candidates) or epoch.candidates
     reading = gate_review.Reading(
@@ -157,21 +157,27 @@ async def compare(
 
 
 async def _quality(
-    store: ControlStore, model: Model, epoch: Epoch, rollup: Rollup, *, alpha: float, now: float
-) -> Quality | None:
-    if model.labels is None:
-        return None
+    store: ControlStore, subject: Subject, rollup: Rollup, *, alpha: float, now: float
+) -> tuple[Quality | None, Rollup | None]:
+    """Who was right; and the label counts to rank by, where the experiment was started to rank by labels."""
+    epoch, by_labels = subject.epoch, subject.experiment.rank_by is RankBy.LABELS
+    terms = subject.configuration.models[subject.experiment.model].labels
+    if terms is None and not by_labels:
+        return None, None
+    # Who ends the keeping of answers does not change what the experiment ranks by.
+    delay = terms.delay if terms else 0.0
     buckets = await store.buckets(epoch.id, COUNTED_FAMILIES)
-    ended_by = now - model.labels.delay
-    cohorts = [counts for start, counts in buckets.items() if start + epoch.bucket_seconds <= ended_by]
-    return quality.assess(
-        sum(cohorts, Rollup()),
+    cohorts = [counts for start, counts in buckets.items() if start + epoch.bucket_seconds <= now - delay]
+    labelled = sum(cohorts, Rollup())
+    found = quality.assess(
+        labelled,
         labelled=quality.labelled_requests(rollup, epoch.live),
         live=epoch.live,
         candidates=epoch.candidates,
         alpha=alpha,
-        delay=model.labels.delay,
+        delay=delay,
     )
+    return found, labelled if by_labels else None
 
 
 async def _experiment(

@@ -9,7 +9,7 @@ from multishadow_server.core import experiment as rules
 from multishadow_server.core import flags as flag_rules
 from multishadow_server.core import serving
 from multishadow_server.core.configuration import Configuration
-from multishadow_server.core.experiment import Experiment
+from multishadow_server.core.experiment import Experiment, RankBy
 from multishadow_server.core.model import Model, Version
 from multishadow_server.core.routing import Claim
 from multishadow_server.core.serving import Flags
@@ -32,6 +32,7 @@ class Terms:
         duration: time box in seconds.
         bucket_seconds: width of the rollups' time buckets.
         noise_percent: share of requests that the live version gets a second time; not above `percent`.
+        rank_by: what the candidates are ranked by, for the whole experiment.
     """
 
     model: str
@@ -40,6 +41,7 @@ class Terms:
     duration: float = rules.DEFAULT_DURATION
     bucket_seconds: int = rules.DEFAULT_BUCKET_SECONDS
     noise_percent: float = 0.0
+    rank_by: RankBy = RankBy.AGREEMENT
 
 
 async def list_experiments(store: ControlStore, *, model: str = "") -> Sequence[Experiment]:
@@ -74,6 +76,8 @@ async def start_experiment(store: ControlStore, terms: Terms, *, actor: str) -> 
         model = names.model_of(change.configuration, terms.model)
         candidates = _candidates(change.configuration, model, terms.candidates)
         await _check_alone(change, model)
+        if terms.rank_by is RankBy.LABELS:
+            names.label_terms(model)
         experiment = await change.start_experiment(
             model=model.name,
             candidates=[version.name for version in candidates],
@@ -81,6 +85,7 @@ async def start_experiment(store: ControlStore, terms: Terms, *, actor: str) -> 
             bucket_seconds=terms.bucket_seconds,
             duration=terms.duration,
             noise_percent=terms.noise_percent,
+            rank_by=terms.rank_by,
         )
         reason = f"experiment {experiment.id} started"
         written = {version.flag_key: shadow for version in candidates}

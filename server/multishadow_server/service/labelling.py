@@ -14,10 +14,9 @@ from enum import StrEnum
 
 from multishadow_server.core import labels as rules
 from multishadow_server.core.labels import Answered
-from multishadow_server.core.model import LabelTerms, Model
+from multishadow_server.core.model import Model
 from multishadow_server.core.prediction import Json
 from multishadow_server.core.rollup import Rollup
-from multishadow_server.errors import FailedPrecondition
 from multishadow_server.service import names
 from multishadow_server.service.ports import ControlStore, LabelRecord, LabelStore
 
@@ -113,7 +112,7 @@ async def record(
         StoreUnavailable: the database is away; labels of the present run of 500 are not recorded.
     """
     owner = names.only_model(await store.read(), model)
-    terms = _terms(owner)
+    terms = names.label_terms(owner)
     for label in recorded:
         rules.check(label.request_id, label.value)
     receptions: list[Reception] = []
@@ -190,12 +189,3 @@ def _tallied(receptions: Sequence[Reception]) -> Mapping[str, int]:
 def _runs(recorded: Sequence[Label]) -> Iterator[Sequence[Label]]:
     for start in range(0, len(recorded), MOST_AT_ONCE):
         yield recorded[start : start + MOST_AT_ONCE]
-
-
-def _terms(model: Model) -> LabelTerms:
-    if model.labels is None:
-        raise FailedPrecondition(
-            f"{model.name} keeps no answers that a label could be held against; put `labels: {{delay: 24h, keep: 7d}}` "
-            "into its file and `shadowctl apply` it; requests from then on can be labelled"
-        )
-    return model.labels

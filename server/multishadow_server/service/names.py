@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from multishadow_server.core.configuration import Configuration
-from multishadow_server.core.model import Model, Version
+from multishadow_server.core.model import LabelTerms, Model, Version
 from multishadow_server.errors import FailedPrecondition, InvalidInput, NotFound
 
 MOST_LISTED = 30
@@ -57,6 +57,16 @@ def version_of(model: Model, name: str) -> Version:
     if version is None:
         raise NotFound(f"{model.name} has no version {name!r}; it has {listed(names)}")
     return version
+
+
+def label_terms(model: Model) -> LabelTerms:
+    """How the model's answers are kept to be labelled. Raises FailedPrecondition when they are not."""
+    if model.labels is None:
+        raise FailedPrecondition(
+            f"{model.name} keeps no answers that a label could be held against; put `labels: {{delay: 24h, keep: 7d}}` "
+            "into its file and `shadowctl apply` it; requests from then on can be labelled"
+        )
+    return model.labels
 
 
 def listed(names: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from multishadow_server.core.capture import Capture, CaptureBatch, Metadata
 from multishadow_server.core.comparison import Comparison
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.duplicates import Chunk
-from multishadow_server.core.experiment import Epoch, Experiment
+from multishadow_server.core.experiment import Epoch, Experiment, RankBy
 from multishadow_server.core.gates import Record
 from multishadow_server.core.labels import Answered, Marked
 from multishadow_server.core.model import Comparator, Model
@@ -362,6 +362,7 @@ class Change(Protocol):
         bucket_seconds: int,
         duration: float,
         noise_percent: float = 0.0,
+        rank_by: RankBy = RankBy.AGREEMENT,
     ) -> Experiment:
         """Record a new experiment that starts now."""
         ...

@@ -40,7 +40,7 @@ from multishadow_server.adapters.postgres.tables import (
     VersionRow,
 )
 from multishadow_server.core.configuration import Configuration
-from multishadow_server.core.experiment import Epoch, Experiment
+from multishadow_server.core.experiment import Epoch, Experiment, RankBy
 from multishadow_server.core.model import Comparator, Model
 from multishadow_server.errors import Conflict, NotFound
 from multishadow_server.service.ports import Promotion
@@ -164,6 +164,7 @@ class PostgresChange:
         bucket_seconds: int,
         duration: float,
         noise_percent: float = 0.0,
+        rank_by: RankBy = RankBy.AGREEMENT,
     ) -> Experiment:
         """Record a new experiment that starts now. Raises Conflict: one runs already."""
         row = ExperimentRow(
@@ -171,6 +172,7 @@ class PostgresChange:
             candidates=list(candidates),
             percent=percent,
             noise_percent=noise_percent,
+            rank_by=rank_by,
             bucket_seconds=bucket_seconds,
             started_at=self._now,
             ends_at=moment(self.now + duration),

@@ -18,7 +18,7 @@ from multishadow_server.adapters.postgres.tables import (
     PromotionRow,
     VersionRow,
 )
-from multishadow_server.core.experiment import Epoch, Experiment
+from multishadow_server.core.experiment import Epoch, Experiment, RankBy
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.gates import Record
 from multishadow_server.core.model import Comparator, LabelTerms, Model, Version
@@ -147,6 +147,7 @@ def experiment_of(row: ExperimentRow) -> Experiment:
         noise_percent=row.noise_percent,
         bucket_seconds=row.bucket_seconds,
         started_at=row.started_at.timestamp(),
+        rank_by=RankBy(row.rank_by),
         ends_at=row.ends_at.timestamp(),
         started_by=row.started_by,
         stopped_at=row.stopped_at.timestamp() if row.stopped_at else None,

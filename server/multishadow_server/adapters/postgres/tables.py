@@ -125,6 +125,7 @@ class ExperimentRow(Table, table=True):
     percent: float
     noise_percent: float = 0.0
     bucket_seconds: int
+    rank_by: str = "agreement"
     started_at: datetime = Field(sa_type=MOMENT)
     ends_at: datetime = Field(sa_type=MOMENT)
     started_by: str
