@@ -1,4 +1,4 @@
-"""What keeps comparisons honest: inputs that a partition's captures had, and the share of the live version's copies.
+"""What keeps comparisons honest: seen inputs, the share of the live version's copies, what reports are cut by.
 
 Revision ID: 0002
 Revises: 0001
@@ -24,6 +24,8 @@ def upgrade() -> None:
         sa.Column("keys", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("log_id", "partition", "chunk", name=op.f("pk_seen_inputs")),
     )
+    op.add_column("model", sa.Column("segments", sa.ARRAY(sa.String()), nullable=False, server_default="{}"))
+    op.alter_column("model", "segments", server_default=None)
     for table in ("experiment", "epoch"):
         op.add_column(table, sa.Column("noise_percent", sa.Float(), nullable=False, server_default="0"))
         op.alter_column(table, "noise_percent", server_default=None)
@@ -32,4 +34,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in ("epoch", "experiment"):
         op.drop_column(table, "noise_percent")
+    op.drop_column("model", "segments")
     op.drop_table("seen_inputs")

@@ -74,3 +74,28 @@ async def test_segments_of_nobody_or_at_an_impossible_level_are_refused(control:
         await control.stub.ListSegments(pb.ListSegmentsRequest(candidate="A", alpha=2))
     empty = await control.stub.ListSegments(pb.ListSegmentsRequest(candidate="A"))
     assert (empty.n, list(empty.segments)) == (0, [])
+
+
+async def test_a_model_names_the_attributes_that_it_is_cut_by_and_its_experiment_goes_on(
+    control: Control, database_url: str
+) -> None:
+    await control.apply("base", "A")
+    await control.start("A")
+
+    async def cut_by(*attributes: str) -> list[str]:
+        terms = pb.SegmentTerms(attributes=attributes)
+        applied = await control.stub.ApplyModel(pb.ApplyModelRequest(model="spam", segments=terms))
+        assert list(applied.model.segments.attributes) == list(attributes)
+        return list(applied.changes)
+
+    assert await cut_by("country", "user.plan") == ["segments: all attributes → country, user.plan"]
+    assert await cut_by("country", "user.plan") == []
+    async with opened(database_url) as engine:
+        configuration = await PostgresControl(engine).read()
+    assert configuration.models["spam"].segments == ("country", "user.plan")
+    assert len(configuration.epochs) == 1
+    assert await cut_by() == ["segments: country, user.plan → all attributes"]
+    async with refused(StatusCode.INVALID_ARGUMENT, "segments: 21 attributes are too many; allowed are 20"):
+        await cut_by(*(f"a{number}" for number in range(21)))
+    async with refused(StatusCode.INVALID_ARGUMENT, "no attribute's name"):
+        await cut_by("")

@@ -67,6 +67,16 @@ def test_what_is_not_said_stays_as_it_is(tmp_path: Path) -> None:
     assert not document.request.HasField("default_timeout_ms")
 
 
+def test_segments_are_a_list_of_attributes_or_all(tmp_path: Path) -> None:
+    (some,) = read(tmp_path, "model: spam\nsegments: [country, user.plan]")
+    assert list(some.request.segments.attributes) == ["country", "user.plan"]
+    (every,) = read(tmp_path, "model: spam\nsegments: all")
+    assert every.request.HasField("segments")
+    assert not every.request.segments.attributes
+    assert not read(tmp_path, "model: spam")[0].request.HasField("segments")
+    assert "a list of attributes, e.g. [country, user.plan] (or all)" in mistake(tmp_path, "model: a\nsegments: some")
+
+
 def test_a_file_may_hold_several_models(tmp_path: Path) -> None:
     documents = read(tmp_path, "model: a\n---\nmodel: b\n---\n")
     assert [(document.request.model, document.where[-2:]) for document in documents] == [("a", ":1"), ("b", ":3")]
@@ -97,7 +107,10 @@ def test_malformed_yaml_is_shown_where_it_breaks(tmp_path: Path) -> None:
         ("# nothing\n---\n", "model.yaml: there is no model in it; it needs at least `model:` and `versions:`"),
         (
             "[a, b]",
-            "model.yaml:1:1: a model is a mapping of model, comparator, default_timeout_ms, labels, gates, versions",
+            (
+                "model.yaml:1:1: a model is a mapping of model, comparator, default_timeout_ms, labels, gates, segments, "
+                "versions"
+            ),
         ),
         ("versions: []", "model.yaml:1:1: a model needs 'model'"),
         ("model: a\nversions: [{name: A}]", "model.yaml:2:12: a version needs 'address'"),

@@ -42,6 +42,12 @@ def test_a_request_belongs_to_a_level_of_each_feature_that_it_has() -> None:
     ]
 
 
+def test_a_model_may_name_the_attributes_that_count() -> None:
+    capture = a_capture("r", attributes={"country": "NO", "id": "x7", "user": {"plan": "pro", "name": "Ada"}})
+    found = segments.levels_of(capture, [], attributes=("country", "user.plan", "missing"))
+    assert found[2:] == ["attributes.country=NO", "attributes.user.plan=pro"]
+
+
 def test_what_callers_send_never_breaks_a_level() -> None:
     found = levels_of({"a=b": "x\x00y", "long": "z" * 500, "n": math.inf, "m": -0.0}, confidence=math.nan)
     assert found[2:] == [

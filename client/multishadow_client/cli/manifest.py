@@ -100,6 +100,7 @@ class _Reader:
             default_timeout_ms=self._positive,
             labels=self._labels,
             gates=self._gates,
+            segments=self._segments,
             versions=self._list_of(self._version, "versions"),
         )
         where = f"{self.name}:{node.start_mark.line + 1}"
@@ -120,6 +121,11 @@ class _Reader:
             return {"keep_seconds": 0}
         terms = self._mapping(node, "`labels` (or off)", delay=self._span, keep=self._span)
         return {f"{name}_seconds": seconds for name, seconds in terms.items()}
+
+    def _segments(self, node: yaml.Node) -> Mapping[str, list[str]]:
+        if isinstance(node, yaml.ScalarNode) and node.value == "all":
+            return {"attributes": []}
+        return {"attributes": self._list_of(self._name, "attributes, e.g. [country, user.plan] (or all)")(node)}
 
     def _gates(self, node: yaml.Node) -> Mapping[str, Any]:
         limits = self._mapping(

@@ -82,6 +82,7 @@ class Model:
         comparator: when two answers agree.
         default_timeout: a live call's time limit in seconds, for callers that set no deadline.
         labels: how its answers are kept to be labelled; None when they are not.
+        segments: attributes that reports are cut by, nested ones by their path; empty for all.
         gates: what a candidate has to keep to before it is promoted.
         versions: in order of registration; the first is the base.
         created_at: when it was registered, seconds since the Unix epoch; None until it is stored.
@@ -91,6 +92,7 @@ class Model:
     comparator: Comparator = field(default_factory=Comparator)
     default_timeout: float = DEFAULT_TIMEOUT
     labels: LabelTerms | None = None
+    segments: tuple[str, ...] = ()
     gates: GateLimits = field(default_factory=GateLimits)
     versions: tuple[Version, ...] = ()
     created_at: float | None = None

@@ -18,6 +18,8 @@ LONGEST_TIMEOUT = 600.0
 LARGEST_MAX_IN_FLIGHT = 10_000
 MOST_VERSIONS = 100
 MOST_ENTRIES = 100
+# An epoch counts 24 features; request bytes, hour and confidence are among them.
+MOST_ATTRIBUTES = 20
 LONGEST_ENTRY = 256
 SHORTEST_LABEL_KEEP = 60.0
 LONGEST_LABEL_KEEP = 30 * 86_400.0
@@ -57,6 +59,7 @@ class ModelSpec:
         default_timeout: seconds.
         labels: terms with a `keep` of 0 end the keeping of answers.
         gates: all limits.
+        segments: see `core.model.Model`.
         versions: those that are named; the others are left as they are.
     """
 
@@ -65,6 +68,7 @@ class ModelSpec:
     default_timeout: float | None = None
     labels: LabelTerms | None = None
     gates: GateLimits | None = None
+    segments: tuple[str, ...] | None = None
     versions: tuple[VersionSpec, ...] = ()
 
 
@@ -134,6 +138,7 @@ def _with_settings(model: Model, spec: ModelSpec) -> Model:
         default_timeout=model.default_timeout if spec.default_timeout is None else spec.default_timeout,
         labels=model.labels if spec.labels is None else (spec.labels if spec.labels.keep else None),
         gates=model.gates if spec.gates is None else spec.gates,
+        segments=model.segments if spec.segments is None else spec.segments,
     )
 
 
@@ -163,6 +168,7 @@ def _settings_changes(before: Model | None, after: Model) -> Iterator[str]:
     yield from _difference("absolute tolerance", f"{old.absolute_tolerance!r}", f"{new.absolute_tolerance!r}")
     yield from _difference("relative tolerance", f"{old.relative_tolerance!r}", f"{new.relative_tolerance!r}")
     yield from _difference("labels", _terms(before.labels), _terms(after.labels))
+    yield from _difference("segments", _cut_by(before.segments), _cut_by(after.segments))
     for limit in fields(GateLimits):
         yield from _difference(
             f"gate limit {limit.name}",
@@ -193,6 +199,10 @@ def _terms(terms: LabelTerms | None) -> str:
     return "none" if terms is None else f"after {in_words(terms.delay)}, kept for {in_words(terms.keep)}"
 
 
+def _cut_by(attributes: tuple[str, ...]) -> str:
+    return _listed(attributes) if attributes else "all attributes"
+
+
 def _in_ms(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms"
 
@@ -219,6 +229,8 @@ def check(spec: ModelSpec) -> None:
         _check_labels(spec.labels)
     if spec.gates is not None:
         _check_gates(spec.gates)
+    if spec.segments is not None:
+        _check_segments(spec.segments)
     seen: set[str] = set()
     for index, version in enumerate(spec.versions):
         where = f"versions[{index}]"
@@ -272,6 +284,16 @@ def _check_comparator(comparator: Comparator) -> None:
         if not 0 <= tolerance < math.inf:
             raise InvalidInput(f"comparator.{name}: {tolerance:g} is out of range; allowed are finite numbers from 0")
     _check_entries("comparator.ignored_fields", comparator.ignored_fields)
+
+
+def _check_segments(attributes: tuple[str, ...]) -> None:
+    if len(attributes) > MOST_ATTRIBUTES:
+        raise InvalidInput(f"segments: {len(attributes)} attributes are too many; allowed are {MOST_ATTRIBUTES}")
+    for name in attributes:
+        if not name or len(name) > LONGEST_NAME:
+            raise InvalidInput(
+                f"segments: {_shown(name)} is no attribute's name; allowed are 1 to {LONGEST_NAME} characters"
+            )
 
 
 def _check_labels(terms: LabelTerms) -> None:

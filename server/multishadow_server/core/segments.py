@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from multishadow_server.core.capture import Capture
@@ -32,8 +32,13 @@ _SMALLEST_POWER, _LARGEST_POWER = -3, 9
 _BIN = re.compile(r"[\[(](-?[\d.e+-]+|-inf), ")
 
 
-def levels_of(capture: Capture, observations: Sequence[Observation]) -> list[str]:
+def levels_of(capture: Capture, observations: Sequence[Observation], *, attributes: Collection[str] = ()) -> list[str]:
     """The levels that one capture belongs to, at most one of each feature.
+
+    Args:
+        capture: the request.
+        observations: what its shadows made of it.
+        attributes: names of those that count; empty for all.
 
     Attributes count by their names, nested ones by their path; lists and what is null do not count.
     """
@@ -42,7 +47,11 @@ def levels_of(capture: Capture, observations: Sequence[Observation]) -> list[str
     confidence = next((each.live_confidence for each in observations if each.live_confidence is not None), None)
     if confidence is not None and 0 <= confidence <= 1:
         levels.append(f"{CONFIDENCE}={_share(confidence)}")
-    levels += (f"{ATTRIBUTES}{name}={value}" for name, value in _scalars(capture.attributes, depth=1))
+    levels += (
+        f"{ATTRIBUTES}{name}={value}"
+        for name, value in _scalars(capture.attributes, depth=1)
+        if not attributes or name in attributes
+    )
     return levels
 
 

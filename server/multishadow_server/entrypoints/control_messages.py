@@ -64,6 +64,7 @@ def model_spec(request: pb.ApplyModelRequest) -> ModelSpec:
         default_timeout=request.default_timeout_ms / 1000 if request.HasField("default_timeout_ms") else None,
         labels=_label_terms(request.labels) if request.HasField("labels") else None,
         gates=_gate_limits(request.gates) if request.HasField("gates") else None,
+        segments=tuple(request.segments.attributes) if request.HasField("segments") else None,
         versions=tuple(_version_spec(version) for version in request.versions),
     )
 
@@ -140,6 +141,7 @@ def model_message(view: ModelView) -> pb.Model:
         live_version=view.live,
         versions=[version.name for version in view.model.versions],
         gates=_gate_limits_message(view.model.gates),
+        segments=pb.SegmentTerms(attributes=view.model.segments),
     )
 
 
@@ -207,9 +209,9 @@ def experiment_message(experiment: Experiment) -> pb.Experiment:
         started_by=experiment.started_by,
         state="running" if experiment.running else "stopped",
         noise_floor_percent=experiment.noise_percent,
+        rank_by=experiment.rank_by,
     )
 
-        rank_by=experiment.rank_by,
 
 def process_message(view: ProcessView) -> pb.ProcessStatus:
     """What a process last said of itself."""

@@ -70,7 +70,7 @@ class MicroBatch:
         if finished.logged.unreadable:
             self.counters["unreadable_message"] += 1
         for shadowed in finished.shadowed:
-            self._add_shadowed(shadowed)
+            self._add_shadowed(shadowed, finished.configuration)
             if _to_be_labelled(shadowed, finished.configuration):
                 self._keep_answers(shadowed)
         for drop in finished.logged.batch.drops:
@@ -91,8 +91,9 @@ class MicroBatch:
             forgotten=forgotten,
         )
 
-    def _add_shadowed(self, shadowed: Shadowed) -> None:
+    def _add_shadowed(self, shadowed: Shadowed, configuration: Configuration) -> None:
         capture = shadowed.capture
+        model = configuration.models.get(capture.model)
         self.counters["captures"] += 1
         self.counters[f"captures.{shadowed.fate}"] += 1
         if shadowed.strangers:
@@ -108,7 +109,10 @@ class MicroBatch:
                 live_latency=capture.live_latency,
                 observations=shadowed.observations,
                 noise=shadowed.noise,
-                segments=self._levels.bounded(shadowed.epoch.id, segments.levels_of(capture, shadowed.observations)),
+                segments=self._levels.bounded(
+                    shadowed.epoch.id,
+                    segments.levels_of(capture, shadowed.observations, attributes=model.segments if model else ()),
+                ),
             )
             self._count(shadowed.observations)
             if shadowed.noise is not None:

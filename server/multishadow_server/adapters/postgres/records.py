@@ -83,6 +83,7 @@ def model_record(model: Model) -> dict[str, Any]:
         "default_timeout": model.default_timeout,
         "labels": asdict(model.labels) if model.labels else None,
         "gates": asdict(model.gates),
+        "segments": list(model.segments),
     }
 
 
@@ -105,6 +106,7 @@ def models_of(models: Iterable[ModelRow], versions: Iterable[VersionRow]) -> dic
             default_timeout=row.default_timeout,
             labels=LabelTerms(**row.labels) if row.labels else None,
             gates=GateLimits(**row.gates) if row.gates else GateLimits(),
+            segments=tuple(row.segments),
             versions=tuple(ordered.get(row.name, ())),
             created_at=row.created_at.timestamp(),
         )
@@ -145,9 +147,9 @@ def experiment_of(row: ExperimentRow) -> Experiment:
         candidates=tuple(row.candidates),
         percent=row.percent,
         noise_percent=row.noise_percent,
+        rank_by=RankBy(row.rank_by),
         bucket_seconds=row.bucket_seconds,
         started_at=row.started_at.timestamp(),
-        rank_by=RankBy(row.rank_by),
         ends_at=row.ends_at.timestamp(),
         started_by=row.started_by,
         stopped_at=row.stopped_at.timestamp() if row.stopped_at else None,

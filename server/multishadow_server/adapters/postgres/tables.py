@@ -66,6 +66,7 @@ class ModelRow(Table, table=True):
     comparator: dict[str, Any] = Field(sa_type=JSONB)
     default_timeout: float
     labels: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
+    segments: list[str] = Field(sa_type=NAME_LIST)
     gates: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
     created_at: datetime = Field(sa_type=MOMENT)
 
@@ -124,8 +125,8 @@ class ExperimentRow(Table, table=True):
     candidates: list[str] = Field(sa_type=NAME_LIST)
     percent: float
     noise_percent: float = 0.0
-    bucket_seconds: int
     rank_by: str = "agreement"
+    bucket_seconds: int
     started_at: datetime = Field(sa_type=MOMENT)
     ends_at: datetime = Field(sa_type=MOMENT)
     started_by: str
