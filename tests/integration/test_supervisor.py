@@ -37,6 +37,11 @@ def lives(pid: int | None) -> bool:
     return pid is not None and psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
+def python_children() -> list[psutil.Process]:
+    """Children that run a program of these tests; the engines that all tests share are children, too."""
+    return [child for child in psutil.Process().children() if sys.executable in child.cmdline()]
+
+
 async def test_a_child_is_started_when_it_says_where_it_serves(supervisor: Supervisor) -> None:
     async with supervisor:
         child = await supervisor.start(program("child", SERVES))
@@ -65,7 +70,7 @@ async def test_one_child_that_fails_ends_those_that_start_with_it(supervisor: Su
 
     with pytest.raises(EngineFailed):
         await start()
-    assert not psutil.Process().children()
+    assert not python_children()
 
 
 async def test_a_crashed_child_starts_again_and_is_named(supervisor: Supervisor, reports: list[str]) -> None:
@@ -125,7 +130,7 @@ async def test_a_child_is_stopped_while_it_restarts(supervisor: Supervisor, repo
         await until(lambda: reports)
         await supervisor.stop([child])
         assert child.pid is None
-    assert not psutil.Process().children()
+    assert not python_children()
 
 
 def test_children_die_with_a_parent_that_is_killed() -> None:

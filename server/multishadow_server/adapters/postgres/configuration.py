@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from psycopg import AsyncConnection
-from sqlalchemy import func, or_, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -16,14 +16,12 @@ from multishadow_server.adapters.postgres.records import epoch_of, models_of
 from multishadow_server.adapters.postgres.tables import (
     ConfigurationRevisionRow,
     EpochRow,
-    ExperimentRow,
     FlagRevisionRow,
     FlagRow,
     ModelRow,
     VersionRow,
 )
 from multishadow_server.core.configuration import Configuration
-from multishadow_server.core.experiment import Epoch
 
 CHANNEL = "multishadow_configuration"
 # How long after an epoch closed its captures may still arrive: lagging and off-peak workers.
@@ -42,8 +40,9 @@ class PostgresConfiguration:
 
     async def read(self) -> Configuration:
         """Everything at the present revision, in one snapshot of the database. Raises StoreUnavailable."""
-        snapshot = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        async with reaching(self._engine, "reading the configuration"), AsyncSession(snapshot) as session:
+        # A statement is its own snapshot; a transaction around it would only cost two round trips more.
+        single = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        async with reaching(self._engine, "reading the configuration"), AsyncSession(single) as session:
             return await read_configuration(session)
 
     async def revision(self) -> int:
@@ -78,32 +77,38 @@ async def _present_revision(connection: AsyncConnection) -> int:
 
 
 async def read_configuration(session: AsyncSession) -> Configuration:
-    """Everything at the present revision; the session's transaction must keep it from changing meanwhile."""
-    revision = (await session.exec(_REVISION)).one()
-    models = (await session.exec(select(ModelRow))).all()
-    versions = (await session.exec(select(VersionRow))).all()
-    flags = (await session.exec(FLAGS)).all()
+    """Everything at the present revision: one statement, so one snapshot and one round trip."""
+    snapshot = (await (await session.connection()).execute(_SNAPSHOT)).scalar_one()
+    models = (ModelRow.model_validate(row) for row in snapshot["models"])
+    versions = (VersionRow.model_validate(row) for row in snapshot["versions"])
     return Configuration(
-        revision=revision,
+        revision=snapshot["revision"],
         models=models_of(models, versions),
-        flags={flag.key: flag.definition for flag in flags},
-        epochs=await _epochs(session),
+        flags=snapshot["flags"],
+        epochs=tuple(
+            epoch_of(EpochRow.model_validate(row["epoch"]), model=row["model"], bucket_seconds=row["bucket_seconds"])
+            for row in snapshot["epochs"]
+        ),
     )
 
 
-async def _epochs(session: AsyncSession) -> tuple[Epoch, ...]:
-    """Epochs of running experiments, and those closed within the time in which late captures may arrive."""
-    recently = func.clock_timestamp() - text(f"interval '{LATE_CAPTURES}'")
-    wanted = (
-        select(EpochRow, ExperimentRow.model, ExperimentRow.bucket_seconds)
-        .join(ExperimentRow, col(ExperimentRow.id) == col(EpochRow.experiment_id))
-        .where(or_(col(ExperimentRow.stopped_at).is_(None), col(EpochRow.closed_at) > recently))
-        .order_by(col(EpochRow.id))
-    )
-    rows = (await session.exec(wanted)).all()
-    return tuple(epoch_of(row, model=model, bucket_seconds=bucket_seconds) for row, model, bucket_seconds in rows)
-
-
+# A promotion waits for this reading in every router. Row by row, through five statements in a transaction of their own,
+# it took 7 ms of processor time and nine round trips.
+_SNAPSHOT = text(
+    f"""
+    SELECT json_build_object(
+        'revision', (SELECT revision FROM configuration_revision),
+        'models', (SELECT coalesce(json_agg(model), '[]') FROM model),
+        'versions', (SELECT coalesce(json_agg(version), '[]') FROM version),
+        'flags', (SELECT coalesce(json_object_agg(key, definition ORDER BY key), '{{}}')
+                  FROM flag JOIN flag_revision USING (key, revision)),
+        'epochs', (SELECT coalesce(json_agg(
+                       json_build_object('epoch', epoch, 'model', model, 'bucket_seconds', bucket_seconds)
+                       ORDER BY epoch.id), '[]')
+                   FROM epoch JOIN experiment ON experiment.id = experiment_id
+                   WHERE stopped_at IS NULL OR closed_at > clock_timestamp() - interval '{LATE_CAPTURES}'))
+    """  # noqa: S608  a constant
+)
 _REVISION = select(ConfigurationRevisionRow.revision)
 FLAGS = (
     select(FlagRevisionRow)
