@@ -13,7 +13,7 @@ def share(typed: str | float) -> float:
     Raises:
         typer.BadParameter: it is none; says what is.
     """
-    if isinstance(typed, float):
+    if not isinstance(typed, str):
         return typed
     text = typed.strip()
     try:

@@ -148,7 +148,8 @@ async def _check_gates(
     try:
         found = await comparison_report.compare(store, model=version.model, candidates=[version.name], clock=clock)
     except (FailedPrecondition, NotFound) as error:
-        holding, why = ["comparison"], f"it has not been compared with the live version: {error}"
+        holding: list[str] = ["comparison"]
+        why = f"it has not been compared with the live version: {error}"
     else:
         (review,) = found.reviews
         holding = [gate.name for gate in review.holding]
