@@ -249,3 +249,23 @@ def test_accuracy_stands_beside_agreement(width: int) -> None:
     if width == 140:
         assert "96.48 % [94.00 – 98.00 %]" in text
         assert "+4.02 [+1.20, +6.70]" in text
+
+
+def test_what_to_rank_by_is_declared_at_the_start_and_told_with_every_report(
+    control: CannedControl, shadowctl: Shadowctl
+) -> None:
+    experiment = reports.experiment()
+    experiment.rank_by = "labels"
+    control.answers["StartExperiment"] = control_pb2.StartExperimentResponse(experiment=experiment, revision=4)
+    started = shadowctl("start", "A", "--rank-by", "labels").out
+    assert ", ranked by labels, revision 4" in " ".join(started.split())
+    (request,) = control.asked(control_pb2.StartExperimentRequest)
+    assert request.rank_by == "labels"
+    assert shadowctl("start", "A", "--rank-by", "luck").code == 2
+
+    control.answers["Compare"] = report = reports.decided()
+    assert "smaller divergence ranks first" in shadowctl("compare").out
+    report.experiment.rank_by = "labels"
+    said = shadowctl("compare").out
+    assert "ranks are by labels, see Accuracy" in said
+    assert "on the same labelled requests, bad is wrong" in said

@@ -181,6 +181,7 @@ def _started(response: control_pb2.StartExperimentResponse) -> Text:
     names = ", ".join(experiment.candidates)
     said = Text.assemble((experiment.model, "bold"), f": experiment {experiment.id} compares {names}")
     said.append(f" on {experiment.percent:g} % of requests until {figures.moment(experiment.ends_at)}")
-    said.append(f", ranked by {experiment.rank_by or RankBy.AGREEMENT}, revision {response.revision}")
+    basis = ", ranked by labels" if experiment.rank_by == RankBy.LABELS else ""
+    said.append(f"{basis}, revision {response.revision}")
     said.append(f"\nSee how it goes: shadowctl compare {' '.join(experiment.candidates)}", style="dim")
     return said
