@@ -35,6 +35,7 @@ def assess(patterns: Mapping[str, int], *candidates: str, labelled_in_all: int =
         candidates=candidates,
         alpha=0.05,
         delay=86_400,
+        margin=0.01,
     )
 
 

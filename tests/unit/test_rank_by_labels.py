@@ -35,6 +35,7 @@ def ranked(labels: Mapping[str, int], candidates: tuple[str, ...] = ABC, *, too_
             candidates=candidates,
             alpha=0.05,
             delay=3600,
+            margin=0.01,
         ),
         rank_by_labels=cohorts,
     )

@@ -12,13 +12,11 @@ from multishadow_server.core.rollup import Family, Rollup, pair_subject
 from multishadow_server.core.statistics import sequences
 from multishadow_server.core.statistics.non_inferiority import LabelledPair
 
-MARGIN = 0.01
-
 _Tables = Mapping[tuple[str, str], Mapping[str, int]]
 
 
 def assess(
-    cohorts: Rollup, *, labelled: int, live: str, candidates: Sequence[str], alpha: float, delay: float
+    cohorts: Rollup, *, labelled: int, live: str, candidates: Sequence[str], alpha: float, delay: float, margin: float
 ) -> Quality:
     """Who was right, in an epoch.
 
@@ -31,6 +29,7 @@ def assess(
         alpha: chance that a claim is ever wrong: once over all accuracies, once over all differences, once over all
             claims of "not worse".
         delay: seconds.
+        margin: a candidate whose accuracy is less than this below live's is not worse.
     """
     tables = cohorts.tables()
     counted = sum(tables.get((Family.LABEL, live), {}).values())
@@ -42,8 +41,10 @@ def assess(
         live_n=live_n,
         live_right=live_right,
         live_accuracy=_accuracy(live_right, live_n, np.log((len(candidates) + 1) / alpha)),
-        candidates=tuple(_candidate(tables, live, each, family=len(candidates), alpha=alpha) for each in candidates),
-        margin=MARGIN,
+        candidates=tuple(
+            _candidate(tables, live, each, family=len(candidates), alpha=alpha, margin=margin) for each in candidates
+        ),
+        margin=margin,
         evidence_threshold=len(candidates) / alpha,
     )
 
@@ -63,11 +64,13 @@ def labelled_pair(tables: _Tables, live: str, candidate: str) -> LabelledPair:
     )
 
 
-def _candidate(tables: _Tables, live: str, version: str, *, family: int, alpha: float) -> CandidateQuality:
+def _candidate(
+    tables: _Tables, live: str, version: str, *, family: int, alpha: float, margin: float
+) -> CandidateQuality:
     pair = labelled_pair(tables, live, version)
     both_right = tables.get((Family.LABEL_PAIR, pair_subject(live, version)), {}).get(Mark.RIGHT + Mark.RIGHT, 0)
     right = both_right + pair.only_candidate_right
-    evidence = pair.log_not_worse(MARGIN)
+    evidence = pair.log_not_worse(margin)
     return CandidateQuality(
         version=version,
         n=pair.n,

@@ -161,7 +161,8 @@ async def _quality(
 ) -> tuple[Quality | None, Rollup | None]:
     """Who was right; and the label counts to rank by, where the experiment was started to rank by labels."""
     epoch, by_labels = subject.epoch, subject.experiment.rank_by is RankBy.LABELS
-    terms = subject.configuration.models[subject.experiment.model].labels
+    model = subject.configuration.models[subject.experiment.model]
+    terms = model.labels
     if terms is None and not by_labels:
         return None, None
     # Who ends the keeping of answers does not change what the experiment ranks by.
@@ -176,6 +177,7 @@ async def _quality(
         candidates=epoch.candidates,
         alpha=alpha,
         delay=delay,
+        margin=model.gates.inferiority,
     )
     return found, labelled if by_labels else None
 
