@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 import control_fixtures as reports
-from multishadow.v1.control_pb2 import CompareResponse
+from multishadow.v1.control_pb2 import CompareResponse, Interval, NoiseFloor
 from multishadow_client.cli import comparison_view
 from multishadow_client.cli.interval_picture import Axis, IntervalPicture, Whisker
 
@@ -52,6 +52,33 @@ def test_the_best_candidate_stands_first_wherever_it_was_named() -> None:
     assert text.splitlines()[0] == "spam: C, A, B against live base"
     places = [text.index(line) for line in ("< 1 % safe", "1–5 % investigate", "> 10 % do not")]
     assert places == sorted(places)
+
+
+def test_a_noise_floor_is_drawn_below_the_candidates_and_taken_off_each() -> None:
+    report = reports.decided()
+    report.noise_floor.MergeFrom(
+        NoiseFloor(n=1_234, diverged=5, failed=1, divergence=Interval(estimate=0.0049, lower=0.0015, upper=0.012))
+    )
+    for found in report.candidates:
+        found.over_noise.MergeFrom(Interval(estimate=0.02, lower=-0.005, upper=0.05))
+    text = rendered(report)
+    assert line_with(text, "base again", "├").endswith("0.49 %    0.15 – 1.20 %")
+    assert "Noise floor: live base differs from itself on 0.49 % of 1,234 requests that it got twice." in text
+    assert "Above it, on the same requests, in percentage points: " in text
+    assert "A +2.00 [−0.50, +5.00]" in " ".join(text.split())
+    assert "base again" not in rendered(reports.decided())
+
+
+def test_repeated_inputs_and_bursts_are_told() -> None:
+    report = reports.decided()
+    assert "Repeated" not in rendered(report)
+    report.candidates[0].duplicates = 1_500
+    version = report.candidates[0].version
+    report.pairs[0].dispersion, report.pairs[0].overdispersed = 2.46, True
+    text = " ".join(rendered(report).split())
+    assert f"Repeated inputs, counted once per time bucket: {version} 1,500 left out." in text
+    pair = f"{report.pairs[0].first} − {report.pairs[0].second}"
+    assert f"{pair}: requests come in bursts: over time the difference varies 2.5 times as much" in text
 
 
 def test_calls_stand_beside_the_live_ones() -> None:

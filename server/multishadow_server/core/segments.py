@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 
 from multishadow_server.core.capture import Capture
 from multishadow_server.core.observation import Observation
@@ -42,7 +41,7 @@ def levels_of(capture: Capture, observations: Sequence[Observation], *, attribut
 
     Attributes count by their names, nested ones by their path; lists and what is null do not count.
     """
-    hour = datetime.fromtimestamp(capture.received_at, UTC).hour
+    hour = int(capture.received_at // 3600) % 24
     levels = [f"{INPUT_SIZE}={binned(len(capture.request))}", f"{HOUR}={hour:02d}"]
     confidence = next((each.live_confidence for each in observations if each.live_confidence is not None), None)
     if confidence is not None and 0 <= confidence <= 1:

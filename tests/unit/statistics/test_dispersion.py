@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from multishadow_server.core.statistics import dispersion
+from multishadow_server.core.statistics import dispersion, evidence
 from multishadow_server.core.statistics.betting import Floats
 
 HOURS = 168
@@ -51,3 +51,27 @@ def test_few_buckets_say_nothing_and_ten_do_not_cry_wolf() -> None:
 def test_swapping_the_candidates_changes_nothing() -> None:
     only_first, only_second = discordance(2, np.random.default_rng(4))
     assert dispersion.dispersion(only_first, only_second) == dispersion.dispersion(only_second, only_first)
+
+
+def false_claims(burst: int, *, counted: int, generator: np.random.Generator, runs: int = 1_000) -> float:
+    """Share of runs that ever claim a difference of two equal candidates at 5 %, by looks every 500 requests.
+
+    Each independent input comes `burst` times, and counts `counted` times.
+    """
+    only_first, only_second, ever = np.zeros(runs), np.zeros(runs), np.zeros(runs, dtype=bool)
+    for _ in range(100):
+        only_first += counted * generator.binomial(500 // burst, 0.03 * 0.97, runs)
+        only_second += counted * generator.binomial(500 // burst, 0.03 * 0.97, runs)
+        log_e = evidence.log_two_sided(
+            evidence.log_evidence(only_first, only_second), evidence.log_evidence(only_second, only_first)
+        )
+        ever |= log_e >= np.log(20)
+    return float(ever.mean())
+
+
+def test_bursts_make_false_claims_and_counting_an_input_once_does_not() -> None:
+    generator = np.random.default_rng(5)
+    assert false_claims(2, counted=2, generator=generator) > 0.15
+    assert false_claims(10, counted=10, generator=generator) > 0.9
+    for burst in (1, 2, 10):
+        assert false_claims(burst, counted=1, generator=generator) <= 0.04
