@@ -70,6 +70,15 @@ def test_an_alert_names_the_kind_of_request_and_both_rates() -> None:
     assert line_with(text, "├", "country DE").endswith("1.00 – 9.00 %")
 
 
+def test_the_worst_kind_is_named_and_better_ones_are_no_reason_to_look() -> None:
+    better = a_segment("DE", alert=True, bad=3)
+    both = " ".join(rendered(response(better, a_segment("NO", alert=True))).split())
+    assert "A diverges more often where country is NO (3.20 % against 1.10 %): look" in both
+    assert "worse on no kind of request, and diverges less often where country is DE" in rendered(
+        response(better), width=140
+    )
+
+
 def test_without_an_alert_it_says_so_and_that_the_rest_is_for_ideas() -> None:
     text = rendered(response(a_segment("NO"), a_segment("DE")))
     assert "No kind of request is proven to be different for A." in text

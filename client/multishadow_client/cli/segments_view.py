@@ -50,7 +50,7 @@ def _parts(response: ListSegmentsResponse, most: int | None) -> Iterator[Rendera
         yield _correlations(response.correlations)
     yield Text()
     yield from _footnotes(response, len(shown))
-    yield _conclusion(response, alerts)
+    yield _conclusion(response)
 
 
 def _segments(segments: Sequence[Segment]) -> RenderableType:
@@ -129,15 +129,26 @@ def _footnotes(response: ListSegmentsResponse, shown: int) -> Iterator[Text]:
     )
 
 
-def _conclusion(response: ListSegmentsResponse, alerts: int) -> Text:
-    if not alerts:
-        return Text(f"✔ No kind of request is proven to be different for {response.version}.", style="bold green")
-    worst = response.segments[0]
-    more = worst.HasField("rest_rate") and worst.rate.estimate > worst.rest_rate
-    than = f"{figures.percent(worst.rate.estimate)} against {figures.percent(worst.rest_rate)}"
-    others = f", and {alerts - 1} more" if alerts > 1 else ""
-    return Text(
-        f"! {response.version} diverges {'more' if more else 'less'} often where {_short(worst.feature)} is "
-        f"{worst.level} ({than}){others}: look at such requests before you promote.",
-        style="bold red",
-    )
+def _conclusion(response: ListSegmentsResponse) -> Text:
+    """What to do about the kinds of request on which the candidate is proven worse; being better on some is no fault."""
+    alerts = [segment for segment in response.segments if segment.alert]
+    worse = [segment for segment in alerts if segment.rate.estimate > segment.rest_rate]
+    if worse:
+        first, others = worse[0], f", and on {len(worse) - 1} more" if len(worse) > 1 else ""
+        return Text(
+            f"! {response.version} diverges more often where {_beside_the_rest(first)}{others}: look at such requests "
+            "before you promote.",
+            style="bold red",
+        )
+    if alerts:
+        return Text(
+            f"✔ {response.version} is proven worse on no kind of request, and diverges less often where "
+            f"{_beside_the_rest(alerts[0])}.",
+            style="bold green",
+        )
+    return Text(f"✔ No kind of request is proven to be different for {response.version}.", style="bold green")
+
+
+def _beside_the_rest(segment: Segment) -> str:
+    rates = f"{figures.percent(segment.rate.estimate)} against {figures.percent(segment.rest_rate)}"
+    return f"{_short(segment.feature)} is {segment.level} ({rates})"
