@@ -119,7 +119,7 @@ async def record(
     for run in _runs(recorded):
         async with labels.change(owner.name) as change:
             former = await change.claim({label.request_id: label.value for label in run}, actor=actor)
-            answers = await change.answers([label.request_id for label in run], since=clock() - terms.keep)
+            answers = await change.answers(_news(run, former), since=clock() - terms.keep)
             ledger = _Ledger(model=owner.name, actor=actor, answers=answers, records=dict(former))
             # Long texts take milliseconds each, which the other calls must not wait for.
             await asyncio.to_thread(_enter, ledger, run)
@@ -169,6 +169,12 @@ async def tally(store: ControlStore, labels: LabelStore, *, model: str) -> tuple
     """
     owner = names.only_model(await store.read(), model)
     return owner, await labels.tally(owner.name)
+
+
+def _news(run: Sequence[Label], former: Mapping[str, LabelRecord]) -> list[str]:
+    """The requests whose answers are needed: those with a label that is not known already."""
+    known = {request_id: record.value for request_id, record in former.items()}
+    return [each.request_id for each in run if each.request_id not in known or known[each.request_id] != each.value]
 
 
 def _enter(ledger: _Ledger, run: Sequence[Label]) -> None:
