@@ -55,7 +55,7 @@ class Settings(BaseSettings):
 
     worker_batch_captures: int = Field(default=256, gt=0, description="Most captures in a micro-batch.")
     worker_linger: float = Field(
-        default=0.2, gt=0, description="Shortest time between commits that are not full, seconds."
+        default=1.0, gt=0, description="Shortest time between commits that are not full, seconds."
     )
     worker_captures: int = Field(default=2_048, gt=0, description="Most captures that a worker has under way at once.")
     worker_bytes: int = Field(
