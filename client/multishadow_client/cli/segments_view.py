@@ -130,7 +130,7 @@ def _footnotes(response: ListSegmentsResponse, shown: int) -> Iterator[Text]:
 
 
 def _conclusion(response: ListSegmentsResponse) -> Text:
-    """What to do about the kinds of request on which the candidate is proven worse; being better on some is no fault."""
+    """What to do about kinds of request on which the candidate is proven worse; being better on some is no fault."""
     alerts = [segment for segment in response.segments if segment.alert]
     worse = [segment for segment in alerts if segment.rate.estimate > segment.rest_rate]
     if worse:

@@ -179,7 +179,7 @@ def _segments(levels: Sequence[str], starts: Sequence[int], counts: _Counts, alp
             p_exact=float(p[place]),
             p_adjusted=float(adjusted[place]),
         )
-        for place in order.tolist()
+        for place in map(int, order)
     ]
 
 

@@ -64,7 +64,7 @@ async def list_segments(
 def _candidate(epoch: Epoch, wanted: str) -> str:
     known = names.listed(epoch.candidates)
     if not wanted:
-        if len(epoch.candidates) > 1:
+        if len(epoch.candidates) != 1:
             raise InvalidInput(f"candidate: name one of {known}")
         return epoch.candidates[0]
     if wanted not in epoch.candidates:
