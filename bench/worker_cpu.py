@@ -141,7 +141,7 @@ def messages(made: Sequence[Capture], partitions: int) -> list[tuple[int, Captur
     """Grouped as a router would."""
     by_partition: dict[int, list[Capture]] = {}
     for capture in made:
-        by_partition.setdefault(partition_of(capture.session_id, capture.request_id, partitions), []).append(capture)
+        by_partition.setdefault(partition_of(capture.partition_key, partitions), []).append(capture)
     return [
         (partition, CaptureBatch(router="bench", captures=own[start : start + PER_MESSAGE]))
         for partition, own in by_partition.items()
