@@ -60,7 +60,8 @@ def shadowctl(capsys: pytest.CaptureFixture[str]) -> Shadowctl:
         with pytest.raises(SystemExit) as ended:
             cli.main(arguments)
         assert isinstance(ended.value.code, int)
-        return Result(ended.value.code, *capsys.readouterr())
+        said = capsys.readouterr()
+        return Result(ended.value.code, said.out, said.err)
 
     return run
 

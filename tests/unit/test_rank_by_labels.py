@@ -50,9 +50,7 @@ def test_whoever_is_right_most_often_ranks_first() -> None:
     ]
     assert (found.state, found.winner) == (State.DECIDED, "A")
     assert {pair.verdict for pair in found.pairs} == {Verdict.BETTER}
-    assert found.advice.startswith(
-        "A is right most often, proven against the others, and proven less than 1 pp worse"
-    )
+    assert found.advice.startswith("A is right most often, proven against the others, and proven less than 1 pp worse")
     assert "promote it with `shadowctl promote A`; this ranks by labels, not by agreement." in found.advice
 
 
