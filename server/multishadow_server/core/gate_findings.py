@@ -313,7 +313,7 @@ def _ratio(check: RatioCheck) -> str:
 
 
 def _drift(found: Findings) -> Gate:
-    name, bound = GateName.DRIFT, "evidence below 2160: a false alarm in 90 days at most"
+    name, bound = GateName.DRIFT, "evidence below 2160: about one false alarm in 90 days"
     hours = _hours(found)
     alarm, evidence = drift.first_alarm([bad for bad, _ in hours], [n for _, n in hours])
     if alarm is None:

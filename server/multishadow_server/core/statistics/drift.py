@@ -6,7 +6,8 @@ under the former rate. The M are averaged; an alarm is when the average reaches 
 in 2160 hours (90 days) at most: an average of e-detectors is one (Shin, Ramdas & Rinaldo, "E-detectors", 2023).
 
 The former rate is not known but estimated from all hours before. Its uncertainty belongs to both sides of LR, which
-are Beta-binomial, so that LR has mean 1 also after a short history; a plugged-in estimate rings falsely then.
+are Beta-binomial, so that LR has mean 1 also after a short history; a plugged-in estimate has not. That mean is over
+what the hours before leave open about the rate, not for every fixed rate: for those the bound is shown by simulation.
 """
 
 from __future__ import annotations
