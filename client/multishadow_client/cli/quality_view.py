@@ -13,7 +13,8 @@ from multishadow_client.cli import figures, report_table
 
 def about(quality: QualityReport) -> str:
     """What the table is about, in a line."""
-    return f"{figures.count(quality.labelled)} labelled requests, of when labels had {_delay(quality)} to come"
+    old = f", at least {figures.span(quality.delay_seconds)} old" if quality.delay_seconds else ""
+    return f"{figures.count(quality.labelled)} labelled requests{old}"
 
 
 def rows(quality: QualityReport, live: str, labels: Mapping[str, str]) -> Table:
@@ -72,7 +73,3 @@ def _figures(candidate: CandidateQuality) -> Iterator[str | Text]:
 
 def _share(interval: Interval) -> str:
     return f"{figures.percent(interval.estimate)} [{figures.percent_range(interval.lower, interval.upper)}]"
-
-
-def _delay(quality: QualityReport) -> str:
-    return figures.span(quality.delay_seconds) if quality.delay_seconds else "no time"
