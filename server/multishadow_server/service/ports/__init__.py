@@ -1,0 +1,49 @@
+"""What the use cases need of the world. Adapters make these real."""
+
+from multishadow_server.service.ports.capture_log import (
+    CaptureBacklog,
+    CaptureLog,
+    CaptureReader,
+    LoggedBatch,
+    PartitionLeases,
+    PartitionReader,
+)
+from multishadow_server.service.ports.configuration import ClaimReader, ConfigurationSource
+from multishadow_server.service.ports.control import Change, ControlStore, FlagRecord, Promotion
+from multishadow_server.service.ports.labels import LabelChange, LabelRecord, LabelStore
+from multishadow_server.service.ports.observations import Flush, KeptAnswers, ObservationStore, StoredComparison
+from multishadow_server.service.ports.processes import ProcessRegistry, ProcessStatus
+from multishadow_server.service.ports.reviews import ComparisonLine, KeptComparison, ReviewStore
+from multishadow_server.service.ports.versions import Answer, Comparer, ModelGateway, PredictionCodec, VersionProbe
+
+__all__ = [
+    "Answer",
+    "CaptureBacklog",
+    "CaptureLog",
+    "CaptureReader",
+    "Change",
+    "ClaimReader",
+    "Comparer",
+    "ComparisonLine",
+    "ConfigurationSource",
+    "ControlStore",
+    "FlagRecord",
+    "Flush",
+    "KeptAnswers",
+    "KeptComparison",
+    "LabelChange",
+    "LabelRecord",
+    "LabelStore",
+    "LoggedBatch",
+    "ModelGateway",
+    "ObservationStore",
+    "PartitionLeases",
+    "PartitionReader",
+    "PredictionCodec",
+    "ProcessRegistry",
+    "ProcessStatus",
+    "Promotion",
+    "ReviewStore",
+    "StoredComparison",
+    "VersionProbe",
+]

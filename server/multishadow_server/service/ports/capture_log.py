@@ -1,0 +1,102 @@
+"""The capture log: its writing end, its reading end, and who owns which partition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from multishadow_server.core.capture import CaptureBatch
+
+
+class CaptureLog(Protocol):
+    """The writing end of the capture log."""
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions it has."""
+        ...
+
+    @property
+    def largest_message(self) -> int:
+        """Most bytes of one message."""
+        ...
+
+    async def append(self, partition: int, batch: CaptureBatch, *, message_id: str) -> None:
+        """Append one message, durably. Appending the same `message_id` again within two minutes changes nothing.
+
+        Raises:
+            LogUnavailable: it cannot be reached; the same call may be repeated with the same id.
+            LogFull: it is at its size limit.
+            MessageTooLarge: the batch is over `largest_message`; nothing was sent.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoggedBatch:
+    """One message of the log as read: its sequence number grows within the log.
+
+    `unreadable` says why a message could not be read; its batch is empty then.
+    """
+
+    sequence: int
+    batch: CaptureBatch
+    unreadable: str = ""
+
+
+class PartitionReader(Protocol):
+    """The reading end of one partition, for its one owner. Messages arrive in order, from the first unacknowledged."""
+
+    @property
+    def log_id(self) -> str:
+        """Identity of the log's contents: differs after the log was deleted and made again (sequences restart)."""
+        ...
+
+    async def fetch(self, *, max_messages: int, wait: float) -> Sequence[LoggedBatch]:
+        """Up to `max_messages`, in order; waits up to `wait` seconds for the first one. Raises LogUnavailable."""
+        ...
+
+    async def acknowledge(self, batches: Sequence[LoggedBatch]) -> None:
+        """They are done with and may be deleted. Raises LogUnavailable."""
+        ...
+
+    async def aclose(self) -> None:
+        """Stop reading. What was fetched and not acknowledged is delivered again to the next reader."""
+        ...
+
+
+class CaptureReader(Protocol):
+    """Opens partitions of the capture log for reading."""
+
+    async def open(self, partition: int) -> PartitionReader:
+        """Take over the partition: a reader that had it before gets nothing more. Raises LogUnavailable."""
+        ...
+
+
+class PartitionLeases(Protocol):
+    """Which worker owns which partitions. A lease ends by itself when its process or its connection dies."""
+
+    async def balance(self) -> frozenset[int]:
+        """Take free partitions up to a fair share, and return those to work on. Raises StoreUnavailable.
+
+        What is held beyond the share stays held and is not returned: stop working on it, then `release` it. After
+        StoreUnavailable no lease is held.
+        """
+        ...
+
+    async def release(self, partition: int) -> None:
+        """Give one back; the caller has stopped working on it. Not held: nothing happens. Raises StoreUnavailable."""
+        ...
+
+    async def aclose(self) -> None:
+        """Give all back."""
+        ...
+
+
+class CaptureBacklog(Protocol):
+    """How far workers are behind."""
+
+    async def waiting(self) -> int:
+        """Messages of the capture log that no worker has finished. Raises LogUnavailable."""
+        ...

@@ -1,0 +1,179 @@
+"""What control reads and changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from multishadow_server.core.configuration import Configuration
+from multishadow_server.core.experiment import Epoch, Experiment, RankBy
+from multishadow_server.core.gates import Record
+from multishadow_server.core.model import Comparator, Model
+from multishadow_server.core.rollup import Rollup
+from multishadow_server.service.ports.processes import ProcessStatus
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FlagRecord:
+    """A flag with its last change."""
+
+    key: str
+    definition: Mapping[str, Any]
+    revision: int
+    changed_at: float
+    changed_by: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Promotion:
+    """One promotion, for rolling it back: who was live before, and the two flags as they were."""
+
+    id: int
+    model: str
+    version: str
+    previous: str
+    flags_before: Mapping[str, Mapping[str, Any]]
+    revision: int
+    rolled_back: bool
+
+
+class Change(Protocol):
+    """One change of the configuration: a transaction that holds the lock on the revision.
+
+    Everything written in it belongs to revision `configuration.revision + 1`, and is announced when it commits. A
+    change that wrote nothing makes no revision.
+    """
+
+    @property
+    def configuration(self) -> Configuration:
+        """As it was when the lock was taken."""
+        ...
+
+    @property
+    def revision(self) -> int:
+        """The revision that this change makes."""
+        ...
+
+    @property
+    def now(self) -> float:
+        """The transaction's time, seconds since the Unix epoch."""
+        ...
+
+    async def put_model(self, model: Model) -> None:
+        """Create or update the model's own settings (not its versions)."""
+        ...
+
+    async def put_versions(self, model: Model) -> None:
+        """Create or update its versions."""
+        ...
+
+    async def put_flag(self, key: str, definition: Mapping[str, Any], *, reason: str) -> None:
+        """Set a flag; the former definition stays in the history."""
+        ...
+
+    async def running_experiment(self, model: str) -> Experiment | None:
+        """The model's running experiment."""
+        ...
+
+    async def start_experiment(
+        self,
+        *,
+        model: str,
+        candidates: Sequence[str],
+        percent: float,
+        bucket_seconds: int,
+        duration: float,
+        noise_percent: float = 0.0,
+        rank_by: RankBy = RankBy.AGREEMENT,
+    ) -> Experiment:
+        """Record a new experiment that starts now."""
+        ...
+
+    async def stop_experiment(self, experiment: Experiment, *, reason: str) -> Experiment:
+        """Record that it ended now."""
+        ...
+
+    async def open_epoch(
+        self,
+        experiment: Experiment,
+        *,
+        live: str,
+        candidates: Sequence[str],
+        comparator: Comparator,
+        reason: str,
+    ) -> Epoch:
+        """Open its next epoch, from this change's revision on."""
+        ...
+
+    async def close_epoch(self, epoch: Epoch) -> None:
+        """Close it: it covers no revision from this change's on."""
+        ...
+
+    async def record_promotion(
+        self, *, model: str, version: str, previous: str, flags_before: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        """Remember a promotion, so that it can be rolled back."""
+        ...
+
+    async def last_promotion(self, model: str) -> Promotion | None:
+        """The newest promotion of the model that was not rolled back."""
+        ...
+
+    async def mark_rolled_back(self, promotion: Promotion) -> None:
+        """It has been taken back."""
+        ...
+
+    async def put_on_record(self, epoch: Epoch, *, version: str, subject: str, waiver: bool, text: str) -> None:
+        """Keep an attestation or a waiver for ever, in the change's actor's name. It makes no revision."""
+        ...
+
+    async def audit(self, action: str, subject: str, detail: Mapping[str, Any]) -> None:
+        """Add a line to the audit log, with the change's actor."""
+        ...
+
+
+class ControlStore(Protocol):
+    """What control reads and changes."""
+
+    def change(self, actor: str) -> AbstractAsyncContextManager[Change]:
+        """Begin a change; leaving the block commits, an exception in it undoes everything. Raises StoreUnavailable."""
+        ...
+
+    async def read(self) -> Configuration:
+        """Everything at the present revision. Raises StoreUnavailable."""
+        ...
+
+    async def flags(self) -> Sequence[FlagRecord]:
+        """Every flag with its last change, by key."""
+        ...
+
+    async def experiments(self, model: str | None = None) -> Sequence[Experiment]:
+        """Newest first."""
+        ...
+
+    async def epochs(self, experiment_id: int) -> Sequence[Epoch]:
+        """An experiment's epochs, by number."""
+        ...
+
+    async def rollup(self, epoch_id: int) -> Rollup:
+        """An epoch's counts, summed over its buckets."""
+        ...
+
+    async def buckets(self, epoch_id: int, families: Sequence[str]) -> Mapping[int, Rollup]:
+        """An epoch's counts of these families, by the bucket's start in seconds since the Unix epoch, oldest first."""
+        ...
+
+    async def reviewed_of_top(self, epoch_id: int, version: str) -> tuple[int, int]:
+        """Of a candidate's least similar divergent answers (at most ten): how many have a verdict, and how many are."""
+        ...
+
+    async def gate_records(self, epoch_id: int) -> Sequence[Record]:
+        """Attestations and waivers of an epoch, oldest first."""
+        ...
+
+    async def processes(self) -> Sequence[ProcessStatus]:
+        """What processes last said of themselves, newest first."""
+        ...

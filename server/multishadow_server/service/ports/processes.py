@@ -1,0 +1,33 @@
+"""How processes report themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProcessStatus:
+    """What a process says of itself."""
+
+    role: str
+    instance: str
+    host: str
+    pid: int
+    started_at: float
+    revision: int
+    counters: Mapping[str, int]
+    seen_at: float = 0.0
+
+
+class ProcessRegistry(Protocol):
+    """Where processes report themselves."""
+
+    async def report(self, status: ProcessStatus) -> None:
+        """Say how this process is. Raises StoreUnavailable."""
+        ...
+
+    async def withdraw(self, instance: str) -> None:
+        """This process ends in order."""
+        ...
