@@ -58,6 +58,7 @@ CANDIDATE = CandidateReport(
     comparisons_needed=1234,
     duplicates=11,
     over_noise=Interval(estimate=0.0625, lower=-0.125, upper=0.25),
+    rate_moved=True,
 )
 PAIR = PairReport(
     first="A",

@@ -305,6 +305,7 @@ def _footnotes(response: CompareResponse, labels: Mapping[str, str]) -> Iterator
         ):
             if reasons:
                 yield Text(f"{labels[report.version]}: {name}: {_tally(reasons.items())}", style="dim")
+    yield from _moved(response, labels)
     yield from _noise(response, labels)
     yield from _bursts(response, labels)
     if response.live_failures:
@@ -317,6 +318,15 @@ def _footnotes(response: CompareResponse, labels: Mapping[str, str]) -> Iterator
     pairs = f"; family of {response.family_size} pair{'s' if response.family_size > 1 else ''}"
     family = pairs if response.family_size else ""
     yield Text(f"Test: {response.test_name}; α = {response.alpha:g}{family}.", style="dim")
+
+
+def _moved(response: CompareResponse, labels: Mapping[str, str]) -> Iterator[Text]:
+    if moved := [labels[report.version] for report in response.candidates if report.rate_moved]:
+        yield Text(
+            f"{', '.join(moved)}: the divergence rate has changed since the epoch began; the interval is of all "
+            "comparisons together, so it says little about the rate now (`shadowctl gates`, drift).",
+            style="yellow",
+        )
 
 
 def _noise(response: CompareResponse, labels: Mapping[str, str]) -> Iterator[Text]:

@@ -1083,6 +1083,7 @@ class CandidateReport(_message.Message):
     COMPARISONS_NEEDED_FIELD_NUMBER: _builtins.int
     DUPLICATES_FIELD_NUMBER: _builtins.int
     OVER_NOISE_FIELD_NUMBER: _builtins.int
+    RATE_MOVED_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     n: _builtins.int
     """Comparisons that count: agreed, diverged, failed."""
@@ -1118,6 +1119,10 @@ class CandidateReport(_message.Message):
     """
     duplicates: _builtins.int
     """Copies that were not sent, because one of the same input counts in the same time bucket already."""
+    rate_moved: _builtins.bool
+    """Whether the share so far lies outside what was proven of the rate before: it changed over time. `divergence` is then
+    that of all counts together, and else the intersection of the intervals at all times so far.
+    """
     @_builtins.property
     def divergence(self) -> Global___Interval:
         """Divergence rate; absent while n = 0."""
@@ -1167,10 +1172,11 @@ class CandidateReport(_message.Message):
         comparisons_needed: _builtins.int | None = ...,
         duplicates: _builtins.int = ...,
         over_noise: Global___Interval | None = ...,
+        rate_moved: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_comparisons_needed", b"_comparisons_needed", "_latency_p50_ms", b"_latency_p50_ms", "_latency_p99_ms", b"_latency_p99_ms", "_live_latency_p50_ms", b"_live_latency_p50_ms", "_live_latency_p99_ms", b"_live_latency_p99_ms", "_similarity", b"_similarity", "comparisons_needed", b"comparisons_needed", "divergence", b"divergence", "latency_p50_ms", b"latency_p50_ms", "latency_p99_ms", b"latency_p99_ms", "live_latency_p50_ms", b"live_latency_p50_ms", "live_latency_p99_ms", b"live_latency_p99_ms", "over_noise", b"over_noise", "similarity", b"similarity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_comparisons_needed", b"_comparisons_needed", "_latency_p50_ms", b"_latency_p50_ms", "_latency_p99_ms", b"_latency_p99_ms", "_live_latency_p50_ms", b"_live_latency_p50_ms", "_live_latency_p99_ms", b"_live_latency_p99_ms", "_similarity", b"_similarity", "agreed", b"agreed", "band", b"band", "band_confirmed", b"band_confirmed", "band_proven", b"band_proven", "comparisons_needed", b"comparisons_needed", "completeness", b"completeness", "diverged", b"diverged", "divergence", b"divergence", "dropped", b"dropped", "dropped_by_reason", b"dropped_by_reason", "duplicates", b"duplicates", "errors", b"errors", "errors_by_reason", b"errors_by_reason", "in_best_set", b"in_best_set", "latency_p50_ms", b"latency_p50_ms", "latency_p99_ms", b"latency_p99_ms", "live_latency_p50_ms", b"live_latency_p50_ms", "live_latency_p99_ms", b"live_latency_p99_ms", "n", b"n", "over_noise", b"over_noise", "rank_best", b"rank_best", "rank_worst", b"rank_worst", "ranked", b"ranked", "similarity", b"similarity", "timeouts", b"timeouts", "uncomparable", b"uncomparable", "uncomparable_by_reason", b"uncomparable_by_reason", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_comparisons_needed", b"_comparisons_needed", "_latency_p50_ms", b"_latency_p50_ms", "_latency_p99_ms", b"_latency_p99_ms", "_live_latency_p50_ms", b"_live_latency_p50_ms", "_live_latency_p99_ms", b"_live_latency_p99_ms", "_similarity", b"_similarity", "agreed", b"agreed", "band", b"band", "band_confirmed", b"band_confirmed", "band_proven", b"band_proven", "comparisons_needed", b"comparisons_needed", "completeness", b"completeness", "diverged", b"diverged", "divergence", b"divergence", "dropped", b"dropped", "dropped_by_reason", b"dropped_by_reason", "duplicates", b"duplicates", "errors", b"errors", "errors_by_reason", b"errors_by_reason", "in_best_set", b"in_best_set", "latency_p50_ms", b"latency_p50_ms", "latency_p99_ms", b"latency_p99_ms", "live_latency_p50_ms", b"live_latency_p50_ms", "live_latency_p99_ms", b"live_latency_p99_ms", "n", b"n", "over_noise", b"over_noise", "rank_best", b"rank_best", "rank_worst", b"rank_worst", "ranked", b"ranked", "rate_moved", b"rate_moved", "similarity", b"similarity", "timeouts", b"timeouts", "uncomparable", b"uncomparable", "uncomparable_by_reason", b"uncomparable_by_reason", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__comparisons_needed: _TypeAlias = _typing.Literal["comparisons_needed"]  # noqa: Y015
     _WhichOneofArgType__comparisons_needed: _TypeAlias = _typing.Literal["_comparisons_needed", b"_comparisons_needed"]  # noqa: Y015

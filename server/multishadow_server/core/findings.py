@@ -83,6 +83,8 @@ class CandidateReport:
         duplicates: copies that were not sent, because one of the same input counts in the time bucket already.
         over_noise: rate of divergence minus the noise floor's, on the requests that both were compared on; joint over
             all candidates; None without any.
+        rate_moved: whether the share so far lies outside what was proven of the rate before; `divergence` is then that
+            of all counts together, and else the intersection of the intervals at all times so far.
     """
 
     version: str
@@ -113,6 +115,7 @@ class CandidateReport:
     comparisons_needed: int | None
     duplicates: int
     over_noise: Interval | None
+    rate_moved: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -106,6 +106,8 @@ def _divergence(found: Findings, limits: GateLimits) -> Gate:
     if rate is None:
         return _not_compared(name, bound)
     number = f"{_percent(rate.estimate)}, between {_at_least(rate.lower)} and {_at_most(rate.upper)}"
+    if found.candidate.rate_moved:
+        number += "; it changed over time"
     if rate.upper < limits.divergence:
         return Gate(name=name, state=GateState.PASS, number=number, bound=bound)
     if rate.lower < limits.divergence:

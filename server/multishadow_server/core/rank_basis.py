@@ -38,11 +38,17 @@ class RankBasis:
 
 def by_agreement(tables: _Tables, versions: Sequence[str]) -> RankBasis:
     """Bad is diverged, error or timeout."""
+    bad, n = divergence(tables, versions)
+    only, alike = discordance(tables, versions, Family.PAIR)
+    return RankBasis(n=n, bad=bad, only=only, alike=alike)
+
+
+def divergence(tables: _Tables, versions: Sequence[str]) -> tuple[Floats, Floats]:
+    """`bad` and `n` of a RankBasis by agreement."""
     outcomes = [tables.get((Family.OUTCOME, version), {}) for version in versions]
     agreed = np.array([counts.get(Outcome.OK, 0) for counts in outcomes], dtype=float)
     bad = np.array([bad_of(counts) for counts in outcomes], dtype=float)
-    only, alike = discordance(tables, versions, Family.PAIR)
-    return RankBasis(n=agreed + bad, bad=bad, only=only, alike=alike)
+    return bad, agreed + bad
 
 
 def bad_of(outcomes: Mapping[str, int]) -> int:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from multishadow_server.core import advice, latency, quality_advice, rank_basis, reviews
+from multishadow_server.core import advice, divergence_rates, latency, quality_advice, rank_basis, reviews
+from multishadow_server.core.divergence_rates import DivergenceRates
 from multishadow_server.core.findings import (
     CandidateReport,
     Interval,
@@ -46,7 +47,7 @@ def build(
     live: str,
     candidates: Sequence[str],
     alpha: float = 0.05,
-    buckets: Collection[Rollup] = (),
+    buckets: Iterable[Rollup] = (),
     quality: Quality | None = None,
     rank_by_labels: Rollup | None = None,
 ) -> Report:
@@ -58,7 +59,8 @@ def build(
         live: the epoch's live version.
         candidates: all of the epoch, in its order: thresholds hold for the whole family, whoever is looked at.
         alpha: chance that a claim is ever wrong, in (0, 1).
-        buckets: the counts of pairs by time bucket, to see bursts by.
+        buckets: the counts of outcomes and of pairs by time bucket, oldest first: what was proven earlier, and to see
+            bursts by.
         quality: who was right, of all candidates; shown beside, and mixed with nothing here.
         rank_by_labels: label counts to rank by, of cohorts older than the label delay, with `quality`; None ranks by
             agreement. Bands and rates stay those of agreement.
@@ -71,10 +73,11 @@ def build(
     tables = rollup.tables()
     labels = None if rank_by_labels is None else rank_by_labels.tables()
     basis = rank_basis.by_agreement(tables, candidates) if labels is None else rank_basis.by_labels(labels, candidates)
-    family = _Family.of(tables, candidates, basis, alpha)
+    over_time = [bucket.tables() for bucket in buckets]
+    family = _Family.of(tables, over_time, candidates, basis, alpha)
     reports = [_candidate(tables, family, place) for place in family.order]
     # Bursts are seen in divergence; labels come when they come.
-    pairs = _pairs(family, [bucket.tables() for bucket in buckets] if labels is None else ())
+    pairs = _pairs(family, over_time if labels is None else ())
     by_quality = quality if labels is not None else None
     state = _state(reports, pairs, by_quality)
     best = [report.version for report in reports if report.in_best_set]
@@ -145,7 +148,7 @@ class _Family:
         log_threshold: its logarithm; inf without pairs.
         log_rate_threshold: ln of the evidence that refutes a divergence rate.
         n, bad: comparisons that count, and the bad ones among them, shapes (k,).
-        lower, upper: bounds of the divergence rates, shapes (k,).
+        rates: intervals of the divergence rates.
         only: [i, j] counts requests on which i was bad and j was not, shape (k, k).
         alike: [i, j] counts requests on which both were bad or both were not.
         log_worse: [i, j] is ln e(i>j).
@@ -159,8 +162,7 @@ class _Family:
     log_rate_threshold: float
     n: Floats
     bad: Floats
-    lower: Floats
-    upper: Floats
+    rates: DivergenceRates
     only: Floats
     alike: Floats
     log_worse: Floats
@@ -171,12 +173,12 @@ class _Family:
     order: Sequence[int]
 
     @classmethod
-    def of(cls, tables: _Tables, versions: Sequence[str], basis: RankBasis, alpha: float) -> _Family:
+    def of(
+        cls, tables: _Tables, buckets: Sequence[_Tables], versions: Sequence[str], basis: RankBasis, alpha: float
+    ) -> _Family:
         k = len(versions)
-        compared = rank_basis.by_agreement(tables, versions)
-        n, bad = compared.n, compared.bad
+        bad, n = rank_basis.divergence(tables, versions)
         log_rate_threshold = float(np.log(max(k, 1) / alpha))
-        lower, upper = sequences.rate(bad=bad, n=n, log_threshold=log_rate_threshold)
         log_worse = evidence.log_evidence(basis.only, basis.only.T)
         threshold = ranking.pair_threshold(k, alpha)
         ranked = basis.n > 0
@@ -196,8 +198,7 @@ class _Family:
             log_rate_threshold=log_rate_threshold,
             n=n,
             bad=bad,
-            lower=lower,
-            upper=upper,
+            rates=divergence_rates.running(buckets, versions, bad=bad, n=n, log_threshold=log_rate_threshold),
             only=basis.only,
             alike=basis.alike,
             log_worse=log_worse,
@@ -214,7 +215,7 @@ def _candidate(tables: _Tables, family: _Family, place: int) -> CandidateReport:
     outcomes = tables.get((Family.OUTCOME, version), {})
     n, ranked = int(family.n[place]), bool(family.ranked[place])
     uncomparable, dropped = outcomes.get(Outcome.UNCOMPARABLE, 0), outcomes.get(Outcome.DROPPED, 0)
-    lower, upper = float(family.lower[place]), float(family.upper[place])
+    lower, upper = float(family.rates.lower[place]), float(family.rates.upper[place])
     estimate = int(family.bad[place]) / max(n, 1)
     band, band_proven = (band_of(upper), band_of(lower)) if n else (Band.UNKNOWN, Band.UNKNOWN)
     similarity = tables.get((Family.SIMILARITY_SUM, version), {}).get("sum", 0) / (MILLIONTHS * max(n, 1))
@@ -249,6 +250,7 @@ def _candidate(tables: _Tables, family: _Family, place: int) -> CandidateReport:
         else forecast.comparisons_needed(bad=family.bad[place], n=n, log_threshold=family.log_rate_threshold),
         duplicates=outcomes.get(Outcome.DUPLICATE, 0),
         over_noise=_over_noise(tables, family, version),
+        rate_moved=bool(family.rates.moved[place]),
     )
 
 

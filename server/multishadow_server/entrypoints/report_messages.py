@@ -86,6 +86,7 @@ def _candidate(candidate: CandidateReport) -> pb.CandidateReport:
         comparisons_needed=candidate.comparisons_needed,
         duplicates=candidate.duplicates,
         over_noise=interval(candidate.over_noise),
+        rate_moved=candidate.rate_moved,
     )
 
 

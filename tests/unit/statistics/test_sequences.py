@@ -134,6 +134,32 @@ def test_evidence_against_the_true_rate_is_expected_to_stay_one(n: int, p: float
     assert float(expected) == pytest.approx(1, abs=1e-10)
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 200), st.one_of(st.integers(0, 300), st.integers(0, 10**8))), min_size=1),
+    thresholds,
+)
+def test_more_evidence_never_widens_a_running_interval(hours: list[tuple[int, int]], threshold: float) -> None:
+    bad = np.cumsum([[float(bad)] for bad, _ in hours], axis=0)
+    n = bad + np.cumsum([[float(ok)] for _, ok in hours], axis=0)
+    lower, upper = sequences.running_rate(bad=bad, n=n, log_threshold=math.log(threshold))
+    assert (np.diff(lower, axis=0) >= 0).all()
+    assert (np.diff(upper, axis=0) <= 0).all()
+    each_lower, each_upper = sequences.rate(bad=bad, n=n, log_threshold=math.log(threshold))
+    assert lower[-1] == each_lower.max()
+    assert upper[-1] == each_upper.min()
+
+
+def test_an_interval_that_does_not_run_widens_when_what_comes_is_worse_than_what_was() -> None:
+    before, after = rate(0, 1000), rate(6, 1006)
+    assert after[1] > before[1]
+
+
+def test_a_rate_that_jumps_leaves_no_running_interval() -> None:
+    bad, n = np.array([[0.0], [500.0]]), np.array([[1000.0], [1500.0]])
+    lower, upper = sequences.running_rate(bad=bad, n=n, log_threshold=math.log(60))
+    assert lower[-1] > upper[-1]
+
+
 def test_without_comparisons_any_rate_is_possible() -> None:
     assert rate(0, 0) == (0, 1)
 

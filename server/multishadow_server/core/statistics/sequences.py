@@ -62,6 +62,25 @@ def rate(*, bad: Floats, n: Floats, log_threshold: float) -> tuple[Floats, Float
     return lower, upper
 
 
+def running_rate(*, bad: Floats, n: Floats, log_threshold: float) -> tuple[Floats, Floats]:
+    """Intersections of `rate` over time: what all intervals up to a time have in common.
+
+    The sequence holds the rate at all times at once with probability 1 - α, so their intersection holds it as well.
+    That needs one rate for all times: one that moves leaves the intersection behind, and in the end empties it.
+
+    Args:
+        bad: S so far, at each of some times, shape (times, candidates).
+        n: comparisons so far that count, likewise.
+        log_threshold: as for `rate`.
+
+    Returns:
+        Lower bounds that never fall over time and upper ones that never rise, shapes (times, candidates); a lower one
+        above its upper one is an empty intersection.
+    """
+    lower, upper = rate(bad=bad, n=n, log_threshold=log_threshold)
+    return np.maximum.accumulate(lower, axis=0), np.minimum.accumulate(upper, axis=0)
+
+
 def _rate_bound(start: float, s: Floats, n: Floats, constant: Floats) -> Floats:
     """Root on `start`'s side of f(x) = constant - s x + n ln(1 + e^x), x = logit p.
 
