@@ -331,7 +331,7 @@ def _announcement(endpoints: Endpoints, settings: Settings) -> Iterator[str]:
     yield f"database  {where if 'PostgreSQL' in endpoints.embedded else 'as given'}"
     yield f"log       {where if 'nats-server' in endpoints.embedded else 'as given'}"
     yield f"processes {processes}"
-    yield f"Next: shadowctl --server {endpoints.control} apply -f model.yaml. Ctrl-C stops everything."
+    yield f"Next: shadowctl apply -f model.yaml --server {endpoints.control}. Ctrl-C stops everything."
 
 
 async def migrate(settings: Settings) -> None:

@@ -6,6 +6,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,12 +52,20 @@ def names(command: Running) -> set[str]:
     return {process.name() for process in command.family()}
 
 
+def _apply_as_it_says(output: str, folder: Path) -> None:
+    (folder / "model.yaml").write_text("model: spam\nversions: [{name: base, address: '127.0.0.1:1'}]\n")
+    typed = re.findall(r"Next: shadowctl (.+?)\. Ctrl-C", output)[0]
+    shadowctl = Path(sys.executable).with_name("shadowctl")
+    subprocess.run([shadowctl, *typed.split()], cwd=folder, check=True, timeout=60)
+
+
 def test_it_says_where_everything_is_and_stops_it_all_when_asked(tmp_path: Path) -> None:
     with serve(tmp_path / "data") as command:
         assert set(pids(command)) == {"router-1", "router-2", "worker-1", "control"}
         assert {"postgres", "nats-server"} <= names(command)
         assert re.search(r"router +127\.0\.0\.1:\d+", command.output)
         assert f"embedded in {tmp_path / 'data'}" in command.output
+        _apply_as_it_says(command.output, tmp_path)
         command.process.send_signal(signal.SIGTERM)
         assert command.ended() == 0
         assert "did not end" not in command.output

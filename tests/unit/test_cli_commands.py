@@ -190,6 +190,15 @@ def test_a_version_with_dots_in_its_name_is_not_taken_for_a_key(control: CannedC
     assert asked == [("spam", "1.0"), ("spam", "1.0"), ("eggs", "base")]
 
 
+def test_a_key_of_no_version_is_a_key_all_the_same(control: CannedControl, shadowctl: Shadowctl) -> None:
+    control.answers["ListModels"] = models(spam=["base", "1.0"], eggs=["base", "spam.B"])
+    control.answers["SetFlag"] = control_pb2.SetFlagResponse()
+    assert shadowctl("flag", "set", "spam.Q", "off").code == 0
+    assert shadowctl("flag", "set", "spam.B", "off", "--model", "eggs").code == 0
+    asked = [(request.model, request.version) for request in control.asked(control_pb2.SetFlagRequest)]
+    assert asked == [("spam", "Q"), ("eggs", "spam.B")], "control then says which versions spam has"
+
+
 def test_a_claim_that_is_none_is_refused_with_those_that_are(control: CannedControl, shadowctl: Shadowctl) -> None:
     result = shadowctl("flag", "set", "spam.A", "on")
     assert (result.code, result.err) == (2, "error: 'on' is no claim; a version claims off, shadow, live\n")

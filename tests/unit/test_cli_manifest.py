@@ -117,6 +117,7 @@ def test_malformed_yaml_is_shown_where_it_breaks(tmp_path: Path) -> None:
         ("model: a\nversions: {A: x}", "model.yaml:2:11: a list of versions must stand here"),
         ("model: a\nmodel: b", "model.yaml:2:1: 'model' stands here twice"),
         ("model: a\n? [x]\n: y", "model.yaml:2:3: a key must be a plain word"),
+        ("model: " + 5000 * "[", "model.yaml: its brackets are nested too deeply for a model file"),
         ("model:", "model.yaml:1:7: a text must stand here"),
         ("model: [a]", "model.yaml:1:8: a text must stand here"),
         (

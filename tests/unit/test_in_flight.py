@@ -65,6 +65,20 @@ async def test_waiting_ends_by_itself_behind_a_hung_version() -> None:
     assert not await slots.enter(hung)
 
 
+async def test_a_version_is_not_taken_for_hung_because_this_process_was_held_up() -> None:
+    clock = Clock()
+    slots, healthy = CallSlots(clock=clock), version(max_in_flight=1, seconds=0.01)
+    assert await slots.enter(healthy)
+    waiting = asyncio.create_task(slots.enter(healthy))
+    await asyncio.sleep(0)
+    # The process gets no time; meanwhile the version answers, but the wait in line comes first when it goes on.
+    clock.now += 5.0
+    done, _ = await asyncio.wait((waiting,), timeout=0.2)
+    assert not done, "nobody knows yet whether the version answered in that time"
+    slots.leave(healthy, answered=True)
+    assert await waiting
+
+
 async def test_even_a_version_that_answers_is_not_waited_for_without_end() -> None:
     clock = Clock()
     slots, slow = CallSlots(clock=clock), version(max_in_flight=1, seconds=0.01)

@@ -51,6 +51,8 @@ def read(file: Path) -> list[ModelDocument]:
         raise Mistake(_syntax(name, error, text)) from error
     except yaml.YAMLError as error:
         raise Mistake(f"{name}: this is no YAML: {error}") from error
+    except RecursionError as error:
+        raise Mistake(f"{name}: its brackets are nested too deeply for a model file") from error
     if not nodes:
         raise Mistake(f"{name}: there is no model in it; it needs at least `model:` and `versions:`")
     return [reader.document(node) for node in nodes]

@@ -81,4 +81,9 @@ def version(name: str, named_model: str, control: ControlClient) -> tuple[str, s
     ]
     if len(by_key) == 1 and named_model in {"", by_key[0][0]}:
         return by_key[0]
+    prefix, _, rest = name.partition(".")
+    exists = any(name in model.versions for model in models)
+    if rest and not exists and named_model in {"", prefix} and prefix in {model.name for model in models}:
+        # A key of no version: control says which versions that model has.
+        return prefix, rest
     return model(named_model, control), name

@@ -13,6 +13,8 @@ from multishadow_server.core.model import Version
 # Longest time in line for a slot. With the bound on captures under way it is what one slow version can do to the
 # others: they go on at (captures under way) / (this) a second, at worst.
 LONGEST_WAIT = 60.0
+# A wait that ends so many seconds late says that this process got no time, and then so did the answers that it holds.
+HELD_UP = 0.1
 
 
 @dataclass(slots=True)
@@ -32,7 +34,8 @@ class CallSlots:
 
     A version that answers is waited for: a backlog is worked off at its pace, and drops nothing. One that has answered
     nothing for as long as one call may take is taken for hung: then those in line are dropped, so that they hold up
-    the other shadows of their captures no longer, and the calls that time out in its slots go on asking for it.
+    the other shadows of their captures no longer, and the calls that time out in its slots go on asking for it. Time
+    in which this process itself was held up says nothing about a version.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -72,11 +75,14 @@ class CallSlots:
         longest = self._clock() + LONGEST_WAIT
         try:
             while not turn.done():
-                patience = min(longest, line.answered_at + version.timeout) - self._clock()
+                due = min(longest, line.answered_at + version.timeout)
+                patience = due - self._clock()
                 if patience <= 0:
                     line.waiting.remove(turn)
                     return False
                 await asyncio.wait((turn,), timeout=patience)
+                if self._clock() > due + HELD_UP:
+                    line.answered_at = self._clock()
         except asyncio.CancelledError:
             if turn.done():
                 self.leave(version, answered=False)

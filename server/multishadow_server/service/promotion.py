@@ -133,7 +133,7 @@ async def _check_reachable(probe: VersionProbe, version: Version) -> None:
         raise FailedPrecondition(
             f"{version.name} does not answer at {version.address} ({error}), so it was not promoted and nothing "
             "changed. Start it, or correct its address with `shadowctl apply`. If only the routers can reach it, "
-            "promote it with force"
+            "promote it with `force` (`shadowctl promote --force`)"
         ) from error
 
 
