@@ -118,7 +118,7 @@ async def test_a_model_goes_from_its_file_to_a_promotion_and_back(shadowctl: Sha
 
         held = await shadowctl("gates", "A")
         assert held.code == 3
-        assert "A: NO_DATA; held up by minimum_duration" in " ".join(held.out.split())
+        assert "A: NO_DATA; nothing of it was compared yet" in " ".join(held.out.split())
         attested = await shadowctl("attest", "A", "cost", "--note", "half of it")
         assert attested.code == 0, attested.err
         (review,) = (await shadowctl("gates", "A", "-o", "json")).document["reviews"]

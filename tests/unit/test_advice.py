@@ -140,6 +140,14 @@ def test_a_candidate_that_gets_no_traffic_is_pointed_out() -> None:
     assert advice({"ou": 2_000}, AB).endswith("; B got no request yet, check its flag (`shadowctl get flags`).")
 
 
+def test_inputs_that_only_repeat_are_told_from_no_traffic() -> None:
+    assert advice({"rr": 40}, AB) == (
+        "Nothing was compared: all 80 copies repeat an input that came before in the same time bucket, where it counts "
+        "once; send requests whose inputs differ."
+    )
+    assert advice({"or": 2_000}, AB).endswith("; B got repeated inputs alone, which do not count.")
+
+
 def test_when_every_call_fails_it_says_so_before_anything_else() -> None:
     assert advice({"ee": 80, "et": 20}, AB) == (
         "Every call to A and B failed, most often with `UNAVAILABLE`: check that the versions run and that their "

@@ -8,7 +8,16 @@ import pytest
 import typer
 from rich.console import Console
 
-from multishadow.v1.control_pb2 import CompareResponse, Gate, GateRecord, GateReview, PairReport, Panel, PanelPair
+from multishadow.v1.control_pb2 import (
+    CandidateReport,
+    CompareResponse,
+    Gate,
+    GateRecord,
+    GateReview,
+    PairReport,
+    Panel,
+    PanelPair,
+)
 from multishadow_client.cli import comparison_view, gates_view, release_advice, share
 from multishadow_client.cli.release_advice import Change, Way
 
@@ -48,6 +57,22 @@ def test_a_candidate_that_passes_says_so() -> None:
     assert gates_view.verdict(GateReview(version="A", verdict="PROMOTE")).plain == (
         "A: PROMOTE; every gate passes or is waived"
     )
+
+
+def test_a_candidate_without_comparisons_is_held_up_by_that_alone() -> None:
+    nothing = GateReview(version="A", verdict="NO_DATA", gates=[Gate(name="divergence", holds_up=True)])
+    assert gates_view.verdict(nothing).plain == "A: NO_DATA; nothing of it was compared yet"
+
+
+@pytest.mark.parametrize(
+    ("moved", "said", "unsaid"), [(True, "has changed", "bursts"), (False, "bursts", "has changed")]
+)
+def test_a_rate_that_changed_is_not_taken_for_bursts(moved: bool, said: str, unsaid: str) -> None:
+    pair = PairReport(first="A", second="B", n=10, dispersion=40, overdispersed=True)
+    candidates = [CandidateReport(version=version, n=10, rate_moved=moved) for version in "AB"]
+    text = shown(comparison_view.render(CompareResponse(candidates=candidates, pairs=[pair])))
+    assert said in text
+    assert unsaid not in text
 
 
 def test_a_comparison_rings_its_alarms_and_labels_its_classical_tests() -> None:

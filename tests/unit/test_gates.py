@@ -184,6 +184,24 @@ def test_copies_that_one_candidate_does_not_get_ring() -> None:
     assert gate(reviewed({"oo": 40_000, "uo": 4_000}, shares=wanted), GateName.SAMPLE_RATIO).state is GateState.PASS
 
 
+def test_one_candidate_has_no_other_to_hold_its_share_against() -> None:
+    ratio = gate(reviewed({"o": 900}), GateName.SAMPLE_RATIO)
+    assert (ratio.state, ratio.number) == (GateState.PASS, "one candidate: no other to hold its share against")
+
+
+def test_copies_that_all_are_uncomparable_fail_completeness() -> None:
+    review = reviewed({"xx": 900})
+    complete = gate(review, GateName.COMPLETENESS)
+    assert (complete.state, complete.number) == (GateState.FAIL, "0 % ended in a comparison")
+    assert gate(review, GateName.DIVERGENCE).remedy == "requests that can be compared"
+
+
+def test_before_the_first_answer_no_latency_and_no_kind_of_request_is_claimed() -> None:
+    review = reviewed({"dd": 10})
+    assert gate(review, GateName.LATENCY).number == "no answer was timed yet"
+    assert gate(review, GateName.SEGMENTS).number == "no kinds of request seen yet"
+
+
 def test_copies_that_one_candidate_loses_ring() -> None:
     ratio = gate(reviewed({"oo": 40_000, "do": 4_000}), GateName.SAMPLE_RATIO)
     assert ratio.state is GateState.FAIL

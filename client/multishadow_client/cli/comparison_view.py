@@ -356,8 +356,10 @@ def _bursts(response: CompareResponse, labels: Mapping[str, str]) -> Iterator[Te
     ]
     if repeated:
         yield Text(f"Repeated inputs, counted once per time bucket: {', '.join(repeated)} left out.", style="dim")
+    moved = {report.version for report in response.candidates if report.rate_moved}
     for pair in response.pairs:
-        if pair.overdispersed:
+        # A rate that has changed varies too; that is said already, and no longer run mends it.
+        if pair.overdispersed and not moved & {pair.first, pair.second}:
             named = f"{labels.get(pair.first, pair.first)} − {labels.get(pair.second, pair.second)}"
             yield Text(
                 f"{named}: requests come in bursts: over time the difference varies {pair.dispersion:.1f} times as "

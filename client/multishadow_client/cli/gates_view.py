@@ -34,6 +34,8 @@ def verdict(review: GateReview) -> Text:
     holding = [gate.name for gate in review.gates if gate.holds_up]
     style = _VERDICTS.get(review.verdict, "bold yellow")
     said = Text.assemble((review.version, "bold"), ": ", (review.verdict, style))
+    if review.verdict == "NO_DATA":
+        return said.append("; nothing of it was compared yet")
     return said.append(f"; held up by {', '.join(holding)}" if holding else "; every gate passes or is waived")
 
 

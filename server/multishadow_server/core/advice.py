@@ -76,6 +76,11 @@ def _nothing_compared(model: str, live: str, candidates: Sequence[CandidateRepor
             f"Nothing can be compared: the live version {live} itself failed on all {live_failures:,} sampled "
             "requests; repair it first."
         )
+    if repeats := sum(candidate.duplicates for candidate in candidates):
+        return (
+            f"Nothing was compared: all {repeats:,} copies repeat an input that came before in the same time bucket, "
+            "where it counts once; send requests whose inputs differ."
+        )
     if not candidates:
         return f"There is nothing to compare: no candidate shadows {live} now; start with `shadowctl start`."
     return (
@@ -187,6 +192,8 @@ def _troubles(candidates: Sequence[CandidateReport]) -> list[str]:
 def _trouble(candidate: CandidateReport) -> str:
     name, copies = candidate.version, candidate.n + candidate.uncomparable + candidate.dropped
     lost = Counter(candidate.uncomparable_by_reason) + Counter(candidate.dropped_by_reason)
+    if not copies and candidate.duplicates:
+        return f"{name} got repeated inputs alone, which do not count"
     if not copies:
         return f"{name} got no request yet, check its flag (`shadowctl get flags`)"
     if not candidate.n:

@@ -184,7 +184,8 @@ def _quality(found: Findings, limits: GateLimits) -> Gate:
 def _latency(found: Findings, limits: GateLimits) -> Gate:
     name, version = GateName.LATENCY, found.candidate.version
     tables, threshold = found.tables, math.log(2 / found.report.alpha)
-    own = quantiles.p99(tables.get((Family.LATENCY, version), {}), log_threshold=threshold)
+    timed = tables.get((Family.LATENCY, version), {})
+    own = quantiles.p99(timed, log_threshold=threshold)
     live = quantiles.p99(tables.get((Family.LIVE_LATENCY, version), {}), log_threshold=threshold)
     state = GateState.UNKNOWN
     if own[1] <= limits.latency_ratio * live[0] and math.isfinite(own[1]):
@@ -199,7 +200,7 @@ def _latency(found: Findings, limits: GateLimits) -> Gate:
     return Gate(
         name=name,
         state=state,
-        number=f"p99 {_milliseconds(own)} beside live's {_milliseconds(live)}",
+        number=f"p99 {_milliseconds(own)} beside live's {_milliseconds(live)}" if timed else "no answer was timed yet",
         bound=f"at most {limits.latency_ratio:g} times live's p99",
         remedy=remedy[state],
         # A shadow is called by a worker, on other machines and under other load than a live version is.
@@ -231,7 +232,7 @@ def _failures(found: Findings, limits: GateLimits) -> Gate:
 
 def _completeness(found: Findings, limits: GateLimits) -> Gate:
     name, bound = GateName.COMPLETENESS, f"at least {_percent(limits.completeness)} of the copies"
-    if not found.candidate.n:
+    if not found.candidate.n + found.candidate.uncomparable + found.candidate.dropped:
         return _not_compared(name, bound)
     complete = found.candidate.completeness >= limits.completeness
     return Gate(
@@ -247,6 +248,9 @@ def _sample_ratio(found: Findings) -> Gate:
     name, bound = GateName.SAMPLE_RATIO, f"e < 1000, or a gap of at most {_percent(sample_ratio.SMALLEST_GAP)}"
     if not found.candidate.n:
         return _not_compared(name, bound)
+    if len(found.candidates) < 2:
+        number = "one candidate: no other to hold its share against"
+        return Gate(name=name, state=GateState.PASS, number=number, bound=bound)
     stages = {"assigned": _assignment(found), "stored": _storing(found)}
     ringing = [stage for stage, check in stages.items() if check is not None and check.rings]
     numbers = "; ".join(
@@ -271,7 +275,7 @@ def _assignment(found: Findings) -> RatioCheck | None:
     Samples nest: they are a share f/f_max of the largest sample.
     """
     copies = _copies(found)
-    if found.shares is None or len(found.candidates) < 2:
+    if found.shares is None:
         return None
     first, second = found.candidates[:2]
     statuses = found.tables.get((Family.PAIR, pair_subject(first, second)), {})
@@ -283,8 +287,6 @@ def _assignment(found: Findings) -> RatioCheck | None:
 
 def _storing(found: Findings) -> RatioCheck | None:
     """Of the copies of all candidates, those that were counted: each should keep the same share."""
-    if len(found.candidates) < 2:
-        return None
     tables = found.tables
     copies = {
         version: count - tables.get((Family.OUTCOME, version), {}).get(Outcome.DUPLICATE, 0)
@@ -363,7 +365,7 @@ def _segments(found: Findings) -> Gate:
     return Gate(
         name=GateName.SEGMENTS,
         state=GateState.FAIL if worse else GateState.PASS,
-        number=named + more if worse else f"none of {len(known)}",
+        number=named + more if worse else f"none of {len(known):,}" if known else "no kinds of request seen yet",
         bound="no kind of request proven to diverge more than the rest",
         remedy=f"see `shadowctl segments {version}`, and find out why there" if worse else "",
     )
@@ -415,7 +417,13 @@ def _recorded(found: Findings, name: GateName, what: Attestation, bound: str) ->
 
 
 def _not_compared(name: GateName, bound: str) -> Gate:
-    return Gate(name=name, state=GateState.UNKNOWN, number="nothing compared", bound=bound, remedy="requests")
+    return Gate(
+        name=name,
+        state=GateState.UNKNOWN,
+        number="nothing compared",
+        bound=bound,
+        remedy="requests that can be compared",
+    )
 
 
 def _whole(seconds: float) -> int:

@@ -35,18 +35,25 @@ def test_a_steady_rate_rings_once_in_ninety_days_at_most() -> None:
     assert rang <= 300 * 720 / 2160
 
 
-def test_a_short_history_does_not_ring_by_being_short() -> None:
+@pytest.mark.parametrize("rate", [0.01, 0.05, 0.3, 0.95])
+def test_a_short_history_does_not_ring_by_being_short(rate: float) -> None:
     chance, hours = np.random.default_rng(7), [20] + [5_000] * 23
-    runs = [drift.first_alarm(chance.binomial(hours, 0.05).tolist(), hours) for _ in range(300)]
+    runs = [drift.first_alarm(chance.binomial(hours, rate).tolist(), hours) for _ in range(300)]
     assert sum(alarm is not None for alarm, _ in runs) <= 300 * 24 / 2160
 
 
 def test_evidence_of_the_second_hour_is_the_mean_ratio_of_predictions() -> None:
-    (a, b), (bad, n) = (0.5 + 30, 9.5 + 970), (9, 100)
+    (a, b), (bad, n) = (0.5 + 30, 0.5 + 970), (9, 100)
     ratios = (*drift.RISING, *drift.FALLING)
     null = betabinom(n, a, b).pmf(bad)
     likelihoods = [betabinom(n, r * a, a + b - r * a).pmf(bad) / null for r in ratios]
     assert drift.first_alarm([30, bad], [1000, n])[1] == pytest.approx(math.log(np.mean(likelihoods)), abs=1e-9)
+
+
+@pytest.mark.parametrize("share", [0, 1])
+def test_a_candidate_that_never_or_always_diverges_has_not_changed(share: int) -> None:
+    hours = [400] * 720
+    assert drift.first_alarm([share * n for n in hours], hours)[0] is None
 
 
 @pytest.mark.parametrize("hours", [[], [500], [0, 0, 500]])

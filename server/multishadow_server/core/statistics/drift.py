@@ -19,12 +19,13 @@ import numpy as np
 from scipy.special import betaln, logsumexp
 
 from multishadow_server.core.statistics.betting import Floats
-from multishadow_server.core.statistics.sequences import RATE_PRIOR
 
 RISING = (1.2, 1.5, 2.0, 3.0)
 FALLING = (0.8, 0.6, 0.4, 0.2)
 LOG_ALARM = float(np.log(2160))
 HIGHEST_RATE = 0.999
+# Jeffreys'. One that expects small rates takes a candidate that always diverges for one that has changed, hour by hour.
+FORMER_RATE_PRIOR = (0.5, 0.5)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,8 +79,8 @@ def first_alarm(bad: Sequence[int], n: Sequence[int]) -> tuple[Alarm | None, flo
 
 
 def _log_ratio(ratios: Floats, bad: Floats, n: Floats, bad_before: Floats, before: Floats) -> Floats:
-    size = sum(RATE_PRIOR) + before
-    rate = (RATE_PRIOR[0] + bad_before) / size
+    size = sum(FORMER_RATE_PRIOR) + before
+    rate = (FORMER_RATE_PRIOR[0] + bad_before) / size
     changed = np.minimum(ratios * rate, np.maximum(rate, HIGHEST_RATE))
     log_ratio: Floats = _log_predictive(changed, size, bad, n) - _log_predictive(rate, size, bad, n)
     return log_ratio
