@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import hypothesis
+import nats
 import psycopg
 import pytest
+from nats.js.errors import NotFoundError
 from psycopg import sql
 
 from multishadow_server.adapters.embedded import EmbeddedNats, EmbeddedPostgres
@@ -78,9 +82,21 @@ def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def log_name() -> str:
-    """Name of a capture log that no other test uses."""
-    return f"captures-{next(_numbers)}"
+def log_name(nats_url: str) -> Iterator[str]:
+    """Name of a capture log that no other test uses; its stream goes with the test.
+
+    JetStream sets aside a stream's largest size: some hundreds of them are more than a disk has.
+    """
+    name = f"captures-{next(_numbers)}"
+    yield name
+    asyncio.run(_delete_stream(nats_url, name))
+
+
+async def _delete_stream(nats_url: str, name: str) -> None:
+    client = await nats.connect(nats_url)
+    with suppress(NotFoundError):
+        await client.jetstream().delete_stream(name)
+    await client.close()
 
 
 @pytest.fixture(autouse=True)

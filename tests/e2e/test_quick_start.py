@@ -91,11 +91,15 @@ def test_the_quick_start_works_as_it_stands(readme: str, folder: Path, serving: 
                 until_sync(partial(accepts, int(arguments[1])), within=30.0)
             elif "shadowctl compare" in line:
                 until_sync(partial(decided, line), within=60.0)
+            elif "shadowctl gates" in line:
+                assert run(line) == 3, outputs[line]
             else:
                 assert run(line) == 0, outputs[line]
     said = {line.partition("bin/")[2]: text for line, text in outputs.items()}
     assert "by first" in said["python ask.py"]
     assert "A diverges least from first" in " ".join(said["shadowctl compare"].split())
+    # Three healthy versions: none of their copies is lost, however busy the machine.
+    assert said["shadowctl compare"].count("100.00 %") == 2
     assert "A" in said["shadowctl predict rules --text 'a string is required here'"]
     assert "first" in said["shadowctl rollback"]
 

@@ -45,6 +45,8 @@ async def test_promoting_what_is_live_changes_nothing(control: Control, database
     first = await control.promote("A")
     again = await control.promote("A")
     assert (again.changed, again.revision, again.previous_version) == (False, first.revision, "A")
+    # Nor does it have to prove anything: its server and its gates are not asked.
+    assert not (await control.promote("A", force=False)).changed
     assert rows(database_url, "SELECT count(*) FROM promotion") == [(1,)]
 
 

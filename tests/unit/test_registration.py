@@ -75,7 +75,7 @@ def test_every_difference_is_told_in_a_line() -> None:
         "default timeout: 10000 ms → 1000 ms",
         "address of A: 127.0.0.1:50061 → 127.0.0.1:9",
         "timeout of A: 2000 ms → 100 ms",
-        "max in flight of A: 64 → 1",
+        "max in flight of A: 16 → 1",
         "version B registered at 127.0.0.1:50061 (off)",
     )
     assert [version.name for version in outcome.added] == ["B"]

@@ -9,7 +9,8 @@ from multishadow_server.core.gate_limits import GateLimits
 DEFAULT_THRESHOLD = 0.85
 DEFAULT_TIMEOUT = 10.0
 DEFAULT_SHADOW_TIMEOUT = 2.0
-DEFAULT_MAX_IN_FLIGHT = 64
+# More at once measure the queue before a version, and the worker itself, rather than the version.
+DEFAULT_MAX_IN_FLIGHT = 16
 DEFAULT_LABEL_DELAY = 86_400.0
 DEFAULT_LABEL_KEEP = 7 * 86_400.0
 
