@@ -1,7 +1,7 @@
 """What a report and a tally cost: `python bench/report.py`.
 
-Prints the CPU time of one report at 3 and 10 candidates, at ten thousand and at a billion comparisons (the ratio should
-be about 1 or less), and the worker's per capture for counting.
+Prints the CPU time of one report at 3 and 10 candidates over a week of hours, at ten thousand and at a billion
+comparisons (the ratio should be about 1 or less), and the worker's per capture for counting.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from multishadow_server.core import report
 from multishadow_server.core.experiment import Epoch
 from multishadow_server.core.model import Comparator
 from multishadow_server.core.observation import Observation, Outcome
-from multishadow_server.core.rollup import Rollup
+from multishadow_server.core.rollup import Family, Rollup
 from multishadow_server.core.tally import Tally
 
 CAPTURES = 10_000
 GROWTH = 100_000
+HOURS = 168
 BATCH = 256
 
 
@@ -31,10 +32,11 @@ def main() -> None:
 
 def _measured(epoch: Epoch) -> str:
     captures = _captures(epoch, random.Random(1))
-    (rollup,) = _tally(epoch, captures).rollups().values()
-    larger = Rollup({cell: count * GROWTH for cell, count in rollup.cells.items()})
-    small = _milliseconds(partial(_report, epoch, rollup))
-    large = _milliseconds(partial(_report, epoch, larger))
+    hours = [_counts(epoch, captures[start::HOURS]) for start in range(HOURS)]
+    larger = [Rollup({cell: count * GROWTH for cell, count in hour.cells.items()}) for hour in hours]
+    rollup = sum(hours, Rollup())
+    small = _milliseconds(partial(_report, epoch, rollup, _over_time(hours)))
+    large = _milliseconds(partial(_report, epoch, sum(larger, Rollup()), _over_time(larger)))
     batch = _milliseconds(lambda: _tally(epoch, captures[:BATCH]).rollups())
     return (
         f"k={len(epoch.candidates):2}: report {small:.1f} ms at {CAPTURES:,} comparisons, {large:.1f} ms at "
@@ -87,8 +89,19 @@ def _tally(epoch: Epoch, captures: list[list[Observation]]) -> Tally:
     return tally
 
 
-def _report(epoch: Epoch, rollup: Rollup) -> report.Report:
-    return report.build(rollup, model=epoch.model, live=epoch.live, candidates=epoch.candidates)
+def _counts(epoch: Epoch, captures: list[list[Observation]]) -> Rollup:
+    (rollup,) = _tally(epoch, captures).rollups().values()
+    return rollup
+
+
+def _over_time(hours: list[Rollup]) -> list[Rollup]:
+    """What control reads by hour."""
+    families = (Family.PAIR, Family.OUTCOME)
+    return [Rollup({cell: count for cell, count in hour.cells.items() if cell.family in families}) for hour in hours]
+
+
+def _report(epoch: Epoch, rollup: Rollup, hours: list[Rollup]) -> report.Report:
+    return report.build(rollup, model=epoch.model, live=epoch.live, candidates=epoch.candidates, buckets=hours)
 
 
 def _milliseconds(work: Callable[[], object], *, rounds: int = 15) -> float:
