@@ -35,11 +35,12 @@ def reviewed(
     records: tuple[Record, ...] = PEOPLE,
     rollup: Rollup | None = None,
     limits: GateLimits = LIMITS,
+    buckets: tuple[Rollup, ...] = (),
     **more: Any,
 ) -> Review:
     candidates = tuple("ABC"[: len(next(iter(patterns)))])
     counts = rollup_of(candidates, patterns) if rollup is None else rollup
-    whole = report.build(counts, model="spam", live="base", candidates=candidates)
+    whole = report.build(counts, model="spam", live="base", candidates=candidates, buckets=buckets)
     (candidate,) = (each for each in whole.candidates if each.version == version)
     facts: dict[str, Any] = {
         "hours": {0: counts.tables()},
@@ -182,6 +183,17 @@ def test_copies_that_one_candidate_does_not_get_ring() -> None:
     assert ratio.number.startswith("assigned: gap")
     wanted = {"A": 0.25 * 10 / 11, "B": 0.25}
     assert gate(reviewed({"oo": 40_000, "uo": 4_000}, shares=wanted), GateName.SAMPLE_RATIO).state is GateState.PASS
+
+
+def test_an_outage_rejects_nobody_for_good() -> None:
+    well, dead = rollup_of(("A",), {"o": 5_000}), rollup_of(("A",), {"e": 5_000})
+    review = reviewed({"o": 1}, rollup=well + dead, buckets=(well, dead))
+    divergence = gate(review, GateName.DIVERGENCE)
+    assert review.verdict is Verdict.HOLD
+    assert (divergence.final, divergence.remedy) == (False, "find out what changed, then start anew")
+    assert divergence.number.endswith("; it changed over time")
+    always = reviewed({"e": 10_000})
+    assert always.verdict is Verdict.REJECT
 
 
 def test_one_candidate_has_no_other_to_hold_its_share_against() -> None:

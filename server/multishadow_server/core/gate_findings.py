@@ -106,15 +106,21 @@ def _divergence(found: Findings, limits: GateLimits) -> Gate:
     if rate is None:
         return _not_compared(name, bound)
     number = f"{_percent(rate.estimate)}, between {_at_least(rate.lower)} and {_at_most(rate.upper)}"
-    if found.candidate.rate_moved:
+    moved = found.candidate.rate_moved
+    if moved:
         number += "; it changed over time"
     if rate.upper < limits.divergence:
         return Gate(name=name, state=GateState.PASS, number=number, bound=bound)
     if rate.lower < limits.divergence:
         return Gate(name=name, state=GateState.UNKNOWN, number=number, bound=bound, remedy="more requests")
-    final = found.candidate.band_proven is Band.DO_NOT_ROLL_OUT
-    remedy = "another candidate" if final else "find out what diverges; if it is meant to, waive this with the reason"
+    # A mean of before and after a change proves nothing for good: an outage ends.
+    final = found.candidate.band_proven is Band.DO_NOT_ROLL_OUT and not moved
+    remedy = "find out what changed, then start anew" if moved else _of_divergence(final=final)
     return Gate(name=name, state=GateState.FAIL, number=number, bound=bound, remedy=remedy, final=final)
+
+
+def _of_divergence(*, final: bool) -> str:
+    return "another candidate" if final else "find out what diverges; if it is meant to, waive this with the reason"
 
 
 def _best_set(found: Findings) -> Gate:
