@@ -12,18 +12,16 @@ that began later may get an old one.
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
 from contextlib import ExitStack
-from pathlib import Path
 
 import grpc
 import grpc.aio
 from rich.console import Console
 from rich.table import Table
-from stations import MODEL, OPTIONS, PREDICT, a_request, claim, percentile, register, station
+from stations import MODEL, OPTIONS, PREDICT, a_request, claim, engines, percentile, register, station
 
-from multishadow_server.adapters.embedded import EmbeddedNats, EmbeddedPostgres
+from multishadow_server.adapters.embedded import EmbeddedPostgres
 from multishadow_server.adapters.postgres import PostgresControl, migrate, open_engine
 from multishadow_server.core.routing import Claim
 
@@ -76,13 +74,9 @@ class Watcher:
 
 def main() -> None:
     """Measure and print."""
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        postgres, nats = EmbeddedPostgres(Path(folder) / "postgres"), EmbeddedNats(Path(folder) / "nats")
-        postgres.start()
-        stack.callback(postgres.stop)
-        nats_url = nats.start()
-        stack.callback(nats.stop)
-        asyncio.run(measure(postgres, nats_url, stack))
+    with ExitStack() as stack:
+        postgres, nats = stack.enter_context(engines())
+        asyncio.run(measure(postgres, nats.url, stack))
 
 
 async def measure(postgres: EmbeddedPostgres, nats_url: str, stack: ExitStack) -> None:

@@ -11,14 +11,12 @@ what it holds and what it dropped must add up to what was sampled.
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from contextlib import ExitStack
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
-from stations import SHADOWS, a_request, claim, load, percentile, register, station
+from stations import SHADOWS, a_request, claim, engines, load, percentile, register, station
 
 from multishadow_server.adapters.embedded import EmbeddedNats, EmbeddedPostgres
 from multishadow_server.adapters.postgres import PostgresControl, migrate, open_engine
@@ -35,12 +33,8 @@ STAGES = ("shadows answer", "shadows hang")
 
 def main() -> None:
     """Measure and print."""
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        postgres, nats = EmbeddedPostgres(Path(folder) / "postgres"), EmbeddedNats(Path(folder) / "nats")
-        postgres.start()
-        stack.callback(postgres.stop)
-        nats.start()
-        stack.callback(nats.stop)
+    with ExitStack() as stack:
+        postgres, nats = stack.enter_context(engines())
         asyncio.run(compare(postgres, nats, stack))
 
 

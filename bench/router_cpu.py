@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import tempfile
 from contextlib import ExitStack
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from stations import MODEL, SHADOWS, Station, a_request, claim, load, register, station
+from stations import MODEL, SHADOWS, Station, a_request, claim, engines, load, register, station
 
-from multishadow_server.adapters.embedded import EmbeddedNats, EmbeddedPostgres
+from multishadow_server.adapters.embedded import EmbeddedPostgres
 from multishadow_server.adapters.postgres import migrate
 from multishadow_server.core.routing import Claim
 
@@ -38,13 +36,9 @@ async def measured(target: Station, requests: list[bytes]) -> float:
 
 def main() -> None:
     """Measure and print."""
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        postgres, nats = EmbeddedPostgres(Path(folder) / "postgres"), EmbeddedNats(Path(folder) / "nats")
-        postgres.start()
-        stack.callback(postgres.stop)
-        nats_url = nats.start()
-        stack.callback(nats.stop)
-        asyncio.run(compare(postgres, nats_url, stack))
+    with ExitStack() as stack:
+        postgres, nats = stack.enter_context(engines())
+        asyncio.run(compare(postgres, nats.url, stack))
 
 
 async def compare(postgres: EmbeddedPostgres, nats_url: str, stack: ExitStack) -> None:

@@ -12,9 +12,10 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import psutil
 
 from multishadow.v1 import prediction_pb2
 from multishadow_server import app
-from multishadow_server.adapters.embedded import dies_with_parent
+from multishadow_server.adapters.embedded import EmbeddedNats, EmbeddedPostgres, dies_with_parent
 from multishadow_server.adapters.postgres import PostgresControl, open_engine
 from multishadow_server.core import flags
 from multishadow_server.core.model import Model, Version
@@ -38,6 +39,18 @@ SHADOWS = ("A", "B", "C")
 OPTIONS = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
+
+
+@contextmanager
+def engines() -> Iterator[tuple[EmbeddedPostgres, EmbeddedNats]]:
+    """A running PostgreSQL and a running nats-server, in a folder that goes with the block."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        postgres, nats = EmbeddedPostgres(Path(folder) / "postgres"), EmbeddedNats(Path(folder) / "nats")
+        postgres.start()
+        stack.callback(postgres.stop)
+        nats.start()
+        stack.callback(nats.stop)
+        yield postgres, nats
 
 
 # --- in a process of its own --------------------------------------------------------------------------------------

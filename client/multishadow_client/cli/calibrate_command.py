@@ -14,7 +14,16 @@ from multishadow_client._address import CONTROL
 from multishadow_client._client import ControlClient
 from multishadow_client.cli import completion, document, figures, report_table, selection, share, terminal
 from multishadow_client.cli.exit_code import ExitCode
-from multishadow_client.cli.options import DEFAULT_TIMEOUT, Model, Output, Server, Timeout, actor, examples
+from multishadow_client.cli.options import (
+    DEFAULT_TIMEOUT,
+    ExperimentId,
+    Model,
+    Output,
+    Server,
+    Timeout,
+    actor,
+    examples,
+)
 from multishadow_client.cli.terminal import Format
 
 EXAMPLES = examples(
@@ -41,10 +50,7 @@ def calibrate(
         ),
     ] = 0.0,
     apply: Annotated[bool, typer.Option("--apply", help="Compare by the proposed threshold from now on.")] = False,
-    experiment: Annotated[
-        int,
-        typer.Option("--experiment", min=0, metavar="ID", show_default=False, help="Default: the running, or latest."),
-    ] = 0,
+    experiment: ExperimentId = 0,
     model: Model = "",
     server: Server = CONTROL,
     timeout: Timeout = DEFAULT_TIMEOUT,

@@ -25,6 +25,7 @@ from multishadow_client.cli import (
 from multishadow_client.cli.exit_code import ExitCode
 from multishadow_client.cli.options import (
     DEFAULT_TIMEOUT,
+    ExperimentId,
     Model,
     Output,
     Percent,
@@ -137,10 +138,7 @@ def compare(
             "--every", metavar="TIME", parser=duration.seconds, show_default="2s", help="With --watch: how often."
         ),
     ] = 2,
-    experiment: Annotated[
-        int,
-        typer.Option("--experiment", min=0, metavar="ID", show_default=False, help="Default: the running, or latest."),
-    ] = 0,
+    experiment: ExperimentId = 0,
     alpha: Annotated[
         float,
         typer.Option(

@@ -52,6 +52,10 @@ Model = Annotated[
         autocompletion=completion.models,
     ),
 ]
+ExperimentId = Annotated[
+    int,
+    typer.Option("--experiment", min=0, metavar="ID", show_default=False, help="Default: the running, or latest."),
+]
 Versions = Annotated[
     list[str] | None,
     typer.Argument(metavar="VERSION", help="Candidates; default: all.", autocompletion=completion.versions),

@@ -12,7 +12,16 @@ from multishadow.v1 import control_pb2
 from multishadow_client._address import CONTROL
 from multishadow_client._client import ControlClient
 from multishadow_client.cli import completion, document, review_view, selection, terminal
-from multishadow_client.cli.options import DEFAULT_TIMEOUT, Model, Output, Server, Timeout, actor, examples
+from multishadow_client.cli.options import (
+    DEFAULT_TIMEOUT,
+    ExperimentId,
+    Model,
+    Output,
+    Server,
+    Timeout,
+    actor,
+    examples,
+)
 from multishadow_client.cli.terminal import Format
 
 LIST_EXAMPLES = examples(
@@ -43,10 +52,7 @@ def list_comparisons(
         bool, typer.Option("--agreeing", help="A sample of answers that agreed, newest first: for `calibrate`.")
     ] = False,
     most: Annotated[int, typer.Option("--most", min=1, max=1000, metavar="N", help="At most so many.")] = 10,
-    experiment: Annotated[
-        int,
-        typer.Option("--experiment", min=0, metavar="ID", show_default=False, help="Default: the running, or latest."),
-    ] = 0,
+    experiment: ExperimentId = 0,
     model: Model = "",
     server: Server = CONTROL,
     timeout: Timeout = DEFAULT_TIMEOUT,

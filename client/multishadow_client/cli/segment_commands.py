@@ -11,7 +11,15 @@ from multishadow_client._address import CONTROL
 from multishadow_client._client import ControlClient
 from multishadow_client.cli import completion, document, segments_view, selection, terminal
 from multishadow_client.cli.exit_code import ExitCode
-from multishadow_client.cli.options import DEFAULT_TIMEOUT, Model, Output, Server, Timeout, examples
+from multishadow_client.cli.options import (
+    DEFAULT_TIMEOUT,
+    ExperimentId,
+    Model,
+    Output,
+    Server,
+    Timeout,
+    examples,
+)
 from multishadow_client.cli.terminal import Format
 
 SEGMENTS_EXAMPLES = examples(
@@ -33,10 +41,7 @@ def segments(
         ),
     ] = "",
     every_one: Annotated[bool, typer.Option("--all", help="Every segment, and not only the first 15.")] = False,
-    experiment: Annotated[
-        int,
-        typer.Option("--experiment", min=0, metavar="ID", show_default=False, help="Default: the running, or latest."),
-    ] = 0,
+    experiment: ExperimentId = 0,
     alpha: Annotated[
         float,
         typer.Option(
