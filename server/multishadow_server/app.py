@@ -50,6 +50,7 @@ from multishadow_server.errors import InvalidInput
 from multishadow_server.service.capture_buffer import CaptureBuffer, Limits
 from multishadow_server.service.configuration_in_hand import ConfigurationInHand
 from multishadow_server.service.configuration_watch import ConfigurationWatch
+from multishadow_server.service.ending import end
 from multishadow_server.service.housekeeping import Housekeeping
 from multishadow_server.service.in_flight import CallSlots, UnderWay
 from multishadow_server.service.live_path import LivePath
@@ -166,7 +167,7 @@ async def _background(work: Coroutine[Any, Any, object], *, linger: float = 0.0)
             task = tasks.create_task(work)
             yield
             await asyncio.wait((task,), timeout=linger)
-            task.cancel()
+            await end(task)
     except BaseExceptionGroup as group:
         # One thing went wrong: whoever started the role wants that, not a group of one.
         raise group.exceptions[0] from group
@@ -232,8 +233,7 @@ async def worker(settings: Settings, stop: asyncio.Event, *, ready: Callable[[st
             await working.run(stop, ready=lambda: ready(settings.instance))
             await reporting
         finally:
-            reporting.cancel()
-            await asyncio.wait([reporting])
+            await end(reporting)
 
 
 async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, Result]) -> Result | None:

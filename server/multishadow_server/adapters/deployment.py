@@ -17,6 +17,7 @@ from multishadow_server.adapters.embedded import EmbeddedNats, EmbeddedPostgres
 from multishadow_server.adapters.postgres.migration import migrate
 from multishadow_server.adapters.processes import Child, Program, Supervisor, multishadow
 from multishadow_server.errors import EngineFailed, FailedPrecondition
+from multishadow_server.service.ending import end
 from multishadow_server.settings import Settings
 
 ENGINE_CHECK_SECONDS = 1.0
@@ -130,7 +131,7 @@ class Deployment:
             embedded["nats-server"] = nats
         if embedded:
             watch = asyncio.create_task(self._keep_running(embedded))
-            self._resources.push_async_callback(_ended, watch)
+            self._resources.push_async_callback(end, watch)
         return settings.model_copy(update=addresses), tuple(embedded)
 
     async def _start_roles(self, settings: Settings) -> dict[str, Child]:
@@ -251,8 +252,3 @@ def ends_with_us(postgres_folder: Path) -> Iterator[None]:
 
 async def _stop_role(supervisor: Supervisor, children: Mapping[str, Child], role: str) -> None:
     await supervisor.stop(child for name, child in children.items() if name.partition("-")[0] == role)
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

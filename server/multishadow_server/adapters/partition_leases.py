@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from multishadow_server.adapters.postgres.engine import driver_url, open_connection
+from multishadow_server.adapters.postgres.engine import cancelled_first, driver_url, open_connection
 from multishadow_server.core import sharing
 from multishadow_server.errors import StoreUnavailable
 
@@ -97,8 +97,9 @@ class AdvisoryLeases:
     async def _session(self) -> AsyncIterator[psycopg.AsyncConnection]:
         """The connection whose life is the leases' life. Any trouble ends both, so that nothing is held in doubt."""
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                yield await self._connected()
+            with cancelled_first():
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    yield await self._connected()
         except (psycopg.Error, OSError, TimeoutError) as error:
             await self.aclose()
             raise StoreUnavailable(f"PostgreSQL does not answer for partition leases: {error!r}") from error

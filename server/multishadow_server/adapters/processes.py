@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from multishadow_server.adapters.embedded import dies_with_parent
 from multishadow_server.errors import EngineFailed
+from multishadow_server.service.ending import end
 
 START_SECONDS = 60.0
 FIRST_PAUSE = 0.25
@@ -92,7 +93,7 @@ class Child:
 
     async def stop(self, *, within: float) -> None:
         """Ask it to end (SIGTERM), and end it (SIGKILL) when it takes longer than `within` seconds."""
-        await _cancelled(self._watch)  # first, so that nothing starts it again
+        await end(self._watch)  # first, so that nothing starts it again
         self._signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(within):
@@ -102,7 +103,7 @@ class Child:
                 self._report(f"{self.program.name} did not end within {within:g} s and was killed")
             self._signal(signal.SIGKILL)
             await self._gone()
-        await _cancelled(self._listen)
+        await end(self._listen)
 
     async def _launch(self) -> None:
         self.address = ""
@@ -122,7 +123,7 @@ class Child:
                 self.address = ready[1]
                 break
             self._report(f"{self.program.name}: {text}")
-        await _cancelled(self._listen)
+        await end(self._listen)
         # A pipe that nobody reads would block it one day.
         self._listen = asyncio.create_task(self._pass_on(self._process.stdout))
 
@@ -192,7 +193,7 @@ class Supervisor:
         try:
             return await asyncio.gather(*tasks)
         finally:
-            await _cancelled(*tasks)
+            await end(*tasks)
 
     async def stop(self, children: Iterable[Child]) -> None:
         """End these, all at once, and wait until they are gone."""
@@ -212,12 +213,4 @@ async def unless_set(stop: asyncio.Event, work: Coroutine[Any, Any, object]) -> 
             return True
         return False
     finally:
-        await _cancelled(working, stopping)
-
-
-async def _cancelled(*tasks: asyncio.Task[Any] | None) -> None:
-    """Cancel these and wait until they have ended, however they end."""
-    running = [task for task in tasks if task is not None]
-    for task in running:
-        task.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
+        await end(working, stopping)

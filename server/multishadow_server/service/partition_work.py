@@ -23,6 +23,7 @@ from multishadow_server.core.duplicates import SeenInputs
 from multishadow_server.core.keeping import Keeper
 from multishadow_server.core.segments import KnownLevels
 from multishadow_server.errors import LeaseLost, StoreUnavailable
+from multishadow_server.service.ending import end
 from multishadow_server.service.in_flight import UnderWay
 from multishadow_server.service.micro_batch import Finished, MicroBatch
 from multishadow_server.service.ports import CaptureReader, Flush, LoggedBatch, ObservationStore, PartitionReader
@@ -310,9 +311,6 @@ class PartitionWork:
 
     async def _abandon(self, reading: asyncio.Task[None]) -> None:
         """End what is still under way, after a failure or when cancelled; after an orderly end there is nothing."""
-        tasks = [reading, *(message.shadowing for message in self._line)]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(reading, *(message.shadowing for message in self._line))
         while self._line:
             self._leave(self._line.popleft())

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from multishadow_server.core import sharing
 from multishadow_server.core.keeping import Keeper
 from multishadow_server.errors import LeaseLost, MultishadowError, StoreUnavailable
+from multishadow_server.service.ending import end
 from multishadow_server.service.partition_work import PartitionWork, Workshop
 from multishadow_server.service.ports import PartitionLeases
 
@@ -180,10 +181,7 @@ class Worker:
 
     async def _abandon(self) -> None:
         """End every job at once. What was under way is delivered again."""
-        tasks = self._tasks()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*self._tasks())
         for partition, job in self._jobs.items():
             self._learn(partition, job)
         self._jobs.clear()

@@ -92,9 +92,27 @@ async def open_connection(url: URL) -> psycopg.AsyncConnection:
 async def reaching(engine: AsyncEngine | URL, purpose: str) -> AsyncIterator[None]:
     """An operation on the store: it ends within its time limit, and its errors leave as ours. See `translated`."""
     url = engine if isinstance(engine, URL) else engine.url
-    with translated(url, purpose):
+    with cancelled_first(), translated(url, purpose):
         async with asyncio.timeout(OPERATION_SECONDS):
             yield
+
+
+@contextmanager
+def cancelled_first() -> Iterator[None]:
+    """Let a cancellation leave as one, whatever the driver made of it.
+
+    A connection that breaks while a cancelled operation is rolled back raises the driver's error in place of the
+    cancellation. Whoever retries what failed would go on for ever, and whoever cancelled would wait for it as long.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    before = task.cancelling()
+    try:
+        yield
+    except Exception as error:
+        if task.cancelling() > before:
+            raise asyncio.CancelledError from error
+        raise
 
 
 @contextmanager

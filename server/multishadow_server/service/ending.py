@@ -1,0 +1,28 @@
+"""Ending tasks for certain."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+# How long a task may take to end before it is told again, seconds.
+PATIENCE_SECONDS = 1.0
+
+
+async def end(*tasks: asyncio.Task[Any] | None, patience: float = PATIENCE_SECONDS) -> None:
+    """Cancel these and return when all have ended, however they ended. None is a task that was never begun.
+
+    They are told until they hear it. One cancellation can be lost on its way up: a library that fails while it tidies
+    up raises its own error instead, which a loop that retries takes for one of many; and `asyncio.wait_for` of Python
+    3.11 returns a result that came in the same instant. A worker that waited for such a task once stood still for good.
+    """
+    begun = [task for task in tasks if task is not None]
+    pending = {task for task in begun if not task.done()}
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=patience)
+    for task in begun:
+        # Looked at, so that nobody is told of an error that nobody waits for.
+        if not task.cancelled():
+            task.exception()
