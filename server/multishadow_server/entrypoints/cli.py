@@ -359,6 +359,8 @@ def _log_to_stderr(name: str, level: LogLevel) -> None:
         level=level.value.upper(),
         format=f"%(asctime)s %(levelname)s {name} %(name)s: %(message)s",
     )
+    # It names its plugins whenever it is imported, which every role does.
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
 
 
 def _say(line: str) -> None:
