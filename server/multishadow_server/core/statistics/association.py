@@ -15,7 +15,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
-from scipy.stats import hypergeom
 
 from multishadow_server.core.statistics.betting import Floats
 
@@ -86,6 +85,9 @@ def exact_p(bad: Floats, n: Floats, *, rest_bad: Floats, rest_n: Floats) -> Floa
 
     Valid for one look only. Large tables use the normal tail with Yates's correction, which costs the same at any size.
     """
+    # Imported where it is used: routers and workers would spend half a second on it at every start, for nothing.
+    from scipy.stats import hypergeom  # noqa: PLC0415
+
     total, all_bad = n + rest_n, bad + rest_bad
     smallest = np.minimum(n, rest_n) * np.minimum(all_bad, total - all_bad) / np.maximum(total, 1)
     p = np.ones(len(n))

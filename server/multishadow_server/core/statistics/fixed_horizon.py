@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from scipy.stats import binom, chi2, t
+from scipy.special import betainc, chdtrc, stdtr
 
 LABEL = "valid for one look only"
 
@@ -20,8 +20,14 @@ def mcnemar(only_first: int, only_second: int) -> tuple[float, float]:
     fewer, discordant = min(only_first, only_second), only_first + only_second
     if not discordant:
         return 1.0, 1.0
-    tail, at = float(binom.cdf(fewer, discordant, 0.5)), float(binom.pmf(fewer, discordant, 0.5))
+    tail = _fair_coin(fewer, discordant)
+    at = tail - _fair_coin(fewer - 1, discordant)
     return min(1.0, 2 * tail), min(1.0, 2 * tail - at)
+
+
+def _fair_coin(heads: int, tosses: int) -> float:
+    """Chance of at most so many heads: I½(tosses - heads, heads + 1)."""
+    return float(betainc(tosses - heads, heads + 1, 0.5)) if heads >= 0 else 0.0
 
 
 def cochran_q(bad: Sequence[int], histogram: Mapping[int, int]) -> float:
@@ -39,7 +45,7 @@ def cochran_q(bad: Sequence[int], histogram: Mapping[int, int]) -> float:
     if k < 2 or not within:
         return 1.0
     q = (k - 1) * (k * sum(count * count for count in bad) - total * total) / within
-    return float(chi2.sf(q, k - 1))
+    return float(chdtrc(k - 1, q))
 
 
 def paired_t(n: int, *, first: int, second: int, first_squares: int, second_squares: int, products: int) -> float:
@@ -63,4 +69,4 @@ def paired_t(n: int, *, first: int, second: int, first_squares: int, second_squa
         return 1.0
     if spread <= 0:
         return 0.0
-    return float(2 * t.sf(abs(difference) * math.sqrt((n - 1) / spread), n - 1))
+    return float(2 * stdtr(n - 1, -abs(difference) * math.sqrt((n - 1) / spread)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from multishadow_server.core.statistics import ranking
 from multishadow_server.core.statistics.evidence import log_evidence
@@ -86,7 +86,7 @@ def _log_evidence(n: float, better: float, worse: float, chance: float) -> float
     """Ln of the evidence that n requests reach with probability `chance`."""
     only_worse, only_better = worse * (1 - better), better * (1 - worse)
     told_apart = only_worse + only_better
-    lead = n * (worse - better) - norm.ppf(chance) * np.sqrt(n * (told_apart - (worse - better) ** 2))
+    lead = n * (worse - better) - ndtri(chance) * np.sqrt(n * (told_apart - (worse - better) ** 2))
     lead = np.clip(lead, -n * told_apart, n * told_apart)
     b, c = (n * told_apart + lead) / 2, (n * told_apart - lead) / 2
     return float(log_evidence(np.array([b]), np.array([c]))[0])
