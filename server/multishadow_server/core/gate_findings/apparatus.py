@@ -1,0 +1,142 @@
+"""Gates on the apparatus: do copies arrive, in the shares that they should, and do the hours agree with each other?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from multishadow_server.core.gate_findings import wording
+from multishadow_server.core.gate_findings.findings import Findings
+from multishadow_server.core.gate_limits import GateLimits
+from multishadow_server.core.gates import Gate, GateName, GateState
+from multishadow_server.core.observation import BAD, COUNTED, Outcome
+from multishadow_server.core.rollup import Family, pair_subject
+from multishadow_server.core.statistics.drift import first_alarm
+from multishadow_server.core.statistics.sample_ratio import SMALLEST_GAP, RatioCheck, check
+
+HOUR = 3_600
+
+
+def completeness(found: Findings, limits: GateLimits) -> Gate:
+    """Whether nearly all copies ended in a comparison."""
+    name, bound = GateName.COMPLETENESS, f"at least {wording.percent(limits.completeness)} of the copies"
+    if not found.candidate.n + found.candidate.uncomparable + found.candidate.dropped:
+        return wording.not_compared(name, bound)
+    complete = found.candidate.completeness >= limits.completeness
+    return Gate(
+        name=name,
+        state=GateState.PASS if complete else GateState.FAIL,
+        number=f"{wording.at_least(found.candidate.completeness)} ended in a comparison",
+        bound=bound,
+        remedy="" if complete else "see why copies are dropped or uncomparable; `shadowctl compare` names the reasons",
+    )
+
+
+def sample_ratio(found: Findings) -> Gate:
+    """Whether copies were assigned and stored in the shares that they should have been."""
+    name, bound = GateName.SAMPLE_RATIO, f"e < 1000, or a gap of at most {wording.percent(SMALLEST_GAP)}"
+    if not found.candidate.n:
+        return wording.not_compared(name, bound)
+    if len(found.candidates) < 2:
+        number = "one candidate: no other to hold its share against"
+        return Gate(name=name, state=GateState.PASS, number=number, bound=bound)
+    stages = {"assigned": _assignment(found), "stored": _storing(found)}
+    ringing = [stage for stage, checked in stages.items() if checked is not None and checked.rings]
+    numbers = "; ".join(
+        f"{stage}: {'not to be tested' if checked is None else _ratio(checked)}" for stage, checked in stages.items()
+    )
+    remedies = {
+        "assigned": "see that all routers follow the flags (`shadowctl status`)",
+        "stored": "see why this candidate's copies are lost more often than the others'",
+    }
+    return Gate(
+        name=name,
+        state=GateState.FAIL if ringing else GateState.PASS,
+        number=numbers,
+        bound=bound,
+        remedy="; ".join(remedies[stage] for stage in ringing),
+    )
+
+
+def _assignment(found: Findings) -> RatioCheck | None:
+    """Requests that the candidate got a copy of, and did not, among those that anybody did.
+
+    Samples nest: they are a share f/f_max of the largest sample.
+    """
+    copies = _copies(found)
+    if found.shares is None:
+        return None
+    first, second = found.candidates[:2]
+    statuses = found.tables.get((Family.PAIR, pair_subject(first, second)), {})
+    requests, own = sum(statuses.values()), copies[found.candidate.version]
+    largest = max(found.shares.values())
+    share = found.shares[found.candidate.version] / largest if largest else 0.0
+    return check([own, requests - own], [share, 1 - share])
+
+
+def _storing(found: Findings) -> RatioCheck | None:
+    """Of the copies of all candidates, those that were counted: each should keep the same share."""
+    tables = found.tables
+    copies = {
+        version: count - tables.get((Family.OUTCOME, version), {}).get(Outcome.DUPLICATE, 0)
+        for version, count in _copies(found).items()
+    }
+    counted = {
+        version: sum(
+            count for outcome, count in tables.get((Family.OUTCOME, version), {}).items() if outcome in COUNTED
+        )
+        for version in found.candidates
+    }
+    version = found.candidate.version
+    return check(
+        [counted[version], sum(counted.values()) - counted[version]],
+        [copies[version], sum(copies.values()) - copies[version]],
+    )
+
+
+def _copies(found: Findings) -> Mapping[str, int]:
+    """How many requests each candidate was meant to get a copy of."""
+    tables = found.tables
+    return {version: sum(tables.get((Family.OUTCOME, version), {}).values()) for version in found.candidates}
+
+
+def _ratio(checked: RatioCheck) -> str:
+    e = math.exp(min(checked.log_evidence, 700.0))
+    return f"gap {wording.percent(checked.gap)}, e = {'∞' if math.isinf(checked.log_evidence) else format(e, '.3g')}"
+
+
+def drift(found: Findings) -> Gate:
+    """Whether some hour diverges from the hours before it, either way."""
+    name, bound = GateName.DRIFT, "evidence below 2160: about one false alarm in 90 days"
+    hours = _hours(found)
+    alarm, evidence = first_alarm([bad for bad, _ in hours], [n for _, n in hours])
+    if alarm is None:
+        strongest = (
+            f"strongest evidence {math.exp(evidence):.3g} in {len(hours)} hours"
+            if math.isfinite(evidence)
+            else "no second hour yet"
+        )
+        return Gate(name=name, state=GateState.PASS, number=strongest, bound=bound)
+    way = "rose" if alarm.rising else "fell"
+    before, then = wording.percent(alarm.before), wording.percent(alarm.then)
+    return Gate(
+        name=name,
+        state=GateState.FAIL,
+        number=f"hour {alarm.hour + 1}: divergence {way} from {before} to {then}",
+        bound=bound,
+        remedy="find out what changed then; start anew, so that its figures do not mix with those before",
+    )
+
+
+def _hours(found: Findings) -> list[tuple[int, int]]:
+    """(bad, n) of the candidate for each hour, or for each bucket where those are longer."""
+    period = max(HOUR, found.bucket_seconds)
+    hours: dict[int, tuple[int, int]] = {}
+    for start, tables in found.hours.items():
+        outcomes = tables.get((Family.OUTCOME, found.candidate.version), {})
+        bad, n = hours.get(start // period, (0, 0))
+        hours[start // period] = (
+            bad + sum(outcomes.get(outcome, 0) for outcome in BAD),
+            n + sum(outcomes.get(outcome, 0) for outcome in COUNTED),
+        )
+    return [hours[hour] for hour in sorted(hours)]
