@@ -41,7 +41,7 @@ cli = typer.Typer(
     "**multishadow demo** shows it all in about a minute. **multishadow serve** runs every role on this machine, "
     "with an embedded PostgreSQL and nats-server. **multishadow router|worker|control** run one role each, for a "
     "deployment of your own. **shadowctl** is the command for models, flags, experiments and promotions.",
-    epilog="Everything that can be set has an environment variable MULTISHADOW_<NAME>; the README lists them.",
+    epilog="Everything that can be set has an environment variable `MULTISHADOW_<NAME>`; the README lists them.",
 )
 
 
