@@ -196,6 +196,21 @@ def test_an_outage_rejects_nobody_for_good() -> None:
     assert always.verdict is Verdict.REJECT
 
 
+def test_a_share_below_the_limit_proves_nothing_once_the_rate_has_changed() -> None:
+    well, broken = rollup_of(("A",), {"o": 5_000}), rollup_of(("A",), {"o": 220, "b": 20})
+    divergence = gate(reviewed({"o": 1}, rollup=well + broken, buckets=(well, broken)), GateName.DIVERGENCE)
+    assert divergence.number == "0.382 %, between 0.15 % and 0.76 %; it changed over time"
+    assert (divergence.state, divergence.remedy) == (GateState.UNKNOWN, "find out what changed, then start anew")
+
+
+def test_who_lost_by_an_outage_is_not_rejected_for_good() -> None:
+    well, dead = rollup_of(("A", "B"), {"oo": 4_900, "ob": 100}), rollup_of(("A", "B"), {"eo": 5_000})
+    review = reviewed({"oo": 1}, rollup=well + dead, buckets=(well, dead))
+    best = gate(review, GateName.BEST_SET)
+    assert (best.state, best.remedy, best.final) == (GateState.FAIL, "promote B instead", False)
+    assert review.verdict is Verdict.HOLD
+
+
 def test_one_candidate_has_no_other_to_hold_its_share_against() -> None:
     ratio = gate(reviewed({"o": 900}), GateName.SAMPLE_RATIO)
     assert (ratio.state, ratio.number) == (GateState.PASS, "one candidate: no other to hold its share against")
