@@ -211,6 +211,40 @@ def test_who_lost_by_an_outage_is_not_rejected_for_good() -> None:
     assert review.verdict is Verdict.HOLD
 
 
+@pytest.mark.parametrize(
+    ("collected", "found", "missing"),
+    [
+        (5.0, "5 s", "7 d more"),
+        (2 * DAY + 1, "2 d", "5 d more"),
+        (5.5 * DAY, "5 d", "36 h more"),
+        (7 * DAY - 61, "6 d", "61 s more"),
+        (7 * DAY - 0.2, "6 d", "1 s more"),
+    ],
+)
+def test_the_time_that_is_missing_is_never_said_to_be_shorter(collected: float, found: str, missing: str) -> None:
+    duration = gate(reviewed(collected_for=collected), GateName.MINIMUM_DURATION)
+    assert (duration.state, duration.number, duration.remedy) == (GateState.UNKNOWN, found, missing)
+
+
+def test_shares_that_are_whole_are_not_rounded_past_themselves() -> None:
+    complete = gate(reviewed({"o": 57, "x": 43}), GateName.COMPLETENESS)
+    assert complete.number == "57 % ended in a comparison"
+
+
+def test_latencies_above_a_second_are_plain_numbers() -> None:
+    rollup = Rollup(
+        {
+            **rollup_of(("A",), {"o": 5_000}).cells,
+            Cell(Family.LATENCY, "A", "1400"): 5_000,
+            Cell(Family.LIVE_LATENCY, "A", "1300"): 5_000,
+        }
+    )
+    assert (
+        gate(reviewed({"o": 1}, rollup=rollup), GateName.LATENCY).number
+        == "p99 1,120–1,130 ms beside live's 415–419 ms"
+    )
+
+
 def test_one_candidate_has_no_other_to_hold_its_share_against() -> None:
     ratio = gate(reviewed({"o": 900}), GateName.SAMPLE_RATIO)
     assert (ratio.state, ratio.number) == (GateState.PASS, "one candidate: no other to hold its share against")
@@ -283,7 +317,9 @@ def test_divergent_samples_are_asked_for_unless_a_safe_candidate_has_fewer() -> 
     assert gate(reviewed(divergent_samples=49), GateName.DIVERGENT_SAMPLES).state is GateState.UNKNOWN
     safe = {"o": 5_000, "b": 3}
     assert gate(reviewed(safe, divergent_samples=3), GateName.DIVERGENT_SAMPLES).state is GateState.PASS
-    assert gate(reviewed(safe, divergent_samples=2), GateName.DIVERGENT_SAMPLES).state is GateState.UNKNOWN
+    missing = gate(reviewed(safe, divergent_samples=2), GateName.DIVERGENT_SAMPLES)
+    assert missing.state is GateState.UNKNOWN
+    assert (missing.number, missing.bound) == ("2 stored of 3 that diverged", "at least 50, or all that diverged")
 
 
 def test_a_waiver_lets_one_candidate_pass_one_gate_and_stays_on_show() -> None:

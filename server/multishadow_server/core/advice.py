@@ -254,13 +254,13 @@ def _percent(share: float) -> str:
 
 
 def _at_least(share: float) -> str:
-    """Rounded down: the sentence never claims more than was proven."""
-    return f"{math.floor(share * 1000) / 10:g} %"
+    """Rounded down: the sentence never claims more than was proven. What a float may be off by is no step."""
+    return f"{math.floor(share * 1000 + 1e-9) / 10:g} %"
 
 
 def _at_most(share: float) -> str:
     """Rounded up, likewise."""
-    return f"{math.ceil(share * 1000) / 10:g} %"
+    return f"{math.ceil(share * 1000 - 1e-9) / 10:g} %"
 
 
 def listed(names: Iterable[str], conjunction: str = "and") -> str:

@@ -94,9 +94,9 @@ def _minimum_duration(found: Findings, limits: GateLimits) -> Gate:
     return Gate(
         name=GateName.MINIMUM_DURATION,
         state=GateState.PASS if missing <= 0 else GateState.UNKNOWN,
-        number=in_words(float(_whole(found.collected_for))),
+        number=_span(found.collected_for),
         bound=f"at least {in_words(limits.minimum_duration)}",
-        remedy="" if missing <= 0 else f"{in_words(float(_whole(missing)))} more",
+        remedy="" if missing <= 0 else f"{_span(missing, up=True)} more",
         awaits=Awaits.TIME,
     )
 
@@ -361,7 +361,8 @@ def _drift(found: Findings) -> Gate:
     return Gate(
         name=name,
         state=GateState.FAIL,
-        number=f"hour {alarm.hour + 1} ({_moment(list(hours)[alarm.hour])}): divergence {way} from {_percent(alarm.before)} to {_percent(alarm.then)}",
+        number=f"hour {alarm.hour + 1} ({_moment(list(hours)[alarm.hour])}): divergence {way} "
+        f"from {_percent(alarm.before)} to {_percent(alarm.then)}",
         bound=bound,
         remedy="find out what changed then; start anew, so that its figures do not mix with those before",
     )
@@ -410,8 +411,8 @@ def _divergent_samples(found: Findings, limits: GateLimits) -> Gate:
     return Gate(
         name=GateName.DIVERGENT_SAMPLES,
         state=GateState.PASS if enough else GateState.UNKNOWN,
-        number=f"{found.divergent_samples:,} stored",
-        bound=f"at least {needed:,}" + (", all that diverged" if safe and needed == bad else ""),
+        number=f"{found.divergent_samples:,} stored" + (f" of {bad:,} that diverged" if safe else ""),
+        bound=f"at least {limits.divergent_samples:,}" + (", or all that diverged" if safe else ""),
         remedy="" if enough else "more requests",
     )
 
@@ -456,10 +457,11 @@ def _not_compared(name: GateName, bound: str) -> Gate:
     )
 
 
-def _whole(seconds: float) -> int:
-    """Seconds in steps that fit their size, so that a span reads well."""
+def _span(seconds: float, *, up: bool = False) -> str:
+    """In steps that fit its size, so that it reads well; what is missing is rounded up."""
     step = next((step for step in (86_400, 3_600, 60) if seconds >= 2 * step), 1)
-    return int(max(0.0, seconds) // step * step)
+    steps = math.ceil(seconds / step) if up else seconds // step
+    return in_words(float(max(0, steps) * step))
 
 
 def _moment(seconds: int) -> str:
@@ -467,8 +469,14 @@ def _moment(seconds: int) -> str:
 
 
 def _milliseconds(bounds: tuple[float, float]) -> str:
-    lower, upper = ("∞" if math.isinf(bound) else f"{1000 * bound:.3g}" for bound in bounds)
-    return f"{lower}–{upper} ms"
+    lower, upper = (1000 * bound for bound in bounds)
+    return f"{_three_digits(lower)}–{_three_digits(upper)} ms"
+
+
+def _three_digits(number: float) -> str:
+    if math.isinf(number):
+        return "∞"
+    return f"{number:.3g}" if number < 999.5 else f"{float(f'{number:.3g}'):,.0f}"
 
 
 def _percent(share: float) -> str:
@@ -476,9 +484,9 @@ def _percent(share: float) -> str:
 
 
 def _at_least(share: float) -> str:
-    """Rounded down: nothing claims more than was proven."""
-    return f"{math.floor(share * 10_000) / 100:g} %"
+    """Rounded down: nothing claims more than was proven. What a float may be off by is no step."""
+    return f"{math.floor(share * 10_000 + 1e-9) / 100:g} %"
 
 
 def _at_most(share: float) -> str:
-    return f"{math.ceil(share * 10_000) / 100:g} %"
+    return f"{math.ceil(share * 10_000 - 1e-9) / 100:g} %"
