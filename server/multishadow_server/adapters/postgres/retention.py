@@ -47,7 +47,8 @@ class PostgresRetention:
             except MultishadowError as error:
                 logger.warning("days of comparisons are kept later: %s", error)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), INTERVAL_SECONDS)
+                async with asyncio.timeout(INTERVAL_SECONDS):
+                    await stop.wait()
 
     async def enforce(self) -> None:
         """Make the coming days' partitions, drop those past retention, forget dead processes.
