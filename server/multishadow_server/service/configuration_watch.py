@@ -97,8 +97,8 @@ class ConfigurationWatch:
 
     async def _wait(self, seconds: float) -> None:
         """Wait that long, or until a change is announced."""
-        # Not `wait_for`: that of Python 3.11 loses a cancellation that comes with the announcement, and a group of tasks
-        # cancels its own once.
+        # Not `wait_for`: Python 3.11's loses a cancellation that comes with the announcement, and a group of tasks
+        # cancels its own but once.
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._announced.wait()

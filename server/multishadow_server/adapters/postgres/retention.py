@@ -46,6 +46,9 @@ class PostgresRetention:
                 await self.enforce()
             except MultishadowError as error:
                 logger.warning("days of comparisons are kept later: %s", error)
+            except Exception:
+                # A role that may not drop tables, for example: control goes on without.
+                logger.exception("days of comparisons cannot be kept")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(INTERVAL_SECONDS):
                     await stop.wait()
