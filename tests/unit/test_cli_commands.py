@@ -455,7 +455,16 @@ def test_nothing_is_applied_of_a_file_with_a_mistake(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["comprae"], ["start"], ["start", "A", "--for", "soon"], ["start", "A", "--percent", "101"]]
+    "arguments",
+    [
+        ["comprae"],
+        ["start"],
+        ["start", "A", "--for", "soon"],
+        ["start", "A", "--percent", "101"],
+        # Control takes 0 for "as usual"; nobody who types it means that.
+        ["compare", "--alpha", "0"],
+        ["segments", "A", "--alpha", "0.51"],
+    ],
 )
 def test_what_cannot_be_understood_ends_with_two(shadowctl: Shadowctl, arguments: list[str]) -> None:
     result = shadowctl(*arguments)

@@ -43,7 +43,7 @@ def power(
         int, typer.Option("--candidates", "-k", min=2, max=10, metavar="NUMBER", help="How many are compared.")
     ] = 2,
     alpha: Annotated[
-        float, typer.Option("--alpha", min=0, max=0.5, metavar="ALPHA", help="Chance of any false claim.")
+        float, typer.Option("--alpha", parser=share.chance, metavar="ALPHA", help="Chance of any false claim.")
     ] = 0.05,
     server: Server = CONTROL,
     timeout: Timeout = DEFAULT_TIMEOUT,
