@@ -67,6 +67,11 @@ def test_an_interval_of_shares_is_rounded_outwards(lower: float, upper: float, s
     assert figures.percent_range(lower, upper) == shown
 
 
+@pytest.mark.parametrize(("share", "shown"), [(0, "0.00 %"), (0.010_001, "1.01 %"), (0.01, "1.00 %"), (1, "100.00 %")])
+def test_an_upper_bound_is_rounded_up(share: float, shown: str) -> None:
+    assert figures.at_most(share) == shown
+
+
 @pytest.mark.parametrize(
     ("lower", "upper", "shown"),
     [

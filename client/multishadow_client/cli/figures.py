@@ -31,8 +31,12 @@ def percent(share: float) -> str:
 def percent_range(lower: float, upper: float) -> str:
     """0.62 – 1.05 %: rounded outwards, so that no bound is shown on a side of a limit on which it is not."""
     low = "<0.01" if 0 < lower < 0.0001 else f"{100 * _down(lower):.2f}"
-    high = ">99.99" if 0.9999 < upper < 1 else f"{100 * _up(upper):.2f}"
-    return f"{low} – {high} %"
+    return f"{low} – {at_most(upper)}"
+
+
+def at_most(share: float) -> str:
+    """An upper bound as percent, rounded up."""
+    return ">99.99 %" if 0.9999 < share < 1 else f"{100 * _up(share):.2f} %"
 
 
 def points(difference: float) -> str:
