@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 
 import pytest
 
@@ -39,3 +39,11 @@ def test_a_module_of_our_own_that_is_missing_is_no_missing_extra() -> None:
 def test_the_installed_commands_are_there(command: str) -> None:
     (found,) = entry_points(group="console_scripts", name=command)
     assert callable(found.load())
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("multishadow", "multishadow_server.__main__"), ("shadowctl", "multishadow_client.cli")]
+)
+def test_the_commands_say_which_version_they_are(name: str, module: str) -> None:
+    ended = run(f"import sys; sys.argv[1:] = ['--version']\nfrom {module} import main; main()")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{name} {version('multishadow')}\n", "")
