@@ -1,6 +1,25 @@
-"""`python -m multishadow_server` is the `multishadow` command."""
+"""The `multishadow` command, also as `python -m multishadow_server`.
 
-from multishadow_server.entrypoints.cli import main
+The package also comes without what only the server needs; the command then says so, in place of a traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command of the command line."""
+    try:
+        from multishadow_server.entrypoints import cli  # noqa: PLC0415  it may not be possible
+    except ModuleNotFoundError as error:
+        if (error.name or "multishadow").partition(".")[0] in ("multishadow", "multishadow_server"):
+            raise
+        sys.exit(
+            f"multishadow: the server needs {error.name}, which comes with its extra: pip install 'multishadow[server]'"
+        )
+    cli.main()
+
 
 if __name__ == "__main__":
     main()

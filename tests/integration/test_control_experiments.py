@@ -67,7 +67,7 @@ async def test_candidates_that_cannot_be_compared_are_refused(control: Control) 
         await control.start()
     async with refused(StatusCode.INVALID_ARGUMENT, "not 11"):
         await control.start(*(f"v{number}" for number in range(11)))
-    async with refused(StatusCode.INVALID_ARGUMENT, "A, A names one twice"):
+    async with refused(StatusCode.INVALID_ARGUMENT, "name each once, not A, A"):
         await control.start("A", "A")
     async with refused(StatusCode.NOT_FOUND, "spam has no version 'Z'"):
         await control.start("A", "Z")
@@ -265,7 +265,7 @@ async def test_a_report_that_cannot_be_made_says_what_can(control: Control) -> N
         await control.compare(candidates=["B"])
     async with refused(StatusCode.FAILED_PRECONDITION, "base is the live version", "leave it out"):
         await control.compare(candidates=["base"])
-    async with refused(StatusCode.INVALID_ARGUMENT, "A, A names one twice"):
+    async with refused(StatusCode.INVALID_ARGUMENT, "name each once, not A, A"):
         await control.compare(candidates=["A", "A"])
     async with refused(StatusCode.NOT_FOUND, "no experiment 99; there is 1"):
         await control.compare(experiment_id=99)

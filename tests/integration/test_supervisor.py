@@ -105,6 +105,25 @@ async def test_a_child_that_crashes_again_and_again_is_started_ever_more_slowly(
     assert pauses[:3] == ["0.25 s", "0.5 s", "1 s"]
 
 
+async def test_a_program_that_cannot_be_started_for_a_while_is_tried_again(
+    supervisor: Supervisor, reports: list[str], tmp_path: Path
+) -> None:
+    command, gone = tmp_path / "command", tmp_path / "gone"
+    command.write_text(f"#!{sys.executable}\n{SERVES}\n")
+    command.chmod(0o755)
+    async with supervisor:
+        child = await supervisor.start(Program(name="router-1", command=(str(command),)))
+        first = child.pid
+        assert first is not None
+        command.rename(gone)
+        psutil.Process(first).kill()
+        await until(lambda: any("cannot be started: " in line for line in reports))
+        gone.rename(command)
+        await until(lambda: any("is back" in line for line in reports))
+        assert lives(child.pid)
+    assert reports[1] == f"router-1 cannot be started: [Errno 2] No such file or directory: '{command}'"
+
+
 async def test_a_child_that_is_stopped_is_not_started_again(supervisor: Supervisor, reports: list[str]) -> None:
     async with supervisor:
         child = await supervisor.start(program("child", SERVES))

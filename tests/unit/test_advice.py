@@ -59,6 +59,26 @@ def test_a_winner_below_one_percent_may_be_promoted_for_its_agreement_with_live(
     )
 
 
+def test_a_winner_whose_rate_has_changed_is_not_to_be_promoted_for_what_it_was() -> None:
+    hours = [rollup_of(AB, {"oo": 4_900, "ob": 100}), rollup_of(AB, {"oo": 218, "bo": 20, "ob": 2})]
+    found = report.build(hours[0] + hours[1], model="spam", live="prod", candidates=AB, buckets=hours)
+    assert found.advice == (
+        "A diverges least from prod, proven against B, but the divergence of A has changed since the epoch began, so "
+        "nothing is proven of it now: find out what happened (`shadowctl gates A`), and start anew before you promote "
+        "anybody."
+    )
+
+
+def test_equivalent_winners_whose_rates_have_changed_are_not_to_be_promoted_for_what_they_were() -> None:
+    hours = [rollup_of(AB, {"oo": 5_000}), rollup_of(AB, {"oo": 220, "bb": 20})]
+    found = report.build(hours[0] + hours[1], model="spam", live="prod", candidates=AB, buckets=hours)
+    assert found.advice == (
+        "A and B diverge least from prod and are proven equivalent (within 0.5 percentage points), but the divergence "
+        "of A and B has changed since the epoch began, so nothing is proven of it now: find out what happened "
+        "(`shadowctl gates A` and `shadowctl gates B`), and start anew before you promote anybody."
+    )
+
+
 def test_a_winner_between_one_and_five_percent_is_investigated_first() -> None:
     assert advice({"oo": 18_000, "bo": 600, "ob": 2_000}, AB) == (
         "A diverges least from prod, proven against B, but its divergence is 2.4 % to 3.4 %: find out what diverges "

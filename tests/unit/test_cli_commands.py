@@ -89,6 +89,17 @@ def test_a_noise_floor_is_typed_as_a_share(control: CannedControl, shadowctl: Sh
     assert not second.HasField("noise_floor_percent")
 
 
+def test_a_plan_says_what_it_is_a_plan_for(control: CannedControl, shadowctl: Shadowctl) -> None:
+    plans = [control_pb2.ComparisonPlan(chance=0.5, requests=8_056, seconds=644.5)]
+    control.answers["PlanComparison"] = control_pb2.PlanComparisonResponse(plans=plans)
+    asked = ("power", "--from", "4%", "--to", "3%", "--rps", "50", "--percent", "25", "-k", "3")
+    lines = shadowctl(*asked).out.splitlines()
+    assert lines[2].split() == ["50", "%", "8,056", "10", "m", "44", "s"]
+    assert " ".join(line.strip() for line in lines[3:]) == (
+        "3 % against 4 %, 12.5 requests compared per second; α = 0.05; family of 3 pairs, e ≥ 120 decides."
+    )
+
+
 def test_compare_writes_json_and_yaml_with_the_protos_names(control: CannedControl, shadowctl: Shadowctl) -> None:
     control.answers["Compare"] = reports.decided()
     as_json = json.loads(shadowctl("compare", "-o", "json").out)
@@ -444,7 +455,16 @@ def test_nothing_is_applied_of_a_file_with_a_mistake(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["comprae"], ["start"], ["start", "A", "--for", "soon"], ["start", "A", "--percent", "101"]]
+    "arguments",
+    [
+        ["comprae"],
+        ["start"],
+        ["start", "A", "--for", "soon"],
+        ["start", "A", "--percent", "101"],
+        # Control takes 0 for "as usual"; nobody who types it means that.
+        ["compare", "--alpha", "0"],
+        ["segments", "A", "--alpha", "0.51"],
+    ],
 )
 def test_what_cannot_be_understood_ends_with_two(shadowctl: Shadowctl, arguments: list[str]) -> None:
     result = shadowctl(*arguments)

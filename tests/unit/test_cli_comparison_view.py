@@ -43,7 +43,7 @@ def test_a_candidates_rate_interval_band_and_rank_are_told() -> None:
     text = rendered(reports.decided())
     standing = line_with(text, "< 1 % safe")
     assert standing.split() == ["1", "A", "12,345", "99.80", "%", "38", "0.9969", "<", "1", "%", "safe,", "confirmed"]
-    assert line_with(text, "├", "0.31 %").endswith("0.31 %    0.18 – 0.44 %")
+    assert line_with(text, "├", "0.31 %").endswith("0.31 %    0.17 – 0.45 %")
     assert "> 10 % do not roll out, provisional" in text
 
 
@@ -88,7 +88,7 @@ def test_calls_stand_beside_the_live_ones() -> None:
 
 def test_a_pair_tells_estimate_interval_raw_and_adjusted_evidence_and_verdict() -> None:
     pair = line_with(rendered(reports.decided()), "A − B")
-    figures = ["12,330", "20", ":", "354", "−2.71", "[−3.18,", "−2.24]", "1.0e70", "2e-70", "6e-70"]
+    figures = ["12,330", "20", ":", "354", "−2.71", "[−3.18,", "−2.23]", "1.0e70", "2e-70", "6e-70"]
     assert pair.split() == ["A", "−", "B", *figures, "A", "better"]
 
 
@@ -165,7 +165,7 @@ def test_names_are_never_taken_for_markup() -> None:
         console.print(comparison_view.render(response))
     text = capture.get()
     assert "[bold]not bold[/bold]" in text
-    assert "[red]A better" in line_with(text, "[red]A − B", "[−3.18, −2.24]")
+    assert "[red]A better" in line_with(text, "[red]A − B", "[−3.18, −2.23]")
 
 
 def drawn(*whiskers: Whisker, width: int = 80) -> list[str]:
@@ -191,6 +191,24 @@ def test_the_bands_edges_are_marked_where_nothing_is_drawn_over_them() -> None:
 def test_a_point_is_drawn_for_an_interval_narrower_than_a_cell() -> None:
     lines = drawn(Whisker(label="A", estimate=0.5, lower=0.4999, upper=0.5001))
     assert "●" in lines[1]
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_the_widest_figures_and_long_labels_fit(width: int) -> None:
+    for estimate, upper in ((1.0, 1.0), (0.99999, 0.99999)):
+        label = "request bytes [1000, 2000)"
+        lines = drawn(Whisker(label=label, estimate=estimate, lower=0.9602, upper=upper), width=width)
+        assert len(lines) == 2
+        assert max(len(line) for line in lines) <= width
+        assert lines[1].startswith(label)
+        assert "96.02 – " in lines[1]
+
+
+def test_answers_that_all_are_uncomparable_are_no_complete_ones() -> None:
+    response = reports.no_data()
+    response.candidates[0].uncomparable = 40
+    shown = [line.split() for line in rendered(response).splitlines() if "unknown: nothing compared yet" in line]
+    assert [line[3:5] for line in shown] == [["0.00", "%"], *([["–", "0"]] * (len(shown) - 1))]
 
 
 @pytest.mark.parametrize("upper", [0.0005, 0.004, 0.012, 0.2, 0.9, 1.0])

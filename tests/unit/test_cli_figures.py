@@ -52,6 +52,44 @@ def test_rounding_never_makes_nothing_or_everything_of_a_share(share: float, sho
 
 
 @pytest.mark.parametrize(
+    ("lower", "upper", "shown"),
+    [
+        (0, 0.01, "0.00 – 1.00 %"),
+        # Not proven below 1 %, and not shown as if.
+        (0.000_03, 0.010_049, "<0.01 – 1.01 %"),
+        (0.009_999, 0.07, "0.99 – 7.00 %"),
+        (0.29, 0.57, "29.00 – 57.00 %"),
+        (0.960_2, 0.999_97, "96.02 – >99.99 %"),
+        (1, 1, "100.00 – 100.00 %"),
+    ],
+)
+def test_an_interval_of_shares_is_rounded_outwards(lower: float, upper: float, shown: str) -> None:
+    assert figures.percent_range(lower, upper) == shown
+
+
+@pytest.mark.parametrize(("share", "shown"), [(0, "0.00 %"), (0.010_001, "1.01 %"), (0.01, "1.00 %"), (1, "100.00 %")])
+def test_an_upper_bound_is_rounded_up(share: float, shown: str) -> None:
+    assert figures.at_most(share) == shown
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "shown"),
+    [
+        (-0.029_01, -0.015_21, "[−2.91, −1.52]"),
+        (-0.002, -0.000_03, "[−0.20, −0.00]"),
+        (0.000_03, 0.002, "[+0.00, +0.20]"),
+        # Not inside ±0.5 percentage points.
+        (-0.005_01, 0.005_01, "[−0.51, +0.51]"),
+        (-1, 1, "[−100.00, +100.00]"),
+    ],
+)
+def test_an_interval_of_differences_is_rounded_outwards_and_keeps_its_signs(
+    lower: float, upper: float, shown: str
+) -> None:
+    assert figures.points_range(lower, upper) == shown
+
+
+@pytest.mark.parametrize(
     ("log_evidence", "shown"),
     [
         (0.0, "1.00"),
@@ -59,7 +97,13 @@ def test_rounding_never_makes_nothing_or_everything_of_a_share(share: float, sho
         (math.log(54_321), "54,321"),
         (800.0, "2.7e347"),
         (-900.0, "<0.01"),
-        (5_000.0, "3.0e2171"),
+        (5_000.0, "2.9e2171"),
+        # Decided is what reaches the threshold, and what is shown as it.
+        (math.log(40), "40"),
+        (math.log(39.99), "39"),
+        (math.log(9.999), "9.99"),
+        (math.log(10), "10"),
+        (227 * math.log(10) - 0.001, "9.9e226"),
     ],
 )
 def test_evidence_is_shown_however_large(log_evidence: float, shown: str) -> None:
@@ -67,9 +111,21 @@ def test_evidence_is_shown_however_large(log_evidence: float, shown: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("p", "shown"), [(1, "1.000"), (0.05, "0.050"), (0.00004, "4e-5"), (0, "<1e-300"), (2e-70, "2e-70")]
+    ("p", "shown"),
+    [
+        (1, "1.000"),
+        (0.05, "0.050"),
+        (0.0502, "0.051"),
+        (0.0009996, "1e-3"),
+        (0.00004, "4e-5"),
+        (0.000_014, "2e-5"),
+        (0.000_095, "1e-4"),
+        (0, "<1e-300"),
+        (5e-324, "<1e-300"),
+        (2e-70, "2e-70"),
+    ],
 )
-def test_a_p_value_is_never_shown_as_zero(p: float, shown: str) -> None:
+def test_a_p_value_is_never_shown_smaller_than_it_is(p: float, shown: str) -> None:
     assert figures.p_value(p) == shown
 
 

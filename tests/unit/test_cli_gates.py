@@ -94,6 +94,17 @@ def test_shares_are_read_as_people_write_them(typed: str, value: float) -> None:
     assert share.share(typed) == pytest.approx(value)
 
 
+@pytest.mark.parametrize(("typed", "value"), [("5%", 0.05), ("0.01", 0.01), ("0.5", 0.5), (0.0, 0.0)])
+def test_chances_of_being_wrong_are_shares_up_to_an_even_one(typed: str | float, value: float) -> None:
+    assert share.chance(typed) == value
+
+
+@pytest.mark.parametrize("typed", ["0", "0%", "0.51", "2", "nan"])
+def test_nobody_is_wrong_never_or_more_often_than_not(typed: str) -> None:
+    with pytest.raises(typer.BadParameter, match=r"out of range|is no share"):
+        share.chance(typed)
+
+
 @pytest.mark.parametrize("typed", ["3", "-1%", "many", "nan", "101%"])
 def test_what_is_no_share_is_refused(typed: str) -> None:
     with pytest.raises(typer.BadParameter, match="is no share"):

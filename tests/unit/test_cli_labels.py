@@ -247,9 +247,12 @@ def test_accuracy_stands_beside_agreement(width: int) -> None:
     assert "1,000 labelled requests" in text
     assert "60 : 20" in text
     assert "250 labelled requests are too young to count yet." in text
-    if width == 140:
-        assert "96.48 % [94.00 – 98.00 %]" in text
-        assert "+4.02 [+1.20, +6.70]" in text
+    # On one line each, whatever the width.
+    assert "96.48 [94.00, 98.00]" in text
+    assert "+4.02 [+1.20, +6.70]" in text
+    assert "92.48 [90.00, 94.50]" in text
+    assert ("9,897" in text) is (width > 80)  # e
+    assert "right at most 1 pp less often than live, which takes e ≥ 60." in " ".join(text.split())
 
 
 def test_what_to_rank_by_is_declared_at_the_start_and_told_with_every_report(

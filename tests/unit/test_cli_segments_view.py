@@ -102,4 +102,6 @@ def test_nothing_compared_yet_is_said() -> None:
 
 
 def test_before_the_second_time_bucket_there_is_no_evidence_and_that_is_said() -> None:
-    assert "Evidence begins with the second time bucket" in rendered(response(a_segment("NO"), buckets=0))
+    for buckets, said in ((0, True), (1, True), (2, False)):
+        shown = rendered(response(a_segment("NO"), buckets=buckets))
+        assert ("Evidence begins once two time buckets are over" in shown) is said

@@ -119,6 +119,12 @@ def test_everything_that_a_service_waits_for_exists_and_can_be_waited_for() -> N
                 assert services()[awaited]["restart"] == "no"
 
 
+def test_postgres_is_healthy_once_it_serves_the_network() -> None:
+    # While its image sets the database up it answers on its socket alone; whoever began then would be cut off.
+    test = services()["postgres"]["healthcheck"]["test"]
+    assert test[:4] == ["CMD", "pg_isready", "--host", "127.0.0.1"]
+
+
 def test_nats_server_takes_its_configuration(tmp_path: Path) -> None:
     arguments: list[str] = services()["nats"]["command"]
     inside = arguments[arguments.index("--config") + 1]

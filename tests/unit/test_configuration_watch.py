@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.errors import StoreUnavailable
 from multishadow_server.service.configuration_watch import ConfigurationWatch
@@ -21,7 +23,7 @@ class FakeSource:
         self.hangs = asyncio.Event()
         self.reads = 0
         self.listeners = 0
-        self._announcements: asyncio.Queue[int | None] = asyncio.Queue()
+        self._announcements: asyncio.Queue[int | Exception] = asyncio.Queue()
 
     async def read(self) -> Configuration:
         await self._reach()
@@ -35,17 +37,17 @@ class FakeSource:
     async def changes(self) -> AsyncIterator[int]:
         await self._reach()
         self.listeners += 1
-        while (revision := await self._announcements.get()) is not None:
-            yield revision
-        raise StoreUnavailable("the connection is lost")
+        while isinstance(announced := await self._announcements.get(), int):
+            yield announced
+        raise announced
 
     def commit(self, *, announced: bool) -> None:
         self.present += 1
         if announced:
             self._announcements.put_nowait(self.present)
 
-    def cut(self) -> None:
-        self._announcements.put_nowait(None)
+    def cut(self, error: Exception | None = None) -> None:
+        self._announcements.put_nowait(error or StoreUnavailable("the connection is lost"))
 
     async def _reach(self) -> None:
         if self.hangs.is_set():
@@ -107,14 +109,29 @@ async def test_a_change_whose_announcement_was_missed_is_found_by_the_check() ->
         assert source.reads == 2  # the check asks for the revision alone
 
 
-async def test_listening_begins_anew_after_the_connection_was_lost() -> None:
+@pytest.mark.parametrize("error", [None, RuntimeError("of a kind that nobody thought of")])
+async def test_listening_begins_anew_after_the_connection_was_lost(error: Exception | None) -> None:
     source, seen = FakeSource(), list[int]()
     async with watching(source, seen):
         await until(lambda: source.listeners == 1)
-        source.cut()
+        source.cut(error)
         await until(lambda: source.listeners == 2)
         source.commit(announced=True)
         await until(lambda: seen == [1, 2])
+
+
+@pytest.mark.parametrize("ticks", range(8))
+async def test_an_announcement_never_swallows_the_end(ticks: int) -> None:
+    source = FakeSource()
+    watch = ConfigurationWatch(source, on_change=lambda _: None, check_interval=3600.0)
+    task = asyncio.create_task(watch.run())
+    await until(lambda: watch.first_read.is_set() and source.listeners == 1)
+    source.commit(announced=True)
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    task.cancel()
+    done, _ = await asyncio.wait({task}, timeout=2)
+    assert done
 
 
 async def test_a_source_that_is_away_at_the_start_is_waited_for() -> None:

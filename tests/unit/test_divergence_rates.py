@@ -65,6 +65,12 @@ def test_a_proof_from_before_a_change_does_not_vouch_for_what_came_after() -> No
     assert broken.band is Band.INVESTIGATE
 
 
+def test_a_band_is_not_confirmed_by_the_mean_over_a_change() -> None:
+    broken = after([an_hour(0, 5_000), an_hour(20, 220)])
+    assert (broken.rate_moved, broken.band, broken.band_proven) == (True, Band.SAFE, Band.SAFE)
+    assert (broken.band_confirmed, broken.comparisons_needed) == (False, None)
+
+
 def test_a_steady_rate_hardly_ever_counts_as_moved() -> None:
     chance, runs, hours = np.random.default_rng(3), 500, 100
     bad = chance.binomial(200, 0.03, (runs, hours))

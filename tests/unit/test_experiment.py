@@ -161,3 +161,19 @@ def test_a_bucket_width_out_of_range_is_refused(bucket_seconds: int) -> None:
 )
 def test_a_time_box_reads_well(duration: float, words: str) -> None:
     assert rules.in_words(duration) == words
+
+
+@pytest.mark.parametrize(
+    ("buckets", "until", "seconds"),
+    [
+        ((), 900_000.0, 0.0),
+        # Nobody called for a week: a week in which nothing was seen is none.
+        ((604_800,), 608_400.0, 3_600.0),
+        # The first bucket began before the epoch did.
+        ((0, 3_600), 7_300.0, 7_200.0),
+        ((7_200,), 3_600.0, 0.0),
+    ],
+)
+def test_an_epoch_collects_from_its_first_capture_on(buckets: tuple[int, ...], until: float, seconds: float) -> None:
+    epoch = replace(opened(plan("base", "A")), opened_at=100.0)
+    assert rules.collected_for(epoch, buckets, until=until) == seconds

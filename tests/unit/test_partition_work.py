@@ -14,7 +14,9 @@ from test_shadowing import AGREES, CAPTURE, a_configuration, an_epoch
 
 from fakes import EqualBytes, Fault, KnownConfiguration, MemoryObservations, MemoryPartition, ScriptedGateway
 from multishadow_server.core.capture import CaptureBatch
+from multishadow_server.core.comparison.verdict import Comparison
 from multishadow_server.core.keeping import Keeper
+from multishadow_server.core.model import Comparator
 from multishadow_server.core.rollup import Cell
 from multishadow_server.core.segments import KnownLevels
 from multishadow_server.errors import LeaseLost, LogUnavailable
@@ -221,6 +223,32 @@ async def test_cancelled_work_gives_its_room_back_and_leaves_its_messages() -> N
         await task
     assert scene.workshop.under_way.captures == 0
     assert sorted(scene.log.left) == [1, 2]
+
+
+async def test_work_that_is_told_twice_to_end_gives_its_room_back_all_the_same() -> None:
+    told, let_go = asyncio.Event(), asyncio.Event()
+
+    class Lingering(EqualBytes):
+        async def compare(self, comparator: Comparator, live: bytes, shadow: bytes) -> Comparison:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                told.set()
+                await let_go.wait()
+            raise AssertionError("it is never set")
+
+    scene = Scene(message(1), message(2))
+    shadowing = Shadowing(gateway=scene.gateway, comparer=Lingering(), slots=CallSlots())
+    scene.workshop = replace(scene.workshop, shadowing=shadowing)
+    task = asyncio.create_task(scene.work().run(asyncio.Event()))
+    await until(lambda: scene.workshop.under_way.captures == 2 and len(scene.gateway.calls) == 2)
+    task.cancel()
+    await until(told.is_set)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert scene.workshop.under_way.captures == 0
+    let_go.set()
 
 
 async def test_a_full_process_reads_no_further_until_there_is_room() -> None:

@@ -98,7 +98,7 @@ def _view(response: control_pb2.CalibrateResponse, changes: list[str] | None) ->
             table,
             f"{step.threshold:.2f}",
             figures.percent(step.missed),
-            figures.percent(step.missed_upper),
+            figures.at_most(step.missed_upper),
             figures.percent(step.false_alarms),
             step.version,
             Text("proven", style="green") if step.proven else Text("not proven", style="yellow"),

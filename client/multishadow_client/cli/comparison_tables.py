@@ -32,7 +32,7 @@ def agreement(candidates: Sequence[CandidateReport], labels: Mapping[str, str]) 
             _rank(report),
             Text(labels[report.version], style="bold"),
             figures.count(report.n),
-            figures.percent(report.completeness) if report.n else figures.NONE,
+            figures.percent(report.completeness) if report.n or report.uncomparable or report.dropped else figures.NONE,
             figures.count(report.diverged),
             f"{report.similarity:.4f}" if report.HasField("similarity") else figures.NONE,
             _band(report),

@@ -95,7 +95,10 @@ class ComparisonView:
             )
         if self.response.HasField("quality"):
             quality = self.response.quality
-            yield report_table.title("Accuracy", quality_view.about(quality)), quality_view.rows(quality, live, labels)
+            yield (
+                report_table.title("Accuracy", quality_view.about(quality)),
+                quality_view.rows(quality, live, labels, roomy=roomy),
+            )
         if any(candidate.n or candidate.uncomparable or candidate.dropped for candidate in candidates):
             yield (
                 report_table.title("Calls", f"of the shadows, beside live {live} on the same requests"),

@@ -143,8 +143,7 @@ def compare(
         float,
         typer.Option(
             "--alpha",
-            min=0,
-            max=0.5,
+            parser=share.chance,
             metavar="ALPHA",
             show_default="0.05",
             help="Chance of any false claim, over all pairs and all times.",

@@ -10,6 +10,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 NONE = "–"
 """Where there is nothing to show."""
 
+_NO_STEP = 1e-9
+"""What a float may be off by; rounding outwards does not take it for a step."""
 _SPANS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 
 
@@ -27,8 +29,14 @@ def percent(share: float) -> str:
 
 
 def percent_range(lower: float, upper: float) -> str:
-    """0.62 – 1.05 %."""
-    return f"{percent(lower).removesuffix(' %')} – {percent(upper)}"
+    """0.62 – 1.05 %: rounded outwards, so that no bound is shown on a side of a limit on which it is not."""
+    low = "<0.01" if 0 < lower < 0.0001 else f"{100 * _down(lower):.2f}"
+    return f"{low} – {at_most(upper)}"
+
+
+def at_most(share: float) -> str:
+    """An upper bound as percent, rounded up."""
+    return ">99.99 %" if 0.9999 < share < 1 else f"{100 * _up(share):.2f} %"
 
 
 def points(difference: float) -> str:
@@ -37,26 +45,42 @@ def points(difference: float) -> str:
 
 
 def points_range(lower: float, upper: float) -> str:
-    """[−2.90, −1.52]."""
-    return f"[{points(lower)}, {points(upper)}]"
+    """[−2.90, −1.52]: rounded outwards; a bound keeps its sign."""
+    return f"[{points(_down(lower))}, {points(_up(upper))}]"
+
+
+def _down(share: float, steps: int = 10_000) -> float:
+    """Down to the next of so many steps of 1."""
+    return math.floor(share * steps + _NO_STEP) / steps
+
+
+def _up(share: float, steps: int = 10_000) -> float:
+    return math.copysign(math.ceil(share * steps - _NO_STEP) / steps, share)
 
 
 def evidence(log_evidence: float) -> str:
-    """An e-value from its natural logarithm, which stays finite where the e-value does not."""
+    """An e-value from its natural logarithm, which stays finite where the e-value does not.
+
+    It is rounded down: what is shown as the threshold has reached it.
+    """
     if log_evidence < math.log(0.01):
         return "<0.01"
-    if log_evidence < math.log(99_999.5):
+    if log_evidence < math.log(100_000):
         value = math.exp(log_evidence)
-        return f"{value:,.2f}" if value < 10 else f"{value:,.0f}"
-    exponent, mantissa = divmod(log_evidence / math.log(10), 1)
-    return f"{10**mantissa:.1f}e{exponent:.0f}"
+        return f"{_down(value, 100):,.2f}" if _down(value, 1) < 10 else f"{_down(value, 1):,.0f}"
+    exponent, mantissa = divmod(log_evidence / math.log(10) + _NO_STEP, 1)
+    return f"{_down(10**mantissa, 10):.1f}e{exponent:.0f}"
 
 
 def p_value(p: float) -> str:
-    """A p-value: three decimals, or its size where they would show nothing."""
-    if p == 0:
+    """A p-value: three decimals, or its size where they would show nothing; rounded up, as evidence is down."""
+    if p < 1e-300:
         return "<1e-300"
-    return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}".replace("e-0", "e-")
+    if p >= 0.001:
+        return f"{_up(p, 1_000):.3f}"
+    exponent = math.floor(math.log10(p) + _NO_STEP)
+    digit = round(_up(p / 10.0**exponent, 1))
+    return f"1e{exponent + 1}" if digit == 10 else f"{digit}e{exponent}"
 
 
 def milliseconds(value: float | None) -> str:

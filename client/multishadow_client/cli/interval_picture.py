@@ -87,8 +87,9 @@ class IntervalPicture:
         yield from self._lines(options.max_width)
 
     def _lines(self, room: int) -> Iterator[Text]:
-        names = min(max((len(whisker.label) for whisker in self.whiskers), default=0), 20)
-        axis = Axis(top=self._top(), width=max(16, min(_WIDEST, room - names - 29)))
+        names = min(max((len(whisker.label) for whisker in self.whiskers), default=0), max(20, room // 3))
+        said = max((len(_in_figures(whisker)) for whisker in self.whiskers), default=0)
+        axis = Axis(top=self._top(), width=max(16, min(_WIDEST, room - names - said - 4)))
         yield Text(f"{'':{names}}  {axis.labels()}", style="dim")
         for whisker in self.whiskers:
             label = Text(whisker.label, style=whisker.style, overflow="ellipsis", no_wrap=True)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from rich import box
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -42,7 +43,7 @@ def power(
         int, typer.Option("--candidates", "-k", min=2, max=10, metavar="NUMBER", help="How many are compared.")
     ] = 2,
     alpha: Annotated[
-        float, typer.Option("--alpha", min=0, max=0.5, metavar="ALPHA", help="Chance of any false claim.")
+        float, typer.Option("--alpha", parser=share.chance, metavar="ALPHA", help="Chance of any false claim.")
     ] = 0.05,
     server: Server = CONTROL,
     timeout: Timeout = DEFAULT_TIMEOUT,
@@ -53,17 +54,16 @@ def power(
     The candidates are taken to diverge independently of each other; where they diverge on the same requests, less is
     enough.
     """
+    wanted = control_pb2.PlanComparisonRequest(
+        better=min(better, worse),
+        worse=max(better, worse),
+        rate=rps * percent / 100,
+        candidates=candidates,
+        alpha=alpha,
+    )
     with ControlClient(server, timeout=timeout) as control:
-        response = control.plan_comparison(
-            control_pb2.PlanComparisonRequest(
-                better=min(better, worse),
-                worse=max(better, worse),
-                rate=rps * percent / 100,
-                candidates=candidates,
-                alpha=alpha,
-            )
-        )
-    terminal.show(output, _plans(response), document.plain(response))
+        response = control.plan_comparison(wanted)
+    terminal.show(output, Group(_plans(response), Text(_planned(wanted), style="dim")), document.plain(response))
 
 
 def advise(
@@ -84,6 +84,15 @@ def advise(
     for step in advice.steps:
         said.append(f"\n  {step}", style="dim")
     terminal.show(output, said, advice.document())
+
+
+def _planned(wanted: control_pb2.PlanComparisonRequest) -> str:
+    pairs = wanted.candidates * (wanted.candidates - 1) // 2
+    return (
+        f"{100 * wanted.better:g} % against {100 * wanted.worse:g} %, {wanted.rate:g} requests compared per second; "
+        f"α = {wanted.alpha:g}; family of {pairs} pair{'s' if pairs > 1 else ''}, e ≥ {2 * pairs / wanted.alpha:,.4g} "
+        "decides."
+    )
 
 
 def _plans(response: control_pb2.PlanComparisonResponse) -> Table:

@@ -9,7 +9,7 @@ import typer
 from multishadow.v1 import control_pb2
 from multishadow_client._address import CONTROL
 from multishadow_client._client import ControlClient
-from multishadow_client.cli import completion, document, segments_view, selection, terminal
+from multishadow_client.cli import completion, document, segments_view, selection, share, terminal
 from multishadow_client.cli.exit_code import ExitCode
 from multishadow_client.cli.options import (
     DEFAULT_TIMEOUT,
@@ -45,7 +45,11 @@ def segments(
     alpha: Annotated[
         float,
         typer.Option(
-            "--alpha", min=0, max=0.5, metavar="ALPHA", show_default="0.05", help="Expected share of false alerts."
+            "--alpha",
+            parser=share.chance,
+            metavar="ALPHA",
+            show_default="0.05",
+            help="Expected share of false alerts.",
         ),
     ] = 0.0,
     model: Model = "",

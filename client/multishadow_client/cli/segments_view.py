@@ -120,8 +120,9 @@ def _footnotes(response: ListSegmentsResponse, shown: int) -> Iterator[Text]:
         yield Text(f"{figures.count(hidden)} more segments with --all.", style="dim")
     buckets = figures.count(response.finished_buckets)
     yield Text(f"e: {response.test_name}; α = {response.alpha:g}; {buckets} finished time buckets.", style="dim")
-    if not response.finished_buckets:
-        yield Text("Evidence begins with the second time bucket; until then there is p alone.", style="dim")
+    if response.finished_buckets < 2:
+        # The first one is what the second is judged by.
+        yield Text("Evidence begins once two time buckets are over; until then there is p alone.", style="dim")
     family = figures.count(len(response.segments))
     yield Text(
         f"p: Fisher's exact test, adjusted by Benjamini–Hochberg over {family} segments; for one look, for ideas.",

@@ -142,7 +142,12 @@ class Child:
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, pause * 2)
             started = clock()
-            await self._launch()
+            try:
+                await self._launch()
+            except OSError as error:
+                # No memory, no process, no program for a moment: giving up now would leave the role down for good.
+                self._report(f"{self.program.name} cannot be started: {error}")
+                continue
             if self.address:
                 self._report(f"{self.program.name} is back on {self.address} (pid {self.pid})")
 

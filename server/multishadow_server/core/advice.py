@@ -101,7 +101,7 @@ def _collecting(best: Sequence[CandidateReport], pairs: Sequence[PairReport], ra
     leader, *rivals = best
     if ranked == 1:
         return f"Only {leader.version} could be compared so far, so there is no ranking yet: promote nobody"
-    if all(candidate.band_proven is Band.DO_NOT_ROLL_OUT for candidate in best):
+    if all(_proven_bad(candidate) for candidate in best):
         names = listed(candidate.version for candidate in best)
         return f"Any of {names} may be the best, but all are proven to diverge on more than 10 %: do not roll any out"
     level = [rival for rival in rivals if _rate(rival).estimate == _rate(leader).estimate]
@@ -136,6 +136,8 @@ def _more(requests: int | None) -> str:
 def _equivalent(best: Sequence[CandidateReport], live: str, margin: float) -> str:
     names = listed(candidate.version for candidate in best)
     opening = f"{names} diverge least from {live} and are proven equivalent (within {margin * 100:g} percentage points)"
+    if changed := [candidate.version for candidate in best if candidate.rate_moved]:
+        return f"{opening}, {_changed(changed)}"
     worst = max(best, key=lambda candidate: _rate(candidate).upper)
     if worst.band is Band.SAFE:
         return (
@@ -143,7 +145,7 @@ def _equivalent(best: Sequence[CandidateReport], live: str, margin: float) -> st
             f"`shadowctl promote {best[0].version}`, if matching {live} is the goal and its gates pass "
             f"(`shadowctl gates {best[0].version}`); {CAVEAT.format(live=live)}"
         )
-    if any(candidate.band_proven is Band.DO_NOT_ROLL_OUT for candidate in best):
+    if any(_proven_bad(candidate) for candidate in best):
         return f"{opening}, but their divergence is proven above 10 %: do not roll any of them out"
     return (
         f"{opening}, but may diverge on up to {_at_most(_rate(worst).upper)} of requests: find out what "
@@ -166,12 +168,14 @@ def _what_its_band_means(winner: CandidateReport, live: str) -> str:
     rate = _rate(winner)
     promote = f"`shadowctl promote {winner.version}`"
     between = f"{_at_least(rate.lower)} to {_at_most(rate.upper)}"
+    if winner.rate_moved:
+        return _changed([winner.version])
     if winner.band is Band.SAFE:
         return (
             f"and its divergence is proven below 1 %: if matching {live} is the goal and its gates pass "
             f"(`shadowctl gates {winner.version}`), promote it with {promote}; " + CAVEAT.format(live=live)
         )
-    if winner.band_proven is Band.DO_NOT_ROLL_OUT:
+    if _proven_bad(winner):
         return "but its divergence is proven above 10 %: do not roll it out"
     if not winner.band_confirmed:
         return (
@@ -182,6 +186,19 @@ def _what_its_band_means(winner: CandidateReport, live: str) -> str:
     return f"but its divergence is {between}: find out {what} before you promote it with {promote}; " + CAVEAT.format(
         live=live
     )
+
+
+def _changed(versions: Sequence[str]) -> str:
+    """A proof that holds for a mean over a change does not hold for what is there now."""
+    gates = listed(f"`shadowctl gates {version}`" for version in versions)
+    return (
+        f"but the divergence of {listed(versions)} has changed since the epoch began, so nothing is proven of it now: "
+        f"find out what happened ({gates}), and start anew before you promote anybody"
+    )
+
+
+def _proven_bad(candidate: CandidateReport) -> bool:
+    return candidate.band_proven is Band.DO_NOT_ROLL_OUT and not candidate.rate_moved
 
 
 def _troubles(candidates: Sequence[CandidateReport]) -> list[str]:
@@ -237,13 +254,13 @@ def _percent(share: float) -> str:
 
 
 def _at_least(share: float) -> str:
-    """Rounded down: the sentence never claims more than was proven."""
-    return f"{math.floor(share * 1000) / 10:g} %"
+    """Rounded down: the sentence never claims more than was proven. What a float may be off by is no step."""
+    return f"{math.floor(share * 1000 + 1e-9) / 10:g} %"
 
 
 def _at_most(share: float) -> str:
     """Rounded up, likewise."""
-    return f"{math.ceil(share * 1000) / 10:g} %"
+    return f"{math.ceil(share * 1000 - 1e-9) / 10:g} %"
 
 
 def listed(names: Iterable[str], conjunction: str = "and") -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -97,6 +97,18 @@ class Epoch:
     def bucket_start(self, received_at: float) -> int:
         """Start of the time bucket, both in seconds since the Unix epoch."""
         return int(received_at // self.bucket_seconds) * self.bucket_seconds
+
+
+def collected_for(epoch: Epoch, buckets: Iterable[int], *, until: float) -> float:
+    """How long an epoch has collected, in seconds: since its first capture, and not since somebody was ready for one.
+
+    Args:
+        epoch: it.
+        buckets: starts of its time buckets in which anything was counted.
+        until: the end of the experiment, or now; seconds since the Unix epoch.
+    """
+    began = min(buckets, default=until)
+    return max(0.0, until - max(began, epoch.opened_at))
 
 
 def epoch_of(epochs: tuple[Epoch, ...], *, model: str, live: str, revision: int) -> Epoch | None:

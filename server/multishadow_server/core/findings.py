@@ -64,7 +64,7 @@ class CandidateReport:
         completeness: n as a share of n + uncomparable + dropped; 0 without any.
         divergence: rate of diverged, errors and timeouts; joint over all candidates; None while n = 0.
         band: that of the upper bound.
-        band_confirmed: whether the interval lies in one band.
+        band_confirmed: whether the interval lies in one band, and the rate has not changed.
         band_proven: that of the lower bound: "at least".
         similarity: mean in [0, 1], failures counting 0; None while n = 0.
         latency_p50_ms: of answers, timeouts being infinitely long; None without any, inf when half timed out.

@@ -218,6 +218,9 @@ def _candidate(tables: _Tables, family: _Family, place: int) -> CandidateReport:
     lower, upper = float(family.rates.lower[place]), float(family.rates.upper[place])
     estimate = int(family.bad[place]) / max(n, 1)
     band, band_proven = (band_of(upper), band_of(lower)) if n else (Band.UNKNOWN, Band.UNKNOWN)
+    moved = bool(family.rates.moved[place])
+    # What is known of a mean over a change says nothing of the rate now, nor will more of the same.
+    confirmed = n > 0 and band == band_proven and not moved
     similarity = tables.get((Family.SIMILARITY_SUM, version), {}).get("sum", 0) / (MILLIONTHS * max(n, 1))
     return CandidateReport(
         version=version,
@@ -231,7 +234,7 @@ def _candidate(tables: _Tables, family: _Family, place: int) -> CandidateReport:
         completeness=n / max(n + uncomparable + dropped, 1),
         divergence=Interval(estimate=estimate, lower=lower, upper=upper) if n else None,
         band=band,
-        band_confirmed=n > 0 and band == band_proven,
+        band_confirmed=confirmed,
         band_proven=band_proven,
         similarity=similarity if n else None,
         latency_p50_ms=_milliseconds(tables, Family.LATENCY, version, 50),
@@ -246,11 +249,11 @@ def _candidate(tables: _Tables, family: _Family, place: int) -> CandidateReport:
         uncomparable_by_reason=tables.get((Family.UNCOMPARABLE_REASON, version), {}),
         errors_by_reason=tables.get((Family.ERROR_REASON, version), {}),
         comparisons_needed=None
-        if n == 0 or band == band_proven
+        if n == 0 or confirmed or moved
         else forecast.comparisons_needed(bad=family.bad[place], n=n, log_threshold=family.log_rate_threshold),
         duplicates=outcomes.get(Outcome.DUPLICATE, 0),
         over_noise=_over_noise(tables, family, version),
-        rate_moved=bool(family.rates.moved[place]),
+        rate_moved=moved,
     )
 
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -41,7 +42,7 @@ cli = typer.Typer(
     "**multishadow demo** shows it all in about a minute. **multishadow serve** runs every role on this machine, "
     "with an embedded PostgreSQL and nats-server. **multishadow router|worker|control** run one role each, for a "
     "deployment of your own. **shadowctl** is the command for models, flags, experiments and promotions.",
-    epilog="Everything that can be set has an environment variable MULTISHADOW_<NAME>; the README lists them.",
+    epilog="Everything that can be set has an environment variable `MULTISHADOW_<NAME>`; the README lists them.",
 )
 
 
@@ -71,6 +72,22 @@ Level = Annotated[LogLevel, typer.Option("--log-level", help="How much the log o
 Listen = Annotated[
     str | None, typer.Option("--listen", help="Address to serve on, host:port; port 0 takes a free one.")
 ]
+
+
+def _tell_version(wanted: bool) -> None:  # noqa: FBT001  as Typer calls it
+    if wanted:
+        typer.echo(f"multishadow {version('multishadow')}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_tell_version, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """What goes before a command."""
 
 
 @cli.command()

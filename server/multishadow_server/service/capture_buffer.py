@@ -113,7 +113,8 @@ class CaptureBuffer:
         self._arrived.set()
         self._enough.set()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._ended.wait(), within)
+            async with asyncio.timeout(within):
+                await self._ended.wait()
         if self.held_captures:
             logger.warning(
                 "%d captures are lost: the log did not take them in %.1f s (%s)",
@@ -135,7 +136,8 @@ class CaptureBuffer:
         """Wait for something to send, then a little longer for more of it."""
         await self._arrived.wait()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._enough.wait(), self._limits.flush_interval)
+            async with asyncio.timeout(self._limits.flush_interval):
+                await self._enough.wait()
 
     async def _taken(self) -> list[Capture]:
         """The oldest captures, at most `flush_captures`: encoding more at once would hold up callers."""

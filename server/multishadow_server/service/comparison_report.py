@@ -209,7 +209,7 @@ async def _latest(store: ControlStore, model: str) -> Experiment:
 def _shown(epoch: Epoch, wanted: Sequence[str]) -> Sequence[str]:
     """The candidates that are named, once it is sure that the epoch has them."""
     if len(set(wanted)) < len(wanted):
-        raise InvalidInput(f"candidates: each once; {names.listed(wanted)} names one twice")
+        raise InvalidInput(f"candidates: name each once, not {names.listed(wanted)}")
     for name in wanted:
         if name == epoch.live:
             raise FailedPrecondition(

@@ -11,6 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.errors import MultishadowError
@@ -77,6 +78,9 @@ class ConfigurationWatch:
                         self._announced.set()
             except MultishadowError as error:
                 self._note_loss(error)
+            except Exception:
+                # What nobody thought of must not end the router: there is still the check every so often.
+                logger.exception("announcements of changes cannot be followed")
             await asyncio.sleep(delay)
             delay = min(2 * delay, self._check_interval)
 
@@ -93,10 +97,11 @@ class ConfigurationWatch:
 
     async def _wait(self, seconds: float) -> None:
         """Wait that long, or until a change is announced."""
-        try:
-            await asyncio.wait_for(self._announced.wait(), seconds)
-        except TimeoutError:
-            return
+        # Not `wait_for`: Python 3.11's loses a cancellation that comes with the announcement, and a group of tasks
+        # cancels its own but once.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._announced.wait()
 
     async def _bring_up_to_date(self, *, announced: bool) -> bool:
         """Read the configuration if it changed; False when that is not known."""

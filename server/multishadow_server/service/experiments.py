@@ -105,7 +105,7 @@ def _candidates(configuration: Configuration, model: Model, wanted: Sequence[str
     if not 1 <= len(wanted) <= rules.MOST_CANDIDATES:
         raise InvalidInput(f"candidates: name 1 to {rules.MOST_CANDIDATES} versions, not {len(wanted)}")
     if len(set(wanted)) < len(wanted):
-        raise InvalidInput(f"candidates: each once; {names.listed(wanted)} names one twice")
+        raise InvalidInput(f"candidates: name each once, not {names.listed(wanted)}")
     candidates = sorted((names.version_of(model, name) for name in wanted), key=lambda version: version.ordinal)
     for version in candidates:
         _check_not_live(model, configuration.flags, version)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from multishadow_server.core import flags as flag_rules
 from multishadow_server.core import gate_findings, gates, segment_report, serving
 from multishadow_server.core.configuration import Configuration
-from multishadow_server.core.experiment import Epoch, Experiment
+from multishadow_server.core.experiment import Epoch, Experiment, collected_for
 from multishadow_server.core.findings import CandidateReport, Report
 from multishadow_server.core.gate_findings import Findings
 from multishadow_server.core.gates import Record, Review
@@ -98,7 +98,7 @@ def _review(reading: Reading, evidence: _Evidence, candidate: CandidateReport, *
         hours=evidence.hours,
         bucket_seconds=epoch.bucket_seconds,
         candidates=epoch.candidates,
-        collected_for=max(0.0, ended - epoch.opened_at),
+        collected_for=collected_for(epoch, reading.buckets, until=ended),
         shares=evidence.shares,
         labels=_labels(reading.report, version),
         segments=segment_report.build(evidence.by_kind, version=version, alpha=reading.report.alpha),

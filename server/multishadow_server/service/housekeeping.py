@@ -58,6 +58,9 @@ class Housekeeping:
             except MultishadowError as error:
                 self._failed_rounds += 1
                 _log.warning("housekeeping: %s", error)
+            except Exception:  # noqa: BLE001  control that ended because of one odd label could roll nothing back
+                self._failed_rounds += 1
+                _log.exception("a round of housekeeping failed")
             try:
                 async with asyncio.timeout(INTERVAL):
                     await stop.wait()

@@ -311,6 +311,9 @@ class PartitionWork:
 
     async def _abandon(self, reading: asyncio.Task[None]) -> None:
         """End what is still under way, after a failure or when cancelled; after an orderly end there is nothing."""
-        await end(reading, *(message.shadowing for message in self._line))
-        while self._line:
-            self._leave(self._line.popleft())
+        try:
+            await end(reading, *(message.shadowing for message in self._line))
+        finally:
+            # Also when it is told again while it waits: room that is never given back would one day be all there is.
+            while self._line:
+                self._leave(self._line.popleft())

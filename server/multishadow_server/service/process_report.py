@@ -35,7 +35,7 @@ class ProcessReport:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._interval):
                     await stop.wait()
-        with suppress(MultishadowError):
+        with suppress(Exception):
             await self._registry.withdraw(self._status().instance)
 
     async def _report(self) -> None:
@@ -44,6 +44,11 @@ class ProcessReport:
         except MultishadowError as error:
             if not self._away:
                 _logger.warning("this process cannot report itself: %s", error)
+            self._away = True
+        except Exception:
+            # Whatever it is, a router that answers callers does not end because it cannot say so.
+            if not self._away:
+                _logger.exception("this process cannot report itself")
             self._away = True
         else:
             self._away = False

@@ -46,8 +46,12 @@ class PostgresRetention:
                 await self.enforce()
             except MultishadowError as error:
                 logger.warning("days of comparisons are kept later: %s", error)
+            except Exception:
+                # A role that may not drop tables, for example: control goes on without.
+                logger.exception("days of comparisons cannot be kept")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), INTERVAL_SECONDS)
+                async with asyncio.timeout(INTERVAL_SECONDS):
+                    await stop.wait()
 
     async def enforce(self) -> None:
         """Make the coming days' partitions, drop those past retention, forget dead processes.

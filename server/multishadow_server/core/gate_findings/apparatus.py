@@ -47,7 +47,7 @@ def sample_ratio(found: Findings) -> Gate:
     )
     remedies = {
         "assigned": "see that all routers follow the flags (`shadowctl status`)",
-        "stored": "see why this candidate's copies are lost more often than the others'",
+        "stored": f"see why copies for {_most_lost(found)} are lost more often than others",
     }
     return Gate(
         name=name,
@@ -75,23 +75,38 @@ def _assignment(found: Findings) -> RatioCheck | None:
 
 
 def _storing(found: Findings) -> RatioCheck | None:
-    """Of the copies of all candidates, those that were counted: each should keep the same share."""
-    tables = found.tables
-    copies = {
-        version: count - tables.get((Family.OUTCOME, version), {}).get(Outcome.DUPLICATE, 0)
-        for version, count in _copies(found).items()
-    }
-    counted = {
-        version: sum(
-            count for outcome, count in tables.get((Family.OUTCOME, version), {}).items() if outcome in COUNTED
-        )
-        for version in found.candidates
-    }
+    """Of the copies of all candidates that are compared, those that were counted: each should keep the same share.
+
+    Who has no comparison at all is beside nobody in any of them, and says nothing of the others' samples.
+    """
+    kept = _kept(found)
     version = found.candidate.version
+    if len(kept) < 2 or version not in kept:
+        return None
+    counted, copies = kept[version]
     return check(
-        [counted[version], sum(counted.values()) - counted[version]],
-        [copies[version], sum(copies.values()) - copies[version]],
+        [counted, sum(count for count, _ in kept.values()) - counted],
+        [copies, sum(count for _, count in kept.values()) - copies],
     )
+
+
+def _kept(found: Findings) -> Mapping[str, tuple[int, int]]:
+    """By candidate that is compared: its comparisons that count, and its copies but for repeated inputs."""
+    outcomes = {version: found.tables.get((Family.OUTCOME, version), {}) for version in found.candidates}
+    kept = {
+        version: (
+            sum(counts.get(outcome, 0) for outcome in COUNTED),
+            sum(counts.values()) - counts.get(Outcome.DUPLICATE, 0),
+        )
+        for version, counts in outcomes.items()
+    }
+    return {version: numbers for version, numbers in kept.items() if numbers[0]}
+
+
+def _most_lost(found: Findings) -> str:
+    """Whose copies end in a comparison least often; the alarm rings for everybody who is held against them."""
+    kept = _kept(found)
+    return min(kept, key=lambda version: kept[version][0] / kept[version][1])
 
 
 def _copies(found: Findings) -> Mapping[str, int]:
@@ -109,7 +124,7 @@ def drift(found: Findings) -> Gate:
     """Whether some hour diverges from the hours before it, either way."""
     name, bound = GateName.DRIFT, "evidence below 2160: about one false alarm in 90 days"
     hours = _hours(found)
-    alarm, evidence = first_alarm([bad for bad, _ in hours], [n for _, n in hours])
+    alarm, evidence = first_alarm([bad for bad, _ in hours.values()], [n for _, n in hours.values()])
     if alarm is None:
         strongest = (
             f"strongest evidence {math.exp(evidence):.3g} in {len(hours)} hours"
@@ -122,21 +137,22 @@ def drift(found: Findings) -> Gate:
     return Gate(
         name=name,
         state=GateState.FAIL,
-        number=f"hour {alarm.hour + 1}: divergence {way} from {before} to {then}",
+        number=f"hour {alarm.hour + 1} ({wording.moment(list(hours)[alarm.hour])}): divergence {way} "
+        f"from {before} to {then}",
         bound=bound,
         remedy="find out what changed then; start anew, so that its figures do not mix with those before",
     )
 
 
-def _hours(found: Findings) -> list[tuple[int, int]]:
-    """(bad, n) of the candidate for each hour, or for each bucket where those are longer."""
+def _hours(found: Findings) -> Mapping[int, tuple[int, int]]:
+    """(bad, n) of the candidate by the start of the hour, or of the bucket where those are longer, oldest first."""
     period = max(HOUR, found.bucket_seconds)
     hours: dict[int, tuple[int, int]] = {}
-    for start, tables in found.hours.items():
-        outcomes = tables.get((Family.OUTCOME, found.candidate.version), {})
-        bad, n = hours.get(start // period, (0, 0))
-        hours[start // period] = (
+    for bucket, tables in sorted(found.hours.items()):
+        outcomes, start = tables.get((Family.OUTCOME, found.candidate.version), {}), bucket // period * period
+        bad, n = hours.get(start, (0, 0))
+        hours[start] = (
             bad + sum(outcomes.get(outcome, 0) for outcome in BAD),
             n + sum(outcomes.get(outcome, 0) for outcome in COUNTED),
         )
-    return [hours[hour] for hour in sorted(hours)]
+    return hours

@@ -17,9 +17,9 @@ def minimum_duration(found: Findings, limits: GateLimits) -> Gate:
     return Gate(
         name=GateName.MINIMUM_DURATION,
         state=GateState.PASS if missing <= 0 else GateState.UNKNOWN,
-        number=in_words(float(wording.whole(found.collected_for))),
+        number=wording.span(found.collected_for),
         bound=f"at least {in_words(limits.minimum_duration)}",
-        remedy="" if missing <= 0 else f"{in_words(float(wording.whole(missing)))} more",
+        remedy="" if missing <= 0 else f"{wording.span(missing, up=True)} more",
         awaits=Awaits.TIME,
     )
 
@@ -34,8 +34,8 @@ def divergent_samples(found: Findings, limits: GateLimits) -> Gate:
     return Gate(
         name=GateName.DIVERGENT_SAMPLES,
         state=GateState.PASS if enough else GateState.UNKNOWN,
-        number=f"{found.divergent_samples:,} stored",
-        bound=f"at least {needed:,}" + (", all that diverged" if safe and needed == bad else ""),
+        number=f"{found.divergent_samples:,} stored" + (f" of {bad:,} that diverged" if safe else ""),
+        bound=f"at least {limits.divergent_samples:,}" + (", or all that diverged" if safe else ""),
         remedy="" if enough else "more requests",
     )
 

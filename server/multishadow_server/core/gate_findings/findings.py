@@ -24,7 +24,7 @@ class Findings:
         hours: the same by the start of the time bucket, seconds since the Unix epoch, oldest first.
         bucket_seconds: the buckets' width.
         candidates: the epoch's, in its order.
-        collected_for: seconds since the epoch was opened, while it was open.
+        collected_for: seconds since the epoch's first capture, see `experiment.collected_for`.
         shares: share of requests that each candidate should get copies of, by name; None when that is not known, or
             was changed within the epoch.
         labels: the candidate beside the live version on labelled requests that are old enough.

@@ -22,17 +22,24 @@ def divergence(found: Findings, limits: GateLimits) -> Gate:
     number = (
         f"{wording.percent(rate.estimate)}, between {wording.at_least(rate.lower)} and {wording.at_most(rate.upper)}"
     )
-    moved = found.candidate.rate_moved
-    if moved:
-        number += "; it changed over time"
+    if found.candidate.rate_moved:
+        # A mean of before and after a change proves nothing: an outage ends, and a candidate that broke is broken.
+        return Gate(
+            name=name,
+            state=GateState.UNKNOWN if rate.lower < limits.divergence else GateState.FAIL,
+            number=f"{number}; it changed over time",
+            bound=bound,
+            remedy="find out what changed, then start anew",
+            awaits=Awaits.PEOPLE,
+        )
     if rate.upper < limits.divergence:
         return Gate(name=name, state=GateState.PASS, number=number, bound=bound)
     if rate.lower < limits.divergence:
         return Gate(name=name, state=GateState.UNKNOWN, number=number, bound=bound, remedy="more requests")
-    # A mean of before and after a change proves nothing for good: an outage ends.
-    final = found.candidate.band_proven is Band.DO_NOT_ROLL_OUT and not moved
-    remedy = "find out what changed, then start anew" if moved else _of_divergence(final=final)
-    return Gate(name=name, state=GateState.FAIL, number=number, bound=bound, remedy=remedy, final=final)
+    final = found.candidate.band_proven is Band.DO_NOT_ROLL_OUT
+    return Gate(
+        name=name, state=GateState.FAIL, number=number, bound=bound, remedy=_of_divergence(final=final), final=final
+    )
 
 
 def _of_divergence(*, final: bool) -> str:
@@ -54,7 +61,8 @@ def best_set(found: Findings) -> Gate:
             number=number,
             bound=bound,
             remedy=f"promote {listed(best, 'or')} instead",
-            final=True,
+            # Who lost by an outage may win without it.
+            final=not found.candidate.rate_moved,
         )
     if len(found.candidates) == 1 or found.report.state is State.DECIDED:
         return Gate(name=name, state=GateState.PASS, number=number, bound=bound)

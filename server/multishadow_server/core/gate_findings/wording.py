@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 
+from multishadow_server.core.experiment import in_words
 from multishadow_server.core.gates import Gate, GateName, GateState
 
 ATTEST = "`shadowctl attest {version} {what} --note TEXT`"
@@ -20,16 +22,28 @@ def not_compared(name: GateName, bound: str) -> Gate:
     )
 
 
-def whole(seconds: float) -> int:
-    """Seconds in steps that fit their size, so that a span reads well."""
+def span(seconds: float, *, up: bool = False) -> str:
+    """In steps that fit its size, so that it reads well; what is missing is rounded up."""
     step = next((step for step in (86_400, 3_600, 60) if seconds >= 2 * step), 1)
-    return int(max(0.0, seconds) // step * step)
+    steps = math.ceil(seconds / step) if up else seconds // step
+    return in_words(float(max(0, steps) * step))
+
+
+def moment(seconds: int) -> str:
+    """A point in time, given in seconds since the Unix epoch."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def milliseconds(bounds: tuple[float, float]) -> str:
     """Bounds given in seconds, as a range."""
-    lower, upper = ("∞" if math.isinf(bound) else f"{1000 * bound:.3g}" for bound in bounds)
-    return f"{lower}–{upper} ms"
+    lower, upper = (1000 * bound for bound in bounds)
+    return f"{_three_digits(lower)}–{_three_digits(upper)} ms"
+
+
+def _three_digits(number: float) -> str:
+    if math.isinf(number):
+        return "∞"
+    return f"{number:.3g}" if number < 999.5 else f"{float(f'{number:.3g}'):,.0f}"
 
 
 def percent(share: float) -> str:
@@ -38,10 +52,10 @@ def percent(share: float) -> str:
 
 
 def at_least(share: float) -> str:
-    """Rounded down: nothing claims more than was proven."""
-    return f"{math.floor(share * 10_000) / 100:g} %"
+    """Rounded down: nothing claims more than was proven. What a float may be off by is no step."""
+    return f"{math.floor(share * 10_000 + 1e-9) / 100:g} %"
 
 
 def at_most(share: float) -> str:
     """Rounded up, for the same reason."""
-    return f"{math.ceil(share * 10_000) / 100:g} %"
+    return f"{math.ceil(share * 10_000 - 1e-9) / 100:g} %"
