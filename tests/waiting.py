@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 PAUSE = 0.01
 
 
-async def until(condition: Callable[[], object | Awaitable[object]], *, within: float = 10.0) -> None:
-    """Return as soon as `condition` is true; fail after `within` seconds."""
+async def until(condition: Callable[[], object | Awaitable[object]], *, within: float = 30.0) -> None:
+    """Return as soon as `condition` is true; fail after `within` seconds, which a busy machine may need."""
     deadline = time.monotonic() + within
     while True:
         result = condition()
@@ -23,7 +23,7 @@ async def until(condition: Callable[[], object | Awaitable[object]], *, within: 
         await asyncio.sleep(PAUSE)
 
 
-def until_sync(condition: Callable[[], object], *, within: float = 10.0) -> None:
+def until_sync(condition: Callable[[], object], *, within: float = 30.0) -> None:
     """The same without an event loop."""
     deadline = time.monotonic() + within
     while not condition():

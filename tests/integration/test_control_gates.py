@@ -121,6 +121,24 @@ async def test_a_version_that_was_never_compared_is_not_promoted_unless_forced(c
         assert not (await control.promote("A", force=False)).changed
 
 
+async def test_an_experiment_that_has_ended_vouches_for_nothing_that_was_not_so_then(
+    control: Control, database_url: str
+) -> None:
+    async with serving(answering()) as server:
+        await compare_ab(control, database_url, address=server.address)
+        await vouch(control, *PEOPLE)
+        await control.stop()
+        await control.apply(comparator=pb.Comparator(threshold=0.5))
+        async with refused(StatusCode.FAILED_PRECONDITION, "A was not promoted", "comparator was changed"):
+            await control.promote("A", force=False)
+        await control.apply(comparator=pb.Comparator(threshold=0.85))
+        await control.promote("B", force=True, reason="it is urgent")
+        async with refused(StatusCode.FAILED_PRECONDITION, "compared with base, and B is live now", "shadowctl start"):
+            await control.promote("A", force=False)
+        await control.rollback()
+        assert (await control.promote("A", force=False)).changed
+
+
 async def test_limits_are_the_models(control: Control) -> None:
     applied = await control.apply("base", "A", gates=pb.GateLimits(divergence=0.05))
     assert applied.model.gates.divergence == 0.05

@@ -242,7 +242,7 @@ async def test_a_router_that_never_read_its_configuration_says_so_and_serves_onc
         assert health.status == health_pb2.HealthCheckResponse.NOT_SERVING
         assert not ready.done()
         await asyncio.to_thread(own_postgres.start)
-        assert await asyncio.wait_for(ready, 20) == address
+        assert await asyncio.wait_for(ready, 30) == address
         assert (await caller.predict(a_request())).response == b"x"
     stop.set()
     await role
@@ -256,7 +256,7 @@ async def test_a_router_stops_in_order_while_it_waits_for_the_store(nats_url: st
     stop = asyncio.Event()
     role = asyncio.create_task(app.router(settings, stop, ready=lambda _: None))
     asyncio.get_running_loop().call_soon(stop.set)
-    await asyncio.wait_for(role, 10)
+    await asyncio.wait_for(role, 30)
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ async def test_a_listener_learns_that_its_connection_was_lost(
         assert await anext(changes) == 0
         waiting = asyncio.ensure_future(anext(changes))
         with stopped(own_postgres), pytest.raises(StoreUnavailable, match="listening for changes"):
-            await asyncio.wait_for(waiting, 10)
+            await asyncio.wait_for(waiting, 30)
     async with aclosing(PostgresConfiguration(engine).changes()) as changes:
         assert await anext(changes) == 0
 

@@ -147,7 +147,7 @@ async def test_the_days_are_kept_from_the_start_of_a_role_to_its_end(engine: Asy
     keeping = asyncio.create_task(PostgresRetention(engine, keep_days=30).run(stop))
     await until(lambda: (partition(today),) in rows(database_url, PARTITIONS))
     stop.set()
-    await asyncio.wait_for(keeping, 10)
+    await asyncio.wait_for(keeping, 30)
 
 
 async def test_days_are_kept_again_after_postgresql_was_away(caplog: pytest.LogCaptureFixture) -> None:
@@ -157,4 +157,4 @@ async def test_days_are_kept_again_after_postgresql_was_away(caplog: pytest.LogC
         await until(lambda: "days of comparisons are kept later" in caplog.text)
         assert not keeping.done()
         stop.set()
-        await asyncio.wait_for(keeping, 10)
+        await asyncio.wait_for(keeping, 30)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -130,7 +130,25 @@ async def test_an_announcement_never_swallows_the_end(ticks: int) -> None:
     for _ in range(ticks):
         await asyncio.sleep(0)
     task.cancel()
-    done, _ = await asyncio.wait({task}, timeout=2)
+    done, _ = await asyncio.wait({task}, timeout=30)
+    assert done
+
+
+async def test_a_source_that_loses_a_cancellation_is_told_again() -> None:
+    class Deaf(FakeSource):
+        async def changes(self) -> AsyncIterator[int]:
+            self.listeners += 1
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            async for revision in super().changes():
+                yield revision
+
+    source = Deaf()
+    watch = ConfigurationWatch(source, on_change=lambda _: None, check_interval=3600.0)
+    task = asyncio.create_task(watch.run())
+    await until(lambda: source.listeners == 1)
+    task.cancel()
+    done, _ = await asyncio.wait({task}, timeout=30)
     assert done
 
 

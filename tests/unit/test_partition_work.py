@@ -20,6 +20,7 @@ from multishadow_server.core.model import Comparator
 from multishadow_server.core.rollup import Cell
 from multishadow_server.core.segments import KnownLevels
 from multishadow_server.errors import LeaseLost, LogUnavailable
+from multishadow_server.service import ending
 from multishadow_server.service.configuration_in_hand import ConfigurationInHand
 from multishadow_server.service.in_flight import CallSlots, UnderWay
 from multishadow_server.service.partition_work import Pace, PartitionWork, Workshop
@@ -249,6 +250,29 @@ async def test_work_that_is_told_twice_to_end_gives_its_room_back_all_the_same()
         await task
     assert scene.workshop.under_way.captures == 0
     let_go.set()
+
+
+async def test_nothing_is_left_behind_by_work_whose_tasks_lose_a_cancellation() -> None:
+    lost: list[str] = []
+
+    class Deaf(EqualBytes):
+        async def compare(self, comparator: Comparator, live: bytes, shadow: bytes) -> Comparison:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                lost.append("once")
+            await asyncio.Event().wait()
+            raise AssertionError("it is never set")
+
+    scene = Scene(message(1))
+    shadowing = Shadowing(gateway=scene.gateway, comparer=Deaf(), slots=CallSlots())
+    scene.workshop = replace(scene.workshop, shadowing=shadowing)
+    others = asyncio.all_tasks()
+    task = asyncio.create_task(scene.work().run(asyncio.Event()))
+    await until(lambda: len(scene.gateway.calls) == 1)
+    await ending.end(task)
+    assert lost == ["once"]
+    assert asyncio.all_tasks() == others
 
 
 async def test_a_full_process_reads_no_further_until_there_is_room() -> None:

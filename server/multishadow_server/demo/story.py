@@ -24,6 +24,7 @@ from multishadow_server.demo.model import DemoModel
 from multishadow_server.demo.presentation import Stage
 from multishadow_server.demo.traffic import CONNECTIONS, Callers, Tally
 from multishadow_server.errors import FailedPrecondition
+from multishadow_server.service.ending import end
 from multishadow_server.settings import Settings
 
 ACTOR = "demo"
@@ -353,5 +354,4 @@ async def _meanwhile(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.T
     try:
         yield task
     finally:
-        task.cancel()
-        await asyncio.wait([task])
+        await end(task)

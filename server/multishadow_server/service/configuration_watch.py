@@ -16,6 +16,7 @@ from contextlib import suppress
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.errors import MultishadowError
 from multishadow_server.service import ports
+from multishadow_server.service.ending import INNER_PATIENCE_SECONDS, end
 
 logger = logging.getLogger(__name__)
 
@@ -64,9 +65,14 @@ class ConfigurationWatch:
 
     async def run(self) -> None:
         """Follow until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._listen())
-            tasks.create_task(self._check())
+        # No TaskGroup: it cancels its tasks once, and what the driver waits with may lose that; `end` tells again.
+        tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._check())]
+        try:
+            ended, _ = await asyncio.wait(tasks, return_when="FIRST_COMPLETED")
+            for task in ended:
+                await task
+        finally:
+            await end(*tasks, patience=INNER_PATIENCE_SECONDS)
 
     async def _listen(self) -> None:
         delay = FIRST_RETRY

@@ -7,6 +7,8 @@ from typing import Any
 
 # How long a task may take to end before it is told again, seconds.
 PATIENCE_SECONDS = 1.0
+# The same where a task that is being ended ends its own: they are told again before it is, or would be left behind.
+INNER_PATIENCE_SECONDS = 0.2
 
 
 async def end(*tasks: asyncio.Task[Any] | None, patience: float = PATIENCE_SECONDS) -> None:

@@ -23,7 +23,7 @@ from multishadow_server.core.duplicates import SeenInputs
 from multishadow_server.core.keeping import Keeper
 from multishadow_server.core.segments import KnownLevels
 from multishadow_server.errors import LeaseLost, StoreUnavailable
-from multishadow_server.service.ending import end
+from multishadow_server.service.ending import INNER_PATIENCE_SECONDS, end
 from multishadow_server.service.in_flight import UnderWay
 from multishadow_server.service.micro_batch import Finished, MicroBatch
 from multishadow_server.service.ports import CaptureReader, Flush, LoggedBatch, ObservationStore, PartitionReader
@@ -312,7 +312,8 @@ class PartitionWork:
     async def _abandon(self, reading: asyncio.Task[None]) -> None:
         """End what is still under way, after a failure or when cancelled; after an orderly end there is nothing."""
         try:
-            await end(reading, *(message.shadowing for message in self._line))
+            begun = [reading, *(message.shadowing for message in self._line)]
+            await end(*begun, patience=INNER_PATIENCE_SECONDS)
         finally:
             # Also when it is told again while it waits: room that is never given back would one day be all there is.
             while self._line:

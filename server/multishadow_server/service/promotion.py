@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from multishadow_server.core import flags as flag_rules
 from multishadow_server.core import promotion as rules
 from multishadow_server.core import serving
+from multishadow_server.core.configuration import Configuration
+from multishadow_server.core.experiment import Epoch
 from multishadow_server.core.model import Model, Version
 from multishadow_server.core.promotion import Step
 from multishadow_server.core.routing import Claim
@@ -157,6 +159,8 @@ async def _check_gates(
         why = f"{review.verdict}\n" + "\n".join(
             f"  {gate.name} {gate.state}: {gate.number}; asked for: {gate.bound}" for gate in review.holding
         )
+        if past := _of_another_time(found.epoch, await store.read()):
+            holding, why = ["comparison"], past
     if not holding:
         return []
     if not force:
@@ -170,6 +174,18 @@ async def _check_gates(
             f"reason: {version.name} does not pass its gates ({names.listed(holding)}); say why it is promoted"
         )
     return holding
+
+
+def _of_another_time(epoch: Epoch, present: Configuration) -> str:
+    """Why a comparison vouches for nothing any more: nothing keeps that of an experiment that has ended up to date."""
+    model = present.models[epoch.model]
+    live = serving.live_version(model, present.flags)
+    again = "Compare it anew with `shadowctl start`"
+    if live is not None and epoch.live != live.name:
+        return f"it was compared with {epoch.live}, and {live.name} is live now. {again}"
+    if epoch.comparator != model.comparator:
+        return f"it was compared before the model's comparator was changed. {again}"
+    return ""
 
 
 async def _next_step(
