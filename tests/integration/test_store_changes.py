@@ -62,7 +62,8 @@ async def test_a_change_that_writes_nothing_makes_no_revision(store: PostgresCon
 async def fail_midway(store: PostgresControl) -> None:
     """A change that writes, and then fails."""
     async with store.change("ada") as change:
-        await change.put_model(spam())
+        await change.put_model(spam("A"))
+        await change.put_versions(spam("A"))
         await change.put_flag("spam.A", LIVE, reason="hasty")
         await change.audit("set-flag", "spam.A", {})
         raise ZeroDivisionError
@@ -186,8 +187,8 @@ async def test_a_flag_put_twice_in_one_change_has_the_last_definition(store: Pos
 async def test_numbers_in_a_definition_keep_their_kind(store: PostgresControl) -> None:
     variants = {"whole": 25, "real": 25.0, "tiny": 1e-9}
     async with store.change("ada") as change:
-        await change.put_flag("spam.base", {**OFF, "variants": variants}, reason="")
-    read = (await store.read()).flags["spam.base"]["variants"]
+        await change.put_flag("steps", {"state": "ENABLED", "variants": variants, "defaultVariant": "real"}, reason="")
+    read = (await store.read()).flags["steps"]["variants"]
     assert {name: (type(value), value) for name, value in read.items()} == {
         name: (type(value), value) for name, value in variants.items()
     }
