@@ -33,7 +33,7 @@ def claim_definition(model: str, claim: Claim, percent: float = 100.0) -> dict[s
     Raises:
         InvalidInput: the percent is out of range or too fine.
     """
-    weight, total = _weights(percent)
+    weight, total = weights(percent)
     if weight == total:
         return _definition(claim.value)
     if claim is Claim.OFF:
@@ -51,8 +51,18 @@ def _definition(default: str, targeting: dict[str, Any] | None = None) -> dict[s
     return definition
 
 
-def _weights(percent: float) -> tuple[int, int]:
-    """Whole-number weight of `percent` and the total it is a part of: the smallest of 100, 1000, 10,000, 100,000."""
+def with_metadata_of(present: Mapping[str, Any], definition: Mapping[str, Any]) -> dict[str, Any]:
+    """The definition with what the present one tells people, which a new claim does not change."""
+    metadata = present.get("metadata")
+    return {**definition, "metadata": metadata} if metadata else dict(definition)
+
+
+def weights(percent: float) -> tuple[int, int]:
+    """Whole-number weight of `percent` and the total it is a part of: the smallest of 100, 1000, 10,000, 100,000.
+
+    Raises:
+        InvalidInput: the percent is not in (0, 100], or too fine.
+    """
     try:
         exact = Decimal(str(percent))
     except InvalidOperation:
@@ -94,6 +104,28 @@ def copied_share(definition: Mapping[str, Any]) -> float | None:
     if not split or not total:
         return None
     return sum(weight for variant, weight in split if variant != "off") / total
+
+
+def live_percent(definition: Mapping[str, Any]) -> float | None:
+    """Share of requests, in percent, that a version claims `live` for; None when only its rule can tell."""
+    targeting = definition.get("targeting")
+    if not targeting:
+        return 100.0 if definition.get("defaultVariant") == Claim.LIVE else 0.0
+    split = _split(targeting)
+    total = sum(weight for _, weight in split) if split else 0
+    if not split or not total:
+        return None
+    return 100 * sum(weight for variant, weight in split if variant == Claim.LIVE) / total
+
+
+def only_shadows(definition: Mapping[str, Any]) -> bool:
+    """Whether some request could get `shadow` and none could get `live`."""
+    return may_claim(definition, Claim.SHADOW) and not may_claim(definition, Claim.LIVE)
+
+
+def is_plain_split(definition: Mapping[str, Any]) -> bool:
+    """Whether its rule only splits subjects between two variants."""
+    return _split(definition.get("targeting")) is not None
 
 
 def _split(targeting: Any) -> tuple[tuple[str, int], tuple[str, int]] | None:  # noqa: ANN401 — JSON of any shape

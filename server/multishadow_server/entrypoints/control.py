@@ -120,7 +120,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
     async def SetFlag(self, request: pb.SetFlagRequest, context: Context) -> pb.SetFlagResponse:
         """Set what one version claims."""
         async with _answering(context):
-            record, revision = await flags.set_flag(
+            done = await flags.set_flag(
                 self._store,
                 model=request.model,
                 version=request.version,
@@ -129,8 +129,9 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
                 actor=_actor(request.actor, context),
                 reason=messages.free_text("reason", request.reason),
                 expected_revision=request.expected_revision if request.HasField("expected_revision") else None,
+                dry_run=request.dry_run,
             )
-        return pb.SetFlagResponse(flag=messages.flag_message(record), revision=revision)
+        return pb.SetFlagResponse(flag=messages.flag_message(done.record), revision=done.revision, effects=done.effects)
 
     async def ListExperiments(self, request: pb.ListExperimentsRequest, context: Context) -> pb.ListExperimentsResponse:
         """The experiments of one model, or of all, newest first."""
