@@ -48,7 +48,7 @@ class FlagDefinition(_message.Message):
     """Whose flag it is; empty for one that is no version's."""
     version: _builtins.str
     summary: _builtins.str
-    """In words, e.g. "on 25 % (else off)"."""
+    """In words, e.g. "on 25 %"."""
     @_builtins.property
     def changed_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -90,7 +90,7 @@ class FlagChange(_message.Message):
     after: _builtins.str
     """JSON; empty: it is deleted."""
     summary_before: _builtins.str
-    """Both in words, e.g. "off" and "on 25 % (else off)"."""
+    """Both in words, e.g. "off" and "on 25 %"."""
     summary_after: _builtins.str
     def __init__(
         self,

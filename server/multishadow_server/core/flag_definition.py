@@ -150,8 +150,8 @@ def check_takeover(added: Iterable[Version], flags: Mapping[str, Mapping[str, An
             raise FailedPrecondition(
                 f"version {version.name} of {version.model} cannot be registered: its flag would be "
                 f"{version.flag_key}, and there is another flag of that key, which says "
-                f"{', '.join(present.get('variants', {}))} to whoever reads it. Choose another name for the version, "
-                f"or remove the flag with `shadowctl flags delete {version.flag_key}`"
+                f"{targeting_rule.named(present.get('variants', {}))} to whoever reads it. Choose another name for the "
+                f"version, or remove the flag with `shadowctl flags delete {version.flag_key}`"
             )
 
 
@@ -215,7 +215,7 @@ class _Parts:
 
     def _state(self) -> object:
         state = self._definition.get("state")
-        got = f"got {state!r}" if "state" in self._definition else "it is missing"
+        got = f"got {targeting_rule.shown(state)}" if "state" in self._definition else "it is missing"
         if self._claim and state != "ENABLED":
             self._wrong("state", f'must be "ENABLED"; to switch a version off, claim "off" ({got})')
         elif state not in STATES:
@@ -244,7 +244,7 @@ class _Parts:
         first = next(iter(types.values()))
         for name, kind in types.items():
             if kind is None:
-                self._wrong(f"variants.{name}", f"must be a boolean, a number, text or an object, got {variants[name]}")
+                self._wrong(f"variants.{name}", "must be a boolean, a number, text or an object")
             elif first is not None and kind != first:
                 self._wrong(f"variants.{name}", f"is a {kind}, and the others are a {first}; all must have one type")
 
@@ -271,8 +271,8 @@ class _Parts:
             # flagd's "use the default in the code": readers that know of it take a missing one, too.
             return None
         if not isinstance(default, str) or default not in variants:
-            got = f", got {default!r}" if default is not None else "; it is missing"
-            self._wrong("defaultVariant", f"must be one of {', '.join(map(str, variants))}{got}")
+            got = f", got {targeting_rule.shown(default)}" if default is not None else "; it is missing"
+            self._wrong("defaultVariant", f"must be one of {targeting_rule.named(variants)}{got}")
         return str(default)
 
     def _targeting(self, variants: Mapping[str, Any]) -> dict[str, Any]:

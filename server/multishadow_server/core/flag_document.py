@@ -74,7 +74,7 @@ def read(document: object) -> FlagDocument:
     """
     if not isinstance(document, Mapping) or "flags" not in document:
         raise InvalidInput('document: must be an object with "flags", as flagd reads it')
-    evaluators, metadata = document.get("$evaluators") or {}, document.get("metadata") or {}
+    evaluators, metadata = document.get("$evaluators", {}), document.get("metadata", {})
     for name, part in (("$evaluators", evaluators), ("metadata", metadata)):
         if not isinstance(part, Mapping):
             raise InvalidInput(f"{name}: must be an object")

@@ -98,6 +98,19 @@ def check_value(value: object, path: str) -> None:
         raise _wrong(path, f"{type(value).__name__} is not JSON")
 
 
+def shown(value: object) -> str:
+    """A value as a message shows it, however large it is."""
+    text = f'"{value}"' if isinstance(value, str) else repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def named(names: Iterable[object]) -> str:
+    """Names as a message lists them, however many there are."""
+    every = [str(name) for name in names]
+    rest = f" and {len(every) - 20} more" if len(every) > 20 else ""
+    return f"{', '.join(every[:20])}{rest}" or "none"
+
+
 def _wrong(path: str, what: str) -> InvalidInput:
     return InvalidInput(f"{path}: {what}")
 
@@ -143,7 +156,7 @@ class _Checker:
             return {"var": _variable(operands, where)}
         if operator not in ARITY:
             known = " ".join(sorted([*ARITY, "var"]))
-            raise _wrong(path, f'"{operator}" is no operator of flagd; known are {known}')
+            raise _wrong(path, f"{shown(operator)} is no operator of flagd; known are {known}")
         if operator in _UNARY and not isinstance(operands, list | tuple):
             return {operator: self._argument(operands, where, depth=depth + 1)}
         _count(operator, operands, where)
@@ -153,8 +166,8 @@ class _Checker:
 
     def _inlined(self, name: object, path: str, *, depth: int) -> Any:  # noqa: ANN401 — JSON of any shape
         if not isinstance(name, str) or name not in self._evaluators:
-            known = ", ".join(sorted(map(str, self._evaluators))) or "none"
-            raise _wrong(path, f"there is no shared rule {name!r} in $evaluators; known: {known}")
+            known = named(sorted(map(str, self._evaluators)))
+            raise _wrong(path, f"there is no shared rule {shown(name)} in $evaluators; known: {known}")
         return self._argument(self._evaluators[name], path, depth=depth + 1)
 
     def _particular(self, operator: str, operands: Sequence[Any], path: str) -> None:
@@ -166,7 +179,7 @@ class _Checker:
         elif operator in {"starts_with", "ends_with"}:
             for i, operand in enumerate(operands):
                 if not isinstance(operand, str | dict):
-                    raise _wrong(f"{path}[{i}]", f"must be text or a rule, got {operand!r}")
+                    raise _wrong(f"{path}[{i}]", f"must be text or a rule, got {shown(operand)}")
         elif operator == "missing":
             _names(operands, path)
         elif operator == "missing_some":
@@ -202,7 +215,7 @@ class _Checker:
         if isinstance(weight, dict) and not self._fixed_weights:
             return None
         if isinstance(weight, bool) or not isinstance(weight, int) or weight < 0:
-            raise _wrong(f"{path}[1]", f"weight must be a whole number that is not negative, got {weight!r}")
+            raise _wrong(f"{path}[1]", f"weight must be a whole number that is not negative, got {shown(weight)}")
         return weight
 
     def _result(self, rule: object, path: str) -> None:
@@ -218,8 +231,7 @@ class _Checker:
             case str() if rule in self._variants:
                 return
             case _:
-                shown = f'"{rule}"' if isinstance(rule, str) else repr(rule)
-                raise _wrong(path, f"{shown} is no variant of this flag; it has {', '.join(self._variants)}")
+                raise _wrong(path, f"{shown(rule)} is no variant of this flag; it has {named(self._variants)}")
 
 
 def _branches(operands: int) -> Sequence[int]:
@@ -258,9 +270,9 @@ def _sem_ver(operands: Sequence[Any], path: str) -> None:
             case str() if _SEM_VER.fullmatch(operands[i]):
                 continue
             case _:
-                raise _wrong(f"{path}[{i}]", f'must be a version like "1.2.3" or a "var", got {operands[i]!r}')
+                raise _wrong(f"{path}[{i}]", f'must be a version like "1.2.3" or a "var", got {shown(operands[i])}')
     if operands[1] not in _SEM_VER_RANGES:
-        raise _wrong(f"{path}[1]", f"must be one of {' '.join(_SEM_VER_RANGES)}, got {operands[1]!r}")
+        raise _wrong(f"{path}[1]", f"must be one of {' '.join(_SEM_VER_RANGES)}, got {shown(operands[1])}")
 
 
 def _names(names: object, path: str) -> None:

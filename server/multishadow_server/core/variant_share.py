@@ -8,6 +8,7 @@ from typing import Any
 from multishadow_server.core import flags as flag_rules
 from multishadow_server.core.model import Version
 from multishadow_server.core.routing import Claim
+from multishadow_server.core.targeting_rule import named, shown
 from multishadow_server.errors import FailedPrecondition, InvalidInput
 
 
@@ -28,7 +29,7 @@ def served(key: str, definition: Mapping[str, Any], variant: str, percent: float
     """
     variants = definition["variants"]
     if variant not in variants:
-        raise InvalidInput(f'{key}: "{variant}" is no variant of this flag; it has {", ".join(variants)}')
+        raise InvalidInput(f"{key}: {shown(variant)} is no variant of this flag; it has {named(variants)}")
     if definition.get("targeting") and not flag_rules.is_plain_split(definition):
         raise FailedPrecondition(
             f"{key} has targeting rules of its own, which serving one variant would drop; change them with "
@@ -45,7 +46,7 @@ def served(key: str, definition: Mapping[str, Any], variant: str, percent: float
             f"`shadowctl flags edit {key}`"
         )
     if default == variant:
-        others = ", ".join(name for name in variants if name != variant) or "none"
+        others = named(name for name in variants if name != variant)
         raise InvalidInput(
             f'{key}: "{variant}" is the default, which everybody gets who gets nothing else; give a share to another '
             f"variant ({others})"
@@ -60,6 +61,6 @@ def claimed(version: Version, definition: Mapping[str, Any], variant: str, perce
         InvalidInput: no such claim, or the percent is out of range.
     """
     if variant not in flag_rules.VARIANTS:
-        raise InvalidInput(f'{version.flag_key}: "{variant}" is no claim; a version claims off, shadow or live')
+        raise InvalidInput(f"{version.flag_key}: {shown(variant)} is no claim; a version claims off, shadow or live")
     claim = flag_rules.claim_definition(version.model, Claim(variant), percent)
     return flag_rules.with_metadata_of(definition, claim)

@@ -81,11 +81,15 @@ class PostgresControl:
 
     async def flags_at(self, revision: int) -> Mapping[str, Mapping[str, Any]]:
         """Every flag's definition by key, as it was at that revision."""
-        wanted = (
-            select(FlagRevisionRow.key, FlagRevisionRow.definition)
+        newest = (
+            select(FlagRevisionRow.key, func.max(FlagRevisionRow.revision).label("revision"))
             .where(FlagRevisionRow.revision <= revision)
-            .distinct(col(FlagRevisionRow.key))
-            .order_by(col(FlagRevisionRow.key), col(FlagRevisionRow.revision).desc())
+            .group_by(FlagRevisionRow.key)
+            .subquery()
+        )
+        wanted = select(FlagRevisionRow.key, FlagRevisionRow.definition).join(
+            newest,
+            (newest.c.key == col(FlagRevisionRow.key)) & (newest.c.revision == col(FlagRevisionRow.revision)),
         )
         async with reaching(self._engine, "reading former flags"), AsyncSession(self._engine) as session:
             rows = (await session.exec(wanted)).all()
