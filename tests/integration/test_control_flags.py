@@ -273,9 +273,7 @@ async def test_a_revert_says_what_it_cannot_do(control: Control) -> None:
 async def test_a_stale_edit_is_refused_with_who_changed_what(control: Control) -> None:
     await put(control, {"checkout": SWITCH, "other": SWITCH})
     await put(control, {"checkout": ("on", 25)}, reason="a try")
-    async with refused(
-        StatusCode.ABORTED, "checkout at revision 2 by ada", 'UTC: now on 25 % ("a try")', "Read again"
-    ):
+    async with refused(StatusCode.ABORTED, "checkout at revision 2 by ada", 'UTC: now on 25 % ("a try")', "Read again"):
         await put(control, {"checkout": "on"}, expected_revision=1)
     # What others changed elsewhere is no conflict.
     assert (await put(control, {"other": "on"}, expected_revision=1)).revision == 3
