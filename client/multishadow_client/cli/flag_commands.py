@@ -92,7 +92,7 @@ def get(
     key: Annotated[
         str,
         typer.Argument(
-            metavar="[KEY]", help="A flag; default: all.", autocompletion=completion.flags, show_default=False
+            metavar="KEY", help="A flag; default: all.", autocompletion=completion.flags, show_default=False
         ),
     ] = "",
     flag_set: FlagSet = None,
@@ -127,7 +127,7 @@ def set_flag(
     serve: Annotated[
         str,
         typer.Argument(
-            metavar="[VARIANT]",
+            metavar="VARIANT",
             help="The variant to serve; for a version's off, shadow or live.",
             autocompletion=completion.variants,
             show_default=False,
@@ -262,17 +262,15 @@ def diff(
     *,
     key: Annotated[
         str,
-        typer.Argument(metavar="[KEY]", help="The flag.", autocompletion=completion.flags, show_default=False),
+        typer.Argument(metavar="KEY", help="The flag.", autocompletion=completion.flags, show_default=False),
     ] = "",
     from_: Annotated[
         int | None,
-        typer.Argument(
-            metavar="[FROM]", min=0, help="A revision; default: before its last change.", show_default=False
-        ),
+        typer.Argument(metavar="FROM", min=0, help="A revision; default: before its last change.", show_default=False),
     ] = None,
     to: Annotated[
         int | None,
-        typer.Argument(metavar="[TO]", min=0, help="A revision; default: the present one.", show_default=False),
+        typer.Argument(metavar="TO", min=0, help="A revision; default: the present one.", show_default=False),
     ] = None,
     file: Annotated[
         Path | None,
@@ -340,7 +338,7 @@ def revert(
     *,
     key: Annotated[
         str,
-        typer.Argument(metavar="[KEY]", help="The flag.", autocompletion=completion.flags, show_default=False),
+        typer.Argument(metavar="KEY", help="The flag.", autocompletion=completion.flags, show_default=False),
     ] = "",
     to: Annotated[
         int | None,
@@ -385,7 +383,7 @@ def delete(
     *,
     keys: Annotated[
         list[str],
-        typer.Argument(metavar="KEY...", help="The flags.", autocompletion=completion.flags, show_default=False),
+        typer.Argument(metavar="KEY", help="The flags.", autocompletion=completion.flags, show_default=False),
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; for scripts.")] = False,
     reason: Reason = "",

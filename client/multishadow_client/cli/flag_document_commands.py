@@ -79,7 +79,7 @@ def export(
     *,
     keys: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY...]", help="Only these; default: all.", autocompletion=completion.flags),
+        typer.Argument(metavar="KEY", help="Only these; default: all.", autocompletion=completion.flags),
     ] = None,
     flag_set: FlagSet = None,
     revision: Annotated[int | None, typer.Option("--revision", min=0, metavar="REVISION", help="As they were.")] = None,
