@@ -123,8 +123,11 @@ def test_a_bad_definition_of_a_versions_flag_is_refused_by_its_path(definition: 
         (switch(defaultVarient="on"), "defaultVarient: is no field of a flag; did you mean defaultVariant"),
         (switch({"if": [{"var": "x"}, "On", "off"]}), r'targeting.if\[1\]: "On" is no variant of this flag'),
         (switch({"fractional": [["on", 1], [True, 1]]}), r"fractional\[1\]\[0\]: True is no variant"),
-        (switch(metadata={"flagSetId": "a/b"}), "metadata.flagSetId: must hold letters"),
-        (switch(metadata={"flagSetId": 7}), "metadata.flagSetId: must hold letters"),
+        (switch(metadata={"flagSetId": "a,b"}), "metadata.flagSetId: must be 1 to 200 printable ASCII"),
+        (switch(metadata={"flagSetId": " a"}), "metadata.flagSetId: must be 1 to 200 printable ASCII"),
+        (switch(metadata={"flagSetId": "größe"}), "metadata.flagSetId: must be 1 to 200 printable ASCII"),
+        (switch(metadata={"flagSetId": ""}), "left out, it is the default set"),
+        (switch(metadata={"flagSetId": 7}), "metadata.flagSetId: must be 1 to 200 printable ASCII"),
         (switch(variants={"on": "x" * 300_000, "off": ""}), "bytes as JSON; at most 262,144 are allowed"),
     ],
 )

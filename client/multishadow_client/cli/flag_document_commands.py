@@ -71,8 +71,7 @@ def import_flags(
     )
     with ControlClient(server, timeout=timeout) as control:
         answer = control.import_flags(request)
-    if code := flag_view.show_changes(output, answer.changes, answer, diffs=dry_run):
-        raise typer.Exit(code)
+    flag_view.end(flag_view.show_changes(output, answer.changes, answer, diffs=dry_run))
 
 
 def export(

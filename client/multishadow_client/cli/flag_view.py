@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import typer
 from google.protobuf.message import Message
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -113,3 +114,9 @@ def _unfolded(value: Any) -> Any:  # noqa: ANN401 -- a document is any
         name: (json.loads(item) if item else None) if name in _JSON_FIELDS else _unfolded(item)
         for name, item in value.items()
     }
+
+
+def end(code: ExitCode) -> None:
+    """End the command with this code."""
+    if code:
+        raise typer.Exit(code)

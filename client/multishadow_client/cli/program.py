@@ -17,6 +17,7 @@ from multishadow_client.cli import (
     experiment_commands,
     flag_commands,
     flag_document_commands,
+    flag_history_commands,
     gate_commands,
     label_commands,
     model_commands,
@@ -87,9 +88,9 @@ program.add_typer(_flags, name="flag", hidden=True)
 _add(_flags, "get", flag_commands.get, flag_commands.GET_EXAMPLES)
 _add(_flags, "set", flag_commands.set_flag, flag_commands.SET_EXAMPLES)
 _add(_flags, "edit", flag_commands.edit, flag_commands.EDIT_EXAMPLES)
-_add(_flags, "history", flag_commands.history, flag_commands.HISTORY_EXAMPLES)
-_add(_flags, "diff", flag_commands.diff, flag_commands.DIFF_EXAMPLES)
-_add(_flags, "revert", flag_commands.revert, flag_commands.REVERT_EXAMPLES)
+_add(_flags, "history", flag_history_commands.history, flag_history_commands.HISTORY_EXAMPLES)
+_add(_flags, "diff", flag_history_commands.diff, flag_history_commands.DIFF_EXAMPLES)
+_add(_flags, "revert", flag_history_commands.revert, flag_history_commands.REVERT_EXAMPLES)
 _add(_flags, "delete", flag_commands.delete, flag_commands.DELETE_EXAMPLES)
 _add(_flags, "import", flag_document_commands.import_flags, flag_document_commands.IMPORT_EXAMPLES)
 _add(_flags, "export", flag_document_commands.export, flag_document_commands.EXPORT_EXAMPLES)

@@ -31,6 +31,7 @@ LARGEST_DEFINITION = 256 * 1024
 LARGEST_SET = 3 * 1024 * 1024
 # Stock OFREP clients put the key into a path without escaping it; "." and ".." would lead out of it.
 _KEY = re.compile(r"(?!\.+$)[A-Za-z0-9._-]+")
+_FLAG_SET = re.compile(rf"(?! )[\x20-\x2b\x2d-\x7e]{{1,{LONGEST_KEY}}}(?<! )")
 _TYPES: tuple[tuple[str, Any], ...] = (("boolean", bool), ("number", (int, float)), ("string", str), ("object", dict))
 
 
@@ -312,8 +313,12 @@ class _Parts:
     def _flag_set(self, name: object) -> None:
         if self._claim:
             self._wrong(f"metadata.{FLAG_SET}", "the flags of versions are in the default set; leave it out")
-        elif not isinstance(name, str) or not _is_key(name):
-            self._wrong(f"metadata.{FLAG_SET}", 'must hold letters, digits, "-", "_" and "." only; absent: the default')
+        elif not isinstance(name, str) or not _FLAG_SET.fullmatch(name):
+            self._wrong(
+                f"metadata.{FLAG_SET}",
+                f"must be 1 to {LONGEST_KEY} printable ASCII characters without a comma or blanks around them, as "
+                "clients name it in a header; left out, it is the default set",
+            )
 
 
 def _type_of(value: object) -> str | None:

@@ -79,6 +79,8 @@ def read(document: object) -> FlagDocument:
         if not isinstance(part, Mapping):
             raise InvalidInput(f"{name}: must be an object")
     inherited = {name: value for name, value in metadata.items() if name != _VERSION}
+    if inherited.get(FLAG_SET) == "":
+        del inherited[FLAG_SET]
     flags = _by_key(document["flags"])
     return FlagDocument(
         flags={key: _with_metadata(definition, inherited) for key, definition in flags.items()},
