@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from multishadow.v1 import control_pb2, control_pb2_grpc
+from multishadow.v1 import control_pb2, control_pb2_grpc, flags_pb2, flags_pb2_grpc
 
 NOON = 1_795_435_200  # 2026-11-23 12:00 UTC
 DAY = 86_400
@@ -235,24 +236,24 @@ class CannedControl:
         return answer(request) if callable(answer) else answer
 
 
-def _servicer(canned: CannedControl) -> control_pb2_grpc.ControlServiceServicer:
+def _servicer(canned: CannedControl, base: type, service: ServiceDescriptor) -> Any:
     def handler(method: str) -> Callable[..., Message]:
         return lambda _self, request, context: canned.answer(method, request, context)
 
-    base = control_pb2_grpc.ControlServiceServicer
-    methods: Mapping[str, Any] = {
-        method.name: handler(method.name)
-        for method in control_pb2.DESCRIPTOR.services_by_name["ControlService"].methods
-    }
-    servicer: control_pb2_grpc.ControlServiceServicer = type("Servicer", (base,), dict(methods))()
-    return servicer
+    methods: Mapping[str, Any] = {method.name: handler(method.name) for method in service.methods}
+    return type("Servicer", (base,), dict(methods))()
 
 
 @contextmanager
 def serving(canned: CannedControl) -> Iterator[CannedControl]:
     """Serve it on a free port of this machine."""
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
-    control_pb2_grpc.add_ControlServiceServicer_to_server(_servicer(canned), server)
+    control = control_pb2.DESCRIPTOR.services_by_name["ControlService"]
+    base: type = control_pb2_grpc.ControlServiceServicer
+    control_pb2_grpc.add_ControlServiceServicer_to_server(_servicer(canned, base, control), server)
+    flags = flags_pb2.DESCRIPTOR.services_by_name["FlagService"]
+    base = flags_pb2_grpc.FlagServiceServicer
+    flags_pb2_grpc.add_FlagServiceServicer_to_server(_servicer(canned, base, flags), server)
     canned.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
     try:

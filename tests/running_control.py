@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 
 from multishadow.v1 import control_pb2 as pb
-from multishadow.v1 import control_pb2_grpc
+from multishadow.v1 import control_pb2_grpc, flags_pb2_grpc
 from multishadow_server import app
 from multishadow_server.settings import Settings
 
@@ -43,6 +43,7 @@ class Control:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.stub: Any = control_pb2_grpc.ControlServiceStub(channel)
+        self.flag_stub: Any = flags_pb2_grpc.FlagServiceStub(channel)
 
     async def apply(self, *versions: str, model: str = "spam", address: str = "127.0.0.1:9", **fields: Any) -> Any:
         specs = [pb.VersionSpec(name=version, address=address) for version in versions]

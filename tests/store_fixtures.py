@@ -14,16 +14,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from multishadow_server.adapters.postgres import PostgresControl, open_engine
 from multishadow_server.core.capture import Capture
 from multishadow_server.core.experiment import Epoch
+from multishadow_server.core.flags import claim_definition
 from multishadow_server.core.model import Comparator, Model, Version
 from multishadow_server.core.observation import Observation, Outcome
 from multishadow_server.core.rollup import Cell, Family, Rollup
+from multishadow_server.core.routing import Claim
 from multishadow_server.service.ports import Flush, StoredComparison
 
 NOON = 1_795_435_200.0  # 2026-11-23 12:00 UTC
 BUCKET = int(NOON)
 COMPARATOR = Comparator(threshold=0.9, ignored_fields=("meta.*", "id"), relative_tolerance=0.01)
-OFF: dict[str, Any] = {"state": "ENABLED", "variants": {"off": "off", "live": "live"}, "defaultVariant": "off"}
-LIVE = {**OFF, "defaultVariant": "live"}
+OFF: dict[str, Any] = claim_definition("spam", Claim.OFF)
+LIVE = claim_definition("spam", Claim.LIVE)
 
 
 def spam(*names: str, **settings: Any) -> Model:

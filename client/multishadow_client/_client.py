@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar, cast
 
 import grpc
 
-from multishadow.v1 import control_pb2, control_pb2_grpc, prediction_pb2_grpc
+from multishadow.v1 import control_pb2, control_pb2_grpc, flags_pb2, flags_pb2_grpc, prediction_pb2_grpc
 from multishadow_client import _address, _prediction
 from multishadow_client._errors import MultishadowError, from_status
 from multishadow_client._prediction import Prediction
@@ -123,7 +123,8 @@ class Client(_Connection):
 class ControlClient(_Connection):
     """What `shadowctl` calls: models, flags, experiments, reports, promotion.
 
-    Requests and responses are the messages of `multishadow.v1.control_pb2`, whose comments say what fields mean.
+    Requests and responses are the messages of `multishadow.v1.control_pb2` and `flags_pb2`, whose comments say what
+    fields mean.
 
     Args:
         address: of control; a scheme may stand before it.
@@ -135,6 +136,7 @@ class ControlClient(_Connection):
     def __init__(self, address: str = _address.CONTROL, *, timeout: float | None = 10.0) -> None:
         super().__init__(address, default=_address.CONTROL, timeout=timeout)
         self._stub = control_pb2_grpc.ControlServiceStub(self._channel)
+        self._flags = flags_pb2_grpc.FlagServiceStub(self._channel)
 
     def apply_model(self, request: control_pb2.ApplyModelRequest) -> control_pb2.ApplyModelResponse:
         """Create or update a model and its versions; versions that are not named are left as they are."""
@@ -155,6 +157,40 @@ class ControlClient(_Connection):
     def set_flag(self, request: control_pb2.SetFlagRequest) -> control_pb2.SetFlagResponse:
         """Set what one version claims."""
         return self._call(self._stub.SetFlag, request)
+
+    def list_flag_definitions(
+        self, request: flags_pb2.ListFlagDefinitionsRequest
+    ) -> flags_pb2.ListFlagDefinitionsResponse:
+        """Flags of any kind, by key."""
+        return self._call(self._flags.ListFlagDefinitions, request)
+
+    def get_flag_definition(self, request: flags_pb2.GetFlagDefinitionRequest) -> flags_pb2.GetFlagDefinitionResponse:
+        """One flag, as it is or as it was."""
+        return self._call(self._flags.GetFlagDefinition, request)
+
+    def put_flags(self, request: flags_pb2.PutFlagsRequest) -> flags_pb2.PutFlagsResponse:
+        """Create or change flags, all or none."""
+        return self._call(self._flags.PutFlags, request)
+
+    def delete_flags(self, request: flags_pb2.DeleteFlagsRequest) -> flags_pb2.DeleteFlagsResponse:
+        """Remove flags, all or none; their history stays."""
+        return self._call(self._flags.DeleteFlags, request)
+
+    def list_flag_revisions(self, key: str) -> flags_pb2.ListFlagRevisionsResponse:
+        """Everything that a flag ever said, newest first."""
+        return self._call(self._flags.ListFlagRevisions, flags_pb2.ListFlagRevisionsRequest(key=key))
+
+    def revert_flags(self, request: flags_pb2.RevertFlagsRequest) -> flags_pb2.RevertFlagsResponse:
+        """Give flags back what they said at a revision."""
+        return self._call(self._flags.RevertFlags, request)
+
+    def import_flags(self, request: flags_pb2.ImportFlagsRequest) -> flags_pb2.ImportFlagsResponse:
+        """Put the flags of a flagd document."""
+        return self._call(self._flags.ImportFlags, request)
+
+    def export_flags(self, request: flags_pb2.ExportFlagsRequest) -> flags_pb2.ExportFlagsResponse:
+        """Flags as a flagd document."""
+        return self._call(self._flags.ExportFlags, request)
 
     def list_experiments(self, model: str = "") -> control_pb2.ListExperimentsResponse:
         """A model's experiments, newest first; of all models when empty."""

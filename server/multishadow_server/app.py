@@ -45,6 +45,7 @@ from multishadow_server.adapters.processes import unless_set
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
 from multishadow_server.core.segments import KnownLevels
 from multishadow_server.entrypoints.control import ControlServer, ControlServicer
+from multishadow_server.entrypoints.flags import FlagServicer
 from multishadow_server.entrypoints.prediction import PredictionHandler, PredictionServer
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.capture_buffer import CaptureBuffer, Limits
@@ -280,7 +281,8 @@ async def control(settings: Settings, stop: asyncio.Event, *, ready: Callable[[s
         server = ControlServer(
             ControlServicer(
                 store=store, probe=GrpcVersionProbe(), labels=labels, reviews=PostgresReviews(engine), backlog=backlog
-            )
+            ),
+            flags=FlagServicer(store),
         )
         status = _status("control", settings, revision=lambda: housekeeping.revision, counters=housekeeping.counters)
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from typing import Any
 
 import psycopg
 import pytest
@@ -13,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from multishadow_server.adapters.postgres import PostgresConfiguration, PostgresControl
 from multishadow_server.core.model import Comparator, Version
-from multishadow_server.errors import Conflict, InvalidInput, NotFound
+from multishadow_server.errors import Conflict, FailedPrecondition, InvalidInput, NotFound
 from store_fixtures import COMPARATOR, LIVE, OFF, open_first_epoch, opened, register, rows, spam
 
 
@@ -62,7 +63,8 @@ async def test_a_change_that_writes_nothing_makes_no_revision(store: PostgresCon
 async def fail_midway(store: PostgresControl) -> None:
     """A change that writes, and then fails."""
     async with store.change("ada") as change:
-        await change.put_model(spam())
+        await change.put_model(spam("A"))
+        await change.put_versions(spam("A"))
         await change.put_flag("spam.A", LIVE, reason="hasty")
         await change.audit("set-flag", "spam.A", {})
         raise ZeroDivisionError
@@ -186,8 +188,8 @@ async def test_a_flag_put_twice_in_one_change_has_the_last_definition(store: Pos
 async def test_numbers_in_a_definition_keep_their_kind(store: PostgresControl) -> None:
     variants = {"whole": 25, "real": 25.0, "tiny": 1e-9}
     async with store.change("ada") as change:
-        await change.put_flag("spam.base", {**OFF, "variants": variants}, reason="")
-    read = (await store.read()).flags["spam.base"]["variants"]
+        await change.put_flag("steps", {"state": "ENABLED", "variants": variants, "defaultVariant": "real"}, reason="")
+    read = (await store.read()).flags["steps"]["variants"]
     assert {name: (type(value), value) for name, value in read.items()} == {
         name: (type(value), value) for name, value in variants.items()
     }
@@ -197,6 +199,85 @@ async def test_a_definition_that_cannot_be_stored_is_refused(store: PostgresCont
     with pytest.raises(InvalidInput):
         async with store.change("ada") as change:
             await change.put_flag("spam.base", {**OFF, "metadata": {"note": "nul \x00"}}, reason="")
+
+
+MALFORMED: list[tuple[str, dict[str, Any]]] = [
+    ("spam.base", {}),
+    ("spam.base", {**OFF, "state": "DISABLED"}),
+    ("spam.base", {**OFF, "defaultVariant": "on"}),
+    ("spam.base", {**OFF, "targeting": {"fractional": [["live", 2.5], ["off", 97.5]]}}),
+    ("spam.base", {"state": "ENABLED", "variants": {"on": True}, "defaultVariant": "on"}),
+    ("checkout", {**OFF, "state": "ON"}),
+    ("checkout", {**OFF, "variants": {}}),
+    ("checkout", {**OFF, "targeting": {"roll": [6]}}),
+    ("checkout", {**OFF, "metadata": {"owner": None}}),
+    ("check out", OFF),
+    ("spam.Z", OFF),
+]
+
+
+@pytest.mark.parametrize(("key", "definition"), MALFORMED)
+async def test_what_a_reader_of_flags_would_choke_on_cannot_be_written_by_any_code(
+    store: PostgresControl, database_url: str, key: str, definition: dict[str, Any]
+) -> None:
+    await register(store, spam("base"))
+    async with store.change("ada") as change:
+        with pytest.raises((InvalidInput, FailedPrecondition), match=key):
+            await change.put_flag(key, definition, reason="hasty")
+        await change.put_flag("other", OFF, reason="the change goes on")
+    assert (await store.read()).flags == {"spam.base": OFF, "other": OFF}
+    assert rows(database_url, "SELECT key FROM flag_revision ORDER BY key") == [("other",), ("spam.base",)]
+
+
+async def test_all_flags_together_stay_within_one_message_to_clients(store: PostgresControl) -> None:
+    large = {**OFF, "metadata": {"note": "x" * 200_000}}
+    async with store.change("ada") as change:
+        for n in range(15):
+            await change.put_flag(f"flag-{n}", large, reason="")
+        with pytest.raises(InvalidInput, match="one message"):
+            await change.put_flag("one-more", large, reason="")
+        await change.put_flag("flag-0", OFF, reason="smaller ones are always taken")
+        await change.put_flag("one-more", large, reason="")
+
+
+async def test_a_deleted_flag_leaves_its_history_and_who_deleted_it(store: PostgresControl) -> None:
+    await register(store, spam("base"))
+    async with store.change("ada") as change:
+        await change.put_flag("checkout", OFF, reason="new")
+    async with store.change("bob") as change:
+        await change.delete_flag("checkout", reason="done")
+        await change.delete_flag("checkout", reason="again")
+        with pytest.raises(FailedPrecondition, match="flag of version base of spam"):
+            await change.delete_flag("spam.base", reason="")
+    assert (await store.read()).flags == {"spam.base": OFF}
+    lines = [(line.revision, line.definition, line.changed_by) for line in await store.flag_history("checkout")]
+    assert lines == [(3, None, "bob"), (2, OFF, "ada")]
+    assert await store.flags_at(2) == {"spam.base": OFF, "checkout": OFF}
+    assert await store.flags_at(0) == {}
+    async with store.change("ada") as change:
+        since = await change.flag_revisions(["checkout", "spam.base"], after=1)
+    assert [(line.key, line.revision) for line in since] == [("checkout", 2), ("checkout", 3)]
+
+
+async def test_a_flag_put_and_deleted_in_one_change_is_not_there(store: PostgresControl) -> None:
+    async with store.change("ada") as change:
+        await change.put_flag("checkout", OFF, reason="")
+        await change.delete_flag("checkout", reason="")
+    assert (await store.read()).flags == {}
+    async with store.change("ada") as change:
+        await change.put_flag("checkout", OFF, reason="")
+        await change.delete_flag("checkout", reason="")
+        await change.put_flag("checkout", LIVE, reason="")
+    assert (await store.read()).flags == {"checkout": LIVE}
+
+
+async def test_a_rehearsal_commits_nothing(store: PostgresControl, database_url: str) -> None:
+    async with store.change("ada") as change:
+        await change.put_flag("checkout", OFF, reason="")
+        await change.audit("put_flags", "checkout", {})
+        change.discard()
+    assert ((await store.read()).revision, (await store.read()).flags) == (0, {})
+    assert rows(database_url, "SELECT count(*) FROM audit_log") == [(0,)]
 
 
 # --- experiments and epochs ---------------------------------------------------------------------------------------

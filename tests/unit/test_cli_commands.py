@@ -18,7 +18,7 @@ import canned_router
 import control_fixtures as reports
 from canned_router import Router
 from control_fixtures import CannedControl, models
-from multishadow.v1 import control_pb2, prediction_pb2
+from multishadow.v1 import control_pb2, flags_pb2, prediction_pb2
 from multishadow_client import cli
 
 SHADOWCTL = str(Path(sys.executable).with_name("shadowctl"))
@@ -37,6 +37,7 @@ Shadowctl = Callable[..., Result]
 def control(monkeypatch: pytest.MonkeyPatch) -> Iterator[CannedControl]:
     with reports.serving(CannedControl()) as canned:
         canned.answers["ListModels"] = models(spam=["base", "A", "B", "C"])
+        canned.answers["GetFlagDefinition"] = (grpc.StatusCode.NOT_FOUND, "there is no such flag")
         monkeypatch.setenv("MULTISHADOW_CONTROL", canned.address)
         monkeypatch.setenv("MULTISHADOW_ACTOR", "ann")
         monkeypatch.setenv("COLUMNS", "100")
@@ -213,7 +214,7 @@ def test_a_key_of_no_version_is_a_key_all_the_same(control: CannedControl, shado
 def test_a_claim_that_is_none_is_refused_with_those_that_are(control: CannedControl, shadowctl: Shadowctl) -> None:
     result = shadowctl("flag", "set", "spam.A", "on")
     assert (result.code, result.err) == (2, "error: 'on' is no claim; a version claims off, shadow, live\n")
-    assert not control.requests
+    assert not control.asked(control_pb2.SetFlagRequest)
 
 
 def test_an_experiment_is_started_and_stopped(control: CannedControl, shadowctl: Shadowctl) -> None:
@@ -473,7 +474,12 @@ def test_what_cannot_be_understood_ends_with_two(shadowctl: Shadowctl, arguments
 
 
 @pytest.mark.parametrize(
-    "command", ["apply", "use", "flag set", "start", "stop", "compare", "promote", "rollback", "predict"]
+    "command",
+    [
+        *("apply", "use", "start", "stop", "compare", "promote", "rollback", "predict"),
+        *("flags get", "flags set", "flags edit", "flags history", "flags diff", "flags revert"),
+        *("flags delete", "flags import", "flags export"),
+    ],
 )
 def test_help_teaches_with_examples(shadowctl: Shadowctl, command: str) -> None:
     result = shadowctl(*command.split(), "--help")
@@ -503,8 +509,16 @@ def test_the_shell_completes_names_that_exist(control: CannedControl) -> None:
     control.answers["ListModels"] = models(spam=["base", "A", "B"], eggs=["old"])
     assert completed("shadowctl use s") == ["spam"]
     assert completed("shadowctl compare --model spam A ") == ["base", "B"]
-    assert completed("shadowctl flag set spam.") == ["spam.base", "spam.A", "spam.B"]
-    assert completed("shadowctl flag set spam.A s") == ["shadow"]
+    keys = ["checkout", "spam.base", "spam.A", "spam.B"]
+    control.answers["ListFlagDefinitions"] = lambda request: flags_pb2.ListFlagDefinitionsResponse(
+        flags=[flags_pb2.FlagDefinition(key=key) for key in keys if key.startswith(request.prefix)]
+    )
+    assert completed("shadowctl flags set spam.") == ["spam.base", "spam.A", "spam.B"]
+    assert completed("shadowctl flags delete checkout ") == ["spam.base", "spam.A", "spam.B"]
+    assert completed("shadowctl flags set spam.A s") == ["shadow"]
+    checkout = flags_pb2.FlagDefinition(key="checkout", definition='{"variants": {"on": true, "off": false}}')
+    control.answers["GetFlagDefinition"] = flags_pb2.GetFlagDefinitionResponse(flag=checkout)
+    assert completed("shadowctl flag set checkout o") == ["on", "off"]
 
 
 def test_the_shell_completes_nothing_while_control_is_away(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,27 @@ def claims() -> Iterator[OpenFeatureClaims]:
     api.shutdown()
 
 
+def test_flags_that_are_no_versions_are_carried_along_and_claim_nothing(claims: OpenFeatureClaims) -> None:
+    others = {
+        "checkout": {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "on"},
+        "theme": {"state": "DISABLED", "variants": {"dark": {"bg": [1, {}]}}, "metadata": {"flagSetId": "web"}},
+        "sizes": {
+            "state": "ENABLED",
+            "variants": {"s": 1, "l": 2.5},
+            "targeting": {"fractional": [["s", {"-": [{"var": "$flagd.timestamp"}, 1]}], ["l", 1]]},
+        },
+    }
+    claims.load(Configuration(revision=6, flags={**FOUR.flags, **others}))
+    context = request(group="beta", app="1.0.0")
+    expected = [Claim.LIVE, Claim.LIVE, Claim.OFF, Claim.OFF]
+    assert claims.read(KEYS, lambda: context) == expected
+    assert claims.read(list(others), lambda: context) == [Claim.OFF] * len(others)
+    subject = EvaluationContext("user-1", {})
+    assert claims.client.get_boolean_value("checkout", default_value=False) is True
+    assert claims.client.get_object_value("theme", {"code": "default"}) == {"code": "default"}
+    assert claims.client.get_integer_value("sizes", 0, subject) == 1
+
+
 def request(**attributes: Any) -> Context:
     return context_of(model="spam", request_id="r", session_id="s", attributes=attributes)
 

@@ -5,10 +5,12 @@ A shell waits while it completes: control gets half a second, and whatever fails
 
 from __future__ import annotations
 
+import json
 import os
 
 import typer
 
+from multishadow.v1.flags_pb2 import GetFlagDefinitionRequest, ListFlagDefinitionsRequest
 from multishadow_client._address import CONTROL
 from multishadow_client._client import ControlClient
 from multishadow_client._errors import MultishadowError
@@ -32,8 +34,14 @@ def versions(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def flags(context: typer.Context, incomplete: str) -> list[str]:
-    """Keys of flags."""
-    return _matching([f"{model}.{name}" for model, names in _registered(context) for name in names], incomplete)
+    """Keys of flags, without those that stand on the line already."""
+    typed = context.params.get("keys") or []
+    try:
+        with ControlClient(_server(context), timeout=_PATIENCE) as control:
+            known = control.list_flag_definitions(ListFlagDefinitionsRequest(prefix=incomplete)).flags
+    except MultishadowError:
+        return []
+    return _matching([flag.key for flag in known if flag.key not in typed], incomplete)
 
 
 def claims(incomplete: str) -> list[str]:
@@ -41,10 +49,24 @@ def claims(incomplete: str) -> list[str]:
     return _matching(["off", "shadow", "live"], incomplete)
 
 
-def _registered(context: typer.Context) -> list[tuple[str, list[str]]]:
-    server = context.params.get("server") or os.environ.get("MULTISHADOW_CONTROL", "") or CONTROL
+def variants(context: typer.Context, incomplete: str) -> list[str]:
+    """What the flag on the line can serve: its variants, which are claims for a version's."""
+    request = GetFlagDefinitionRequest(key=context.params.get("key") or "")
     try:
-        with ControlClient(server, timeout=_PATIENCE) as control:
+        with ControlClient(_server(context), timeout=_PATIENCE) as control:
+            definition = json.loads(control.get_flag_definition(request).flag.definition)
+    except (MultishadowError, ValueError):
+        return claims(incomplete)
+    return _matching(list(definition["variants"]), incomplete)
+
+
+def _server(context: typer.Context) -> str:
+    return context.params.get("server") or os.environ.get("MULTISHADOW_CONTROL", "") or CONTROL
+
+
+def _registered(context: typer.Context) -> list[tuple[str, list[str]]]:
+    try:
+        with ControlClient(_server(context), timeout=_PATIENCE) as control:
             return [(model.name, list(model.versions)) for model in control.list_models().models]
     except MultishadowError:
         return []

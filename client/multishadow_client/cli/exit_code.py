@@ -45,5 +45,5 @@ _HINTS: dict[type[Exception], str] = {
     Unreachable: "start it with `multishadow serve`, or say where it is: --server HOST:PORT, or MULTISHADOW_CONTROL",
     DeadlineExpired: "--timeout gives it longer; `shadowctl status` tells whether a change was made meanwhile",
     NotSpoken: "control listens on port 50052 by default, the router on 50051",
-    Conflict: "look again with `shadowctl status`, then decide again",
+    Conflict: "look again, then decide again",
 }

@@ -18,7 +18,7 @@ def models(items: Sequence[Model]) -> RenderableType:
     rows = (
         (model.name, model.live_version, ", ".join(model.versions), _comparator(model.comparator)) for model in items
     )
-    return _table(("model", "live", "versions", "answers agree when"), rows, nothing="no models yet: shadowctl apply")
+    return table(("model", "live", "versions", "answers agree when"), rows, nothing="no models yet: shadowctl apply")
 
 
 def versions(items: Sequence[Version]) -> RenderableType:
@@ -35,7 +35,7 @@ def versions(items: Sequence[Version]) -> RenderableType:
         for version in items
     )
     headers = ("model", "version", "claim", "address", "timeout", "in flight")
-    return _table(headers, rows, nothing="no versions yet: shadowctl apply")
+    return table(headers, rows, nothing="no versions yet: shadowctl apply")
 
 
 def flags(items: Sequence[Flag]) -> RenderableType:
@@ -44,7 +44,7 @@ def flags(items: Sequence[Flag]) -> RenderableType:
         (flag.key, flag.claim, str(flag.revision), figures.moment(flag.changed_at), flag.changed_by, flag.reason)
         for flag in items
     )
-    return _table(
+    return table(
         ("flag", "claim", "revision", "changed", "by", "reason"), rows, nothing="no flags yet: shadowctl apply"
     )
 
@@ -65,7 +65,7 @@ def experiments(items: Sequence[Experiment]) -> RenderableType:
         for experiment in items
     )
     headers = ("id", "model", "candidates", "share", "state", "started", "ends", "by")
-    return _table(headers, rows, nothing="no experiments yet: shadowctl start")
+    return table(headers, rows, nothing="no experiments yet: shadowctl start")
 
 
 def _end(experiment: Experiment) -> str:
@@ -82,7 +82,8 @@ def _comparator(comparator: Comparator) -> str:
     return "; ".join(parts) or "by default"
 
 
-def _table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, nothing: str) -> RenderableType:
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, nothing: str) -> RenderableType:
+    """Rows under their headers; `nothing` when there are none."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     for header in headers:
         table.add_column(header, overflow="fold")

@@ -69,6 +69,25 @@ Percent = Annotated[
     typer.Option("--percent", "-p", min=0, max=100, metavar="PERCENT", help="Share of requests; default: all."),
 ]
 
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would change and what is wrong; change nothing.")]
+ExpectedRevision = Annotated[
+    int | None,
+    typer.Option(
+        "--expected-revision",
+        min=0,
+        metavar="REVISION",
+        help="Refuse if a flag that this touches has changed since.",
+    ),
+]
+FlagKey = Annotated[
+    str,
+    typer.Argument(metavar="KEY", help="The flag's key.", autocompletion=completion.flags, show_default=False),
+]
+FlagSet = Annotated[
+    str | None,
+    typer.Option("--set", metavar="NAME", help="Only flags of this set; '' is the default set."),
+]
+
 
 def actor() -> str:
     """Who asks, for the audit log: MULTISHADOW_ACTOR, or user@host."""

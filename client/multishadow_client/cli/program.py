@@ -18,6 +18,8 @@ from multishadow_client.cli import (
     exit_code,
     experiment_commands,
     flag_commands,
+    flag_document_commands,
+    flag_history_commands,
     gate_commands,
     label_commands,
     model_commands,
@@ -86,7 +88,7 @@ def _add(group: typer.Typer, name: str, command: Callable[..., None], examples: 
 _get = typer.Typer(no_args_is_help=True, help="List models, versions, flags or experiments.", epilog=GET_EXAMPLES)
 _label = typer.Typer(no_args_is_help=True, help="Tell what the right answers were, by request id.")
 _review = typer.Typer(no_args_is_help=True, help="Look at two answers side by side, and say which is better.")
-_flag = typer.Typer(no_args_is_help=True, help="Set what a version claims: off, shadow or live.")
+_flags = typer.Typer(no_args_is_help=True, help="Read and change flags: of versions, and any others.")
 
 _add(program, "apply", model_commands.apply, model_commands.APPLY_EXAMPLES)
 program.add_typer(_get, name="get")
@@ -98,8 +100,18 @@ for listing in (
 ):
     _add(_get, listing.__name__.removeprefix("get_"), listing, GET_EXAMPLES)
 _add(program, "use", model_commands.use, model_commands.USE_EXAMPLES)
-program.add_typer(_flag, name="flag")
-_add(_flag, "set", flag_commands.set_flag, flag_commands.SET_EXAMPLES)
+program.add_typer(_flags, name="flags")
+# What it was called when it could only set claims.
+program.add_typer(_flags, name="flag", hidden=True)
+_add(_flags, "get", flag_commands.get, flag_commands.GET_EXAMPLES)
+_add(_flags, "set", flag_commands.set_flag, flag_commands.SET_EXAMPLES)
+_add(_flags, "edit", flag_commands.edit, flag_commands.EDIT_EXAMPLES)
+_add(_flags, "history", flag_history_commands.history, flag_history_commands.HISTORY_EXAMPLES)
+_add(_flags, "diff", flag_history_commands.diff, flag_history_commands.DIFF_EXAMPLES)
+_add(_flags, "revert", flag_history_commands.revert, flag_history_commands.REVERT_EXAMPLES)
+_add(_flags, "delete", flag_commands.delete, flag_commands.DELETE_EXAMPLES)
+_add(_flags, "import", flag_document_commands.import_flags, flag_document_commands.IMPORT_EXAMPLES)
+_add(_flags, "export", flag_document_commands.export, flag_document_commands.EXPORT_EXAMPLES)
 _add(program, "start", experiment_commands.start, experiment_commands.START_EXAMPLES)
 _add(program, "stop", experiment_commands.stop, experiment_commands.STOP_EXAMPLES)
 _add(program, "compare", experiment_commands.compare, experiment_commands.COMPARE_EXAMPLES)

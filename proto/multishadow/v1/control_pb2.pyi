@@ -695,6 +695,7 @@ class SetFlagRequest(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     version: _builtins.str
     claim: Global___Claim.ValueType
@@ -706,6 +707,8 @@ class SetFlagRequest(_message.Message):
     reason: _builtins.str
     expected_revision: _builtins.int
     """When set, the change is made only if the flags are still at this revision (ABORTED otherwise)."""
+    dry_run: _builtins.bool
+    """Answer with what would be, and change nothing."""
     def __init__(
         self,
         *,
@@ -716,10 +719,11 @@ class SetFlagRequest(_message.Message):
         actor: _builtins.str = ...,
         reason: _builtins.str = ...,
         expected_revision: _builtins.int | None = ...,
+        dry_run: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "_percent", b"_percent", "expected_revision", b"expected_revision", "percent", b"percent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "_percent", b"_percent", "actor", b"actor", "claim", b"claim", "expected_revision", b"expected_revision", "model", b"model", "percent", b"percent", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "_percent", b"_percent", "actor", b"actor", "claim", b"claim", "dry_run", b"dry_run", "expected_revision", b"expected_revision", "model", b"model", "percent", b"percent", "reason", b"reason", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_revision: _TypeAlias = _typing.Literal["expected_revision"]  # noqa: Y015
     _WhichOneofArgType__expected_revision: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision"]  # noqa: Y015
@@ -738,18 +742,24 @@ class SetFlagResponse(_message.Message):
 
     FLAG_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    EFFECTS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     @_builtins.property
     def flag(self) -> Global___Flag: ...
+    @_builtins.property
+    def effects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it does to a running experiment."""
+
     def __init__(
         self,
         *,
         flag: Global___Flag | None = ...,
         revision: _builtins.int = ...,
+        effects: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["flag", b"flag"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flag", b"flag", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["effects", b"effects", "flag", b"flag", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

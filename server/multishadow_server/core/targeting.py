@@ -17,8 +17,8 @@ import cbor2
 import mmh3
 from json_logic.builtins import BUILTINS, not_, op_var, to_bool  # type: ignore[import-untyped]  # ships none
 
-from multishadow_server.core.flags import LARGEST_WEIGHT_SUM
 from multishadow_server.core.routing import Claim
+from multishadow_server.core.targeting_rule import LARGEST_WEIGHT_SUM
 
 Context: TypeAlias = dict[str, Any]
 """What rules read: see `context_of`."""

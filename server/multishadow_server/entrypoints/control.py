@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
 
 import grpc
 import grpc.aio
@@ -16,14 +13,18 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from multishadow.v1 import control_pb2 as pb
-from multishadow.v1 import control_pb2_grpc
+from multishadow.v1 import control_pb2_grpc, flags_pb2_grpc
 from multishadow_server.core.calibration import DEFAULT_MISSED
 from multishadow_server.core.experiment import DEFAULT_BUCKET_SECONDS, DEFAULT_DURATION
 from multishadow_server.core.statistics import power
 from multishadow_server.entrypoints import control_messages as messages
 from multishadow_server.entrypoints import gate_messages, report_messages, review_messages, segment_messages
-from multishadow_server.entrypoints.status import code_of
-from multishadow_server.errors import FailedPrecondition, MultishadowError
+from multishadow_server.entrypoints.answering import Context
+from multishadow_server.entrypoints.answering import actor_of as _actor
+from multishadow_server.entrypoints.answering import answering as _answering
+from multishadow_server.entrypoints.flags import SERVICE as FLAG_SERVICE
+from multishadow_server.entrypoints.flags import FlagServicer
+from multishadow_server.errors import FailedPrecondition
 from multishadow_server.service import (
     calibrating,
     comparison_report,
@@ -49,10 +50,6 @@ _OPTIONS = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),
 )
-
-Context = grpc.aio.ServicerContext[Any, Any]
-
-_log = logging.getLogger(__name__)
 
 
 class ControlServicer(control_pb2_grpc.ControlServiceServicer):
@@ -120,7 +117,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
     async def SetFlag(self, request: pb.SetFlagRequest, context: Context) -> pb.SetFlagResponse:
         """Set what one version claims."""
         async with _answering(context):
-            record, revision = await flags.set_flag(
+            done = await flags.set_flag(
                 self._store,
                 model=request.model,
                 version=request.version,
@@ -129,8 +126,9 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
                 actor=_actor(request.actor, context),
                 reason=messages.free_text("reason", request.reason),
                 expected_revision=request.expected_revision if request.HasField("expected_revision") else None,
+                dry_run=request.dry_run,
             )
-        return pb.SetFlagResponse(flag=messages.flag_message(record), revision=revision)
+        return pb.SetFlagResponse(flag=messages.flag_message(done.record), revision=done.revision, effects=done.effects)
 
     async def ListExperiments(self, request: pb.ListExperimentsRequest, context: Context) -> pb.ListExperimentsResponse:
         """The experiments of one model, or of all, newest first."""
@@ -394,14 +392,17 @@ class ControlServer:
 
     Args:
         servicer: answers it.
+        flags: answers the flag service beside it.
     """
 
-    def __init__(self, servicer: ControlServicer) -> None:
+    def __init__(self, servicer: ControlServicer, *, flags: FlagServicer) -> None:
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(options=_OPTIONS)
         control_pb2_grpc.add_ControlServiceServicer_to_server(servicer, self._server)
+        flags_pb2_grpc.add_FlagServiceServicer_to_server(flags, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        described = (SERVICE, FLAG_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(described, self._server)
 
     async def start(self, listen: str) -> str:
         """Serve, and return the bound address.
@@ -420,7 +421,7 @@ class ControlServer:
                 "a free one)"
             ) from error
         await self._server.start()
-        for name in ("", SERVICE):
+        for name in ("", SERVICE, FLAG_SERVICE):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
 
@@ -428,11 +429,6 @@ class ControlServer:
         """Take no more calls, and give those under way their time."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(drain_seconds)
-
-
-def _actor(named: str, context: Context) -> str:
-    """Who asks; where they come from, when they do not say."""
-    return messages.free_text("actor", named) or str(context.peer())
 
 
 async def _runs(
@@ -446,15 +442,3 @@ async def _runs(
             run = []
     if run:
         yield run
-
-
-@asynccontextmanager
-async def _answering(context: Context) -> AsyncIterator[None]:
-    """Let errors leave as their gRPC status. One that nobody foresaw is logged here, and its innards stay here."""
-    try:
-        yield
-    except MultishadowError as error:
-        await context.abort(code_of(error), str(error))
-    except Exception:  # noqa: BLE001  whatever it is, the caller gets a status and the log gets the reason
-        _log.exception("a call from %s failed", context.peer())
-        await context.abort(grpc.StatusCode.INTERNAL, "control failed on this call; its log says why")

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from multishadow_server.core import experiment as rules
 from multishadow_server.core import serving
-from multishadow_server.core.experiment import Experiment
+from multishadow_server.core.experiment import EpochTurn, Experiment
 from multishadow_server.core.model import Model
 from multishadow_server.core.serving import Flags
 from multishadow_server.service.ports import Change
@@ -14,7 +14,7 @@ from multishadow_server.service.ports import Change
 
 async def follow(
     change: Change, experiment: Experiment, model: Model, flags: Flags, *, reason: str, replaced: Collection[str] = ()
-) -> None:
+) -> EpochTurn:
     """End the epochs that no longer hold and open those that are missing, from this change's revision on.
 
     Args:
@@ -24,6 +24,9 @@ async def follow(
         flags: as they are after the change.
         reason: why, in words, for people who read the report.
         replaced: versions behind whose name another implementation answers now.
+
+    Returns:
+        What ended and what began.
     """
     open_epochs = [
         epoch
@@ -38,6 +41,7 @@ async def follow(
         await change.open_epoch(
             experiment, live=plan.live, candidates=plan.candidates, comparator=plan.comparator, reason=reason
         )
+    return turn
 
 
 async def close(change: Change, experiment: Experiment) -> None:

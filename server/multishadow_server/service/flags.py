@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from multishadow_server.core import flags as flag_rules
 from multishadow_server.core import serving
-from multishadow_server.core.model import Model, Version
 from multishadow_server.core.routing import Claim
-from multishadow_server.core.serving import Flags
-from multishadow_server.errors import Conflict, FailedPrecondition
-from multishadow_server.service import epochs, names
-from multishadow_server.service.ports import Change, ControlStore, FlagRecord
+from multishadow_server.errors import Conflict
+from multishadow_server.service import claims, names
+from multishadow_server.service.ports import ControlStore, FlagRecord
 
 
 async def list_flags(store: ControlStore, *, model: str = "") -> tuple[Sequence[FlagRecord], int]:
@@ -30,6 +29,15 @@ async def list_flags(store: ControlStore, *, model: str = "") -> tuple[Sequence[
     return [record for record in records if record.key in keys], configuration.revision
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClaimSet:
+    """What setting a claim came to; `effects` says what it does to a running experiment."""
+
+    record: FlagRecord
+    revision: int
+    effects: tuple[str, ...] = ()
+
+
 async def set_flag(
     store: ControlStore,
     *,
@@ -40,12 +48,11 @@ async def set_flag(
     actor: str,
     reason: str = "",
     expected_revision: int | None = None,
-) -> tuple[FlagRecord, int]:
-    """Set what a version claims, and return its flag with the revision.
+    dry_run: bool = False,
+) -> ClaimSet:
+    """Set what a version claims.
 
-    Who serves is `promote`'s and `rollback`'s to change: they write in an order that no reader can stumble over, and
-    remember how to go back. So this refuses to make a second version live and to take the live version's claim away.
-    It may end a partial rollout, and the claim of a version that has lost to a newer one.
+    Who serves is `promote`'s and `rollback`'s to change; see `core.claim_edit`.
 
     Raises:
         InvalidInput: the percent is out of range.
@@ -63,9 +70,14 @@ async def set_flag(
                 f"the flags are at revision {before.revision}, not {expected_revision}: somebody changed something "
                 "first. Read again, and decide again"
             )
+        definition = flag_rules.with_metadata_of(serving.flag_of(wanted, before.flags), definition)
         if serving.flag_of(wanted, before.flags) != definition:
-            _check_claim(before.models[model], before.flags, wanted, claim, percent)
-            await _write(change, wanted, {**before.flags, wanted.flag_key: definition}, claim, reason)
+            await claims.put(change, before.flags, wanted, definition, reason=reason)
+            effects = await claims.follow(change, {**before.flags, wanted.flag_key: definition}, [wanted])
+            words = flag_rules.describe(definition)
+            await change.audit("set_flag", wanted.flag_key, {"claim": words, "reason": reason})
+            if dry_run:
+                change.discard()
             record = FlagRecord(
                 key=wanted.flag_key,
                 definition=definition,
@@ -74,52 +86,6 @@ async def set_flag(
                 changed_by=actor,
                 reason=reason,
             )
-            return record, change.revision
+            return ClaimSet(record=record, revision=change.revision, effects=tuple(effects))
     present = next(record for record in await store.flags() if record.key == wanted.flag_key)
-    return present, before.revision
-
-
-async def _write(change: Change, version: Version, flags: Flags, claim: Claim, reason: str) -> None:
-    definition = flags[version.flag_key]
-    words = flag_rules.describe(definition)
-    await change.put_flag(version.flag_key, definition, reason=reason)
-    if claim is not Claim.LIVE:
-        promotion = await change.last_promotion(version.model)
-        if promotion is not None and promotion.version == version.name:
-            # Its rollout ends here. Rolling back later must not find it and believe that there is something to undo.
-            await change.mark_rolled_back(promotion)
-    experiment = await change.running_experiment(version.model)
-    if experiment is not None:
-        model = change.configuration.models[version.model]
-        await epochs.follow(change, experiment, model, flags, reason=f"flag of {version.name} set to {words}")
-    await change.audit("set_flag", version.flag_key, {"claim": words, "reason": reason})
-
-
-def _check_claim(model: Model, flags: Flags, version: Version, claim: Claim, percent: float) -> None:
-    if claim is Claim.LIVE:
-        _check_live(model, flags, version, percent)
-    elif serving.live_version(model, flags) == version:
-        raise FailedPrecondition(
-            f"{version.name} is the live version of {model.name}; setting it to `{claim}` would leave its callers to "
-            "whatever claims `live` beneath it, or to nobody. To take its promotion back: `shadowctl rollback`. To "
-            f"make another version live: `shadowctl promote VERSION` ({_others(model, version)})"
-        )
-
-
-def _check_live(model: Model, flags: Flags, version: Version, percent: float) -> None:
-    share = "" if percent >= 100 else f" --percent {percent:g}"
-    claiming = [each.name for each in model.versions if each != version and serving.may_serve(each, flags)]
-    if claiming:
-        raise FailedPrecondition(
-            f"{names.listed(claiming)} of {model.name} claims `live` already, and a second live claim is only made by "
-            f"promotion, which keeps the order and can be rolled back: `shadowctl promote {version.name}{share}`"
-        )
-    if percent < 100:
-        raise FailedPrecondition(
-            f"no other version of {model.name} claims `live` for the other {100 - percent:g} % of the requests; set "
-            f"{version.name} to `live` for all of them, or promote another version first"
-        )
-
-
-def _others(model: Model, version: Version) -> str:
-    return names.listed(each.name for each in model.versions if each != version)
+    return ClaimSet(record=present, revision=before.revision)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from multishadow_server.core import flag_definition, registration, serving
 from multishadow_server.core import flags as flag_rules
-from multishadow_server.core import registration, serving
 from multishadow_server.core.model import Model, Version
 from multishadow_server.core.registration import ModelSpec, Registration
 from multishadow_server.core.routing import Claim
@@ -57,12 +57,14 @@ async def apply_model(store: ControlStore, spec: ModelSpec, *, actor: str) -> Ap
 
     Raises:
         InvalidInput: which field is wrong, and what is allowed.
+        FailedPrecondition: a new version's flag would have the key of a flag that is no version's.
         StoreUnavailable: the database is away.
     """
     registration.check(spec)
     async with store.change(actor) as change:
         before = change.configuration
         outcome = registration.register(before.models.get(spec.name), spec, now=change.now)
+        flag_definition.check_takeover(outcome.added, before.flags)
         flags = dict(before.flags)
         if outcome.changes:
             flags |= await _write(change, outcome)

@@ -9,18 +9,20 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Update, func, update
+from sqlalchemy import Update, delete, func, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from multishadow_server.adapters import flagd_core
 from multishadow_server.adapters.postgres.configuration import CHANNEL, read_configuration
 from multishadow_server.adapters.postgres.engine import reaching
 from multishadow_server.adapters.postgres.records import (
     comparator_record,
     epoch_of,
     experiment_of,
+    flag_revision_of,
     model_record,
     moment,
     promotion_of,
@@ -39,11 +41,12 @@ from multishadow_server.adapters.postgres.tables import (
     Table,
     VersionRow,
 )
+from multishadow_server.core import flag_definition
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.experiment import Epoch, Experiment, RankBy
 from multishadow_server.core.model import Comparator, Model
 from multishadow_server.errors import Conflict, NotFound
-from multishadow_server.service.ports import Promotion
+from multishadow_server.service.ports import FlagRevision, Promotion
 
 
 class PostgresChange:
@@ -55,6 +58,7 @@ class PostgresChange:
         self._configuration = configuration
         self._now = now
         self._wrote = False
+        self._discarded = False
         # What is in the tables by now, so that putting what is there already writes nothing.
         self._models = dict(configuration.models)
         self._flags = dict(configuration.flags)
@@ -70,6 +74,10 @@ class PostgresChange:
 
     async def commit(self) -> None:
         """Make and announce the revision, when something was written. Raises StoreUnavailable: outcome unknown."""
+        if self._discarded:
+            async with self._reaching():
+                await self._session.rollback()
+            return
         if self._wrote:
             async with self._reaching():
                 await self._session.exec(update(ConfigurationRevisionRow).values(revision=self.revision))
@@ -132,21 +140,72 @@ class PostgresChange:
         self._models[model.name] = replace(self._models[model.name], versions=tuple(known.values()))
 
     async def put_flag(self, key: str, definition: Mapping[str, Any], *, reason: str) -> None:
-        """Set a flag; the former definition stays in the history. The one it has already writes nothing."""
-        if self._flags.get(key) == definition:
+        """Set a flag; the former definition stays in the history. The one it has already writes nothing.
+
+        Every flag that is ever published passes here, so this is where the last look at it is taken.
+
+        Raises:
+            InvalidInput: some reader of flags would not take the definition, or the whole set with it.
+            FailedPrecondition: the key is one of a version that there is not.
+        """
+        if flag_definition.same(self._flags.get(key), definition):
             return
+        definition = self._published(key, definition)
+        await self._record_flag(key, definition, reason=reason)
+        await self._upsert(FlagRow, {"key": key, "revision": self.revision}, key=("key",))
+        self._flags[key] = definition
+
+    def _published(self, key: str, definition: Mapping[str, Any]) -> Mapping[str, Any]:
+        owner = flag_definition.version_of(key, self._models)
+        if owner is None and key not in self._flags:
+            flag_definition.check_free(key, self._models)
+        checked = flag_definition.validate(key, definition, claim=owner is not None)
+        flagd_core.load(key, checked)
+        former = self._flags.get(key)
+        if former is None or flag_definition.size_of(checked) > flag_definition.size_of(former):
+            flag_definition.check_set({**self._flags, key: checked})
+        return checked
+
+    async def delete_flag(self, key: str, *, reason: str) -> None:
+        """Remove a flag; its history stays, with who removed it. One that is not there writes nothing.
+
+        Raises:
+            FailedPrecondition: it is the flag of a version.
+        """
+        flag_definition.check_deletable(key, self._models)
+        if key not in self._flags:
+            return
+        # First the pointer: it refers to the row of this revision when the flag was put in this very change.
+        async with self._reaching():
+            await self._session.exec(delete(FlagRow).where(col(FlagRow.key) == key))
+        await self._record_flag(key, None, reason=reason)
+        del self._flags[key]
+
+    async def _record_flag(self, key: str, definition: Mapping[str, Any] | None, *, reason: str) -> None:
         record = {
             "key": key,
             "revision": self.revision,
-            "definition": dict(definition),
+            "definition": None if definition is None else dict(definition),
             "changed_at": self._now,
             "changed_by": self._actor,
             "reason": reason,
         }
         # Put twice in one change, the last definition is the revision's.
         await self._upsert(FlagRevisionRow, record, key=("key", "revision"))
-        await self._upsert(FlagRow, {"key": key, "revision": self.revision}, key=("key",))
-        self._flags[key] = definition
+
+    async def flag_revisions(self, keys: Sequence[str], *, after: int) -> Sequence[FlagRevision]:
+        """What became of these flags since the revision `after`, oldest first."""
+        wanted = (
+            select(FlagRevisionRow)
+            .where(col(FlagRevisionRow.key).in_(keys), FlagRevisionRow.revision > after)
+            .order_by(col(FlagRevisionRow.revision), col(FlagRevisionRow.key))
+        )
+        async with self._reaching():
+            return [flag_revision_of(row) for row in await self._session.exec(wanted)]
+
+    def discard(self) -> None:
+        """Commit nothing of this change when it ends."""
+        self._discarded = True
 
     async def running_experiment(self, model: str) -> Experiment | None:
         """The model's running experiment."""

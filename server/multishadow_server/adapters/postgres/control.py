@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -13,14 +14,28 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from multishadow_server.adapters.postgres.change import PostgresChange
 from multishadow_server.adapters.postgres.configuration import FLAGS, PostgresConfiguration
 from multishadow_server.adapters.postgres.engine import reaching
-from multishadow_server.adapters.postgres.records import epoch_of, experiment_of, flag_of, gate_record_of, process_of
+from multishadow_server.adapters.postgres.records import (
+    epoch_of,
+    experiment_of,
+    flag_of,
+    flag_revision_of,
+    gate_record_of,
+    process_of,
+)
 from multishadow_server.adapters.postgres.reviews import PostgresReviews
-from multishadow_server.adapters.postgres.tables import EpochRow, ExperimentRow, GateRecordRow, ProcessRow, RollupRow
+from multishadow_server.adapters.postgres.tables import (
+    EpochRow,
+    ExperimentRow,
+    FlagRevisionRow,
+    GateRecordRow,
+    ProcessRow,
+    RollupRow,
+)
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.experiment import Epoch, Experiment
 from multishadow_server.core.gates import Record
 from multishadow_server.core.rollup import Cell, Rollup
-from multishadow_server.service.ports import FlagRecord, ProcessStatus
+from multishadow_server.service.ports import FlagRecord, FlagRevision, ProcessStatus
 
 
 class PostgresControl:
@@ -55,6 +70,30 @@ class PostgresControl:
         """Every flag with its last change, by key."""
         async with reaching(self._engine, "reading flags"), AsyncSession(self._engine) as session:
             return [flag_of(row) for row in await session.exec(FLAGS)]
+
+    async def flag_history(self, key: str) -> Sequence[FlagRevision]:
+        """Everything that a flag ever said, newest first."""
+        wanted = (
+            select(FlagRevisionRow).where(FlagRevisionRow.key == key).order_by(col(FlagRevisionRow.revision).desc())
+        )
+        async with reaching(self._engine, "reading a flag's history"), AsyncSession(self._engine) as session:
+            return [flag_revision_of(row) for row in await session.exec(wanted)]
+
+    async def flags_at(self, revision: int) -> Mapping[str, Mapping[str, Any]]:
+        """Every flag's definition by key, as it was at that revision."""
+        newest = (
+            select(FlagRevisionRow.key, func.max(FlagRevisionRow.revision).label("revision"))
+            .where(FlagRevisionRow.revision <= revision)
+            .group_by(FlagRevisionRow.key)
+            .subquery()
+        )
+        wanted = select(FlagRevisionRow.key, FlagRevisionRow.definition).join(
+            newest,
+            (newest.c.key == col(FlagRevisionRow.key)) & (newest.c.revision == col(FlagRevisionRow.revision)),
+        )
+        async with reaching(self._engine, "reading former flags"), AsyncSession(self._engine) as session:
+            rows = (await session.exec(wanted)).all()
+        return {key: definition for key, definition in rows if definition is not None}
 
     async def experiments(self, model: str | None = None) -> Sequence[Experiment]:
         """Newest first."""

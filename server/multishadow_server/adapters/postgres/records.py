@@ -24,7 +24,7 @@ from multishadow_server.core.gates import Record
 from multishadow_server.core.model import Comparator, LabelTerms, Model, Version
 from multishadow_server.core.observation import Observation, Outcome
 from multishadow_server.core.prediction import Json
-from multishadow_server.service.ports import FlagRecord, ProcessStatus, Promotion
+from multishadow_server.service.ports import FlagRecord, FlagRevision, ProcessStatus, Promotion
 
 
 def moment(seconds: float) -> datetime:
@@ -127,11 +127,24 @@ def _version_of(row: VersionRow) -> Version:
 
 
 def flag_of(row: FlagRevisionRow) -> FlagRecord:
-    """A flag from its newest revision."""
+    """A flag from its newest revision, which is no deletion."""
+    assert row.definition is not None
     return FlagRecord(
         key=row.key,
         definition=row.definition,
         revision=row.revision,
+        changed_at=row.changed_at.timestamp(),
+        changed_by=row.changed_by,
+        reason=row.reason,
+    )
+
+
+def flag_revision_of(row: FlagRevisionRow) -> FlagRevision:
+    """One line of a flag's history."""
+    return FlagRevision(
+        key=row.key,
+        revision=row.revision,
+        definition=row.definition,
         changed_at=row.changed_at.timestamp(),
         changed_by=row.changed_by,
         reason=row.reason,

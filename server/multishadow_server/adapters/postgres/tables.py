@@ -87,13 +87,14 @@ class VersionRow(Table, table=True):
 
 
 class FlagRevisionRow(Table, table=True):
-    """Every definition that a flag ever had. Nothing updates an older revision's row."""
+    """Every definition that a flag ever had, none where it was deleted. Nothing updates an older revision's row."""
 
     __tablename__ = "flag_revision"
+    __table_args__ = (Index("ix_flag_revision_revision", "revision"),)
 
     key: str = Field(primary_key=True)
     revision: int = Field(primary_key=True, sa_type=BigInteger)
-    definition: dict[str, Any] = Field(sa_type=JSONB)
+    definition: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
     changed_at: datetime = Field(sa_type=MOMENT)
     changed_by: str
     reason: str

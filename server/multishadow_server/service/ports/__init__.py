@@ -9,7 +9,7 @@ from multishadow_server.service.ports.capture_log import (
     PartitionReader,
 )
 from multishadow_server.service.ports.configuration import ClaimReader, ConfigurationSource
-from multishadow_server.service.ports.control import Change, ControlStore, FlagRecord, Promotion
+from multishadow_server.service.ports.control import Change, ControlStore, FlagRecord, FlagRevision, Promotion
 from multishadow_server.service.ports.labels import LabelChange, LabelRecord, LabelStore
 from multishadow_server.service.ports.observations import Flush, KeptAnswers, ObservationStore, StoredComparison
 from multishadow_server.service.ports.processes import ProcessRegistry, ProcessStatus
@@ -28,6 +28,7 @@ __all__ = [
     "ConfigurationSource",
     "ControlStore",
     "FlagRecord",
+    "FlagRevision",
     "Flush",
     "KeptAnswers",
     "KeptComparison",

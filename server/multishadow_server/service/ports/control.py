@@ -28,6 +28,18 @@ class FlagRecord:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FlagRevision:
+    """One line of a flag's history; the definition is None where the flag was deleted."""
+
+    key: str
+    revision: int
+    definition: Mapping[str, Any] | None
+    changed_at: float
+    changed_by: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Promotion:
     """One promotion, for rolling it back: who was live before, and the two flags as they were."""
 
@@ -71,7 +83,23 @@ class Change(Protocol):
         ...
 
     async def put_flag(self, key: str, definition: Mapping[str, Any], *, reason: str) -> None:
-        """Set a flag; the former definition stays in the history."""
+        """Set a flag; the former definition stays in the history.
+
+        Raises InvalidInput, with nothing written, unless every reader of flags takes the definition; a key's owner is
+        judged by the versions that were put before.
+        """
+        ...
+
+    async def delete_flag(self, key: str, *, reason: str) -> None:
+        """Remove a flag; its history stays. Raises FailedPrecondition for a version's flag."""
+        ...
+
+    async def flag_revisions(self, keys: Sequence[str], *, after: int) -> Sequence[FlagRevision]:
+        """What became of these flags since the revision `after`, oldest first."""
+        ...
+
+    def discard(self) -> None:
+        """Commit nothing of this change when it ends: it was a rehearsal."""
         ...
 
     async def running_experiment(self, model: str) -> Experiment | None:
@@ -148,6 +176,14 @@ class ControlStore(Protocol):
 
     async def flags(self) -> Sequence[FlagRecord]:
         """Every flag with its last change, by key."""
+        ...
+
+    async def flag_history(self, key: str) -> Sequence[FlagRevision]:
+        """Everything that a flag ever said, newest first; empty for a key that never was."""
+        ...
+
+    async def flags_at(self, revision: int) -> Mapping[str, Mapping[str, Any]]:
+        """Every flag's definition by key, as it was at that revision."""
         ...
 
     async def experiments(self, model: str | None = None) -> Sequence[Experiment]:
