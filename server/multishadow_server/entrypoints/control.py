@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Protocol
 
 import grpc
 import grpc.aio
@@ -22,8 +20,8 @@ from multishadow_server.core.experiment import DEFAULT_BUCKET_SECONDS, DEFAULT_D
 from multishadow_server.core.statistics import power
 from multishadow_server.entrypoints import control_messages as messages
 from multishadow_server.entrypoints import gate_messages, report_messages, review_messages, segment_messages
-from multishadow_server.entrypoints.status import code_of
-from multishadow_server.errors import FailedPrecondition, MultishadowError
+from multishadow_server.entrypoints.answering import Context, answering
+from multishadow_server.errors import FailedPrecondition
 from multishadow_server.service import (
     calibrating,
     comparison_report,
@@ -49,10 +47,6 @@ _OPTIONS = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),
 )
-
-Context = grpc.aio.ServicerContext[Any, Any]
-
-_log = logging.getLogger(__name__)
 
 
 class ControlServicer(control_pb2_grpc.ControlServiceServicer):
@@ -86,7 +80,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def ApplyModel(self, request: pb.ApplyModelRequest, context: Context) -> pb.ApplyModelResponse:
         """Create or update a model and its versions."""
-        async with _answering(context):
+        async with answering(context):
             applied = await models.apply_model(
                 self._store, messages.model_spec(request), actor=_actor(request.actor, context)
             )
@@ -99,13 +93,13 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:  # noqa: ARG002  it is empty
         """All models."""
-        async with _answering(context):
+        async with answering(context):
             views = await models.list_models(self._store)
         return pb.ListModelsResponse(models=[messages.model_message(view) for view in views])
 
     async def ListVersions(self, request: pb.ListVersionsRequest, context: Context) -> pb.ListVersionsResponse:
         """The versions of one model, or of all."""
-        async with _answering(context):
+        async with answering(context):
             views = await models.list_models(self._store, model=request.model)
         return pb.ListVersionsResponse(
             versions=[version for view in views for version in messages.version_messages(view)]
@@ -113,13 +107,13 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def ListFlags(self, request: pb.ListFlagsRequest, context: Context) -> pb.ListFlagsResponse:
         """The flags of one model, or of all."""
-        async with _answering(context):
+        async with answering(context):
             records, revision = await flags.list_flags(self._store, model=request.model)
         return pb.ListFlagsResponse(flags=[messages.flag_message(record) for record in records], revision=revision)
 
     async def SetFlag(self, request: pb.SetFlagRequest, context: Context) -> pb.SetFlagResponse:
         """Set what one version claims."""
-        async with _answering(context):
+        async with answering(context):
             record, revision = await flags.set_flag(
                 self._store,
                 model=request.model,
@@ -134,13 +128,13 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def ListExperiments(self, request: pb.ListExperimentsRequest, context: Context) -> pb.ListExperimentsResponse:
         """The experiments of one model, or of all, newest first."""
-        async with _answering(context):
+        async with answering(context):
             found = await experiments.list_experiments(self._store, model=request.model)
         return pb.ListExperimentsResponse(experiments=[messages.experiment_message(each) for each in found])
 
     async def StartExperiment(self, request: pb.StartExperimentRequest, context: Context) -> pb.StartExperimentResponse:
         """Open a comparison."""
-        async with _answering(context):
+        async with answering(context):
             terms = experiments.Terms(
                 model=request.model,
                 candidates=tuple(request.candidates),
@@ -159,7 +153,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def StopExperiment(self, request: pb.StopExperimentRequest, context: Context) -> pb.StopExperimentResponse:
         """End the running experiment."""
-        async with _answering(context):
+        async with answering(context):
             experiment, revision = await experiments.stop_experiment(
                 self._store,
                 model=request.model,
@@ -170,7 +164,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def Compare(self, request: pb.CompareRequest, context: Context) -> pb.CompareResponse:
         """Report on an experiment."""
-        async with _answering(context):
+        async with answering(context):
             found = await comparison_report.compare(
                 self._store,
                 model=request.model,
@@ -183,7 +177,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def ListSegments(self, request: pb.ListSegmentsRequest, context: Context) -> pb.ListSegmentsResponse:
         """On which kinds of request a candidate diverges more, or less, often than on the rest."""
-        async with _answering(context):
+        async with answering(context):
             found = await segments.list_segments(
                 self._store,
                 model=request.model,
@@ -196,7 +190,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def Promote(self, request: pb.PromoteRequest, context: Context) -> pb.PromoteResponse:
         """Make a version live."""
-        async with _answering(context):
+        async with answering(context):
             promoted = await promotion.promote(
                 self._store,
                 self._probe,
@@ -218,7 +212,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def Rollback(self, request: pb.RollbackRequest, context: Context) -> pb.RollbackResponse:
         """Take the last promotion back."""
-        async with _answering(context):
+        async with answering(context):
             undone = await promotion.rollback(
                 self._store,
                 model=request.model,
@@ -234,7 +228,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def ListGates(self, request: pb.ListGatesRequest, context: Context) -> pb.ListGatesResponse:
         """What has to hold before a candidate is promoted, and what of it does."""
-        async with _answering(context):
+        async with answering(context):
             found = await comparison_report.compare(
                 self._store, model=request.model, candidates=tuple(request.candidates), clock=self._clock
             )
@@ -248,7 +242,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def Attest(self, request: pb.AttestRequest, context: Context) -> pb.AttestResponse:
         """Put on record that somebody vouches for something."""
-        async with _answering(context):
+        async with answering(context):
             found = await gate_records.attest(
                 self._store,
                 model=request.model,
@@ -262,7 +256,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def WaiveGate(self, request: pb.WaiveGateRequest, context: Context) -> pb.WaiveGateResponse:
         """Let a candidate pass a gate."""
-        async with _answering(context):
+        async with answering(context):
             found = await gate_records.waive(
                 self._store,
                 model=request.model,
@@ -276,7 +270,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def PlanComparison(self, request: pb.PlanComparisonRequest, context: Context) -> pb.PlanComparisonResponse:
         """How long it takes to prove a difference."""
-        async with _answering(context):
+        async with answering(context):
             plans = power.plan(
                 request.better,
                 request.worse,
@@ -292,7 +286,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def RecordLabel(self, request: pb.RecordLabelRequest, context: Context) -> pb.RecordLabelResponse:
         """Tell what the right answer to one request was."""
-        async with _answering(context):
+        async with answering(context):
             model, (reception,) = await labelling.record(
                 self._store,
                 self._labels,
@@ -309,7 +303,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
         """Record many labels."""
         receptions: Counter[str] = Counter()
         named, actor = "", ""
-        async with _answering(context):
+        async with answering(context):
             async for run in _runs(request_iterator, labelling.MOST_AT_ONCE):
                 named, actor = named or run[0].model, actor or _actor(run[0].actor, context)
                 model, became = await labelling.record(
@@ -326,13 +320,13 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def GetLabelTally(self, request: pb.GetLabelTallyRequest, context: Context) -> pb.GetLabelTallyResponse:
         """What became of a model's labels."""
-        async with _answering(context):
+        async with answering(context):
             model, tally = await labelling.tally(self._store, self._labels, model=request.model)
         return pb.GetLabelTallyResponse(model=model.name, terms=messages.label_terms_message(model.labels), **tally)
 
     async def ListComparisons(self, request: pb.ListComparisonsRequest, context: Context) -> pb.ListComparisonsResponse:
         """Stored comparisons for people to look at."""
-        async with _answering(context):
+        async with answering(context):
             lines = await reviewing.list_comparisons(
                 self._store,
                 self._reviews,
@@ -346,13 +340,13 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def GetComparison(self, request: pb.GetComparisonRequest, context: Context) -> pb.GetComparisonResponse:
         """One stored comparison."""
-        async with _answering(context):
+        async with answering(context):
             found = await reviewing.get_comparison(self._reviews, request.id)
         return review_messages.comparison_response(found)
 
     async def RecordReview(self, request: pb.RecordReviewRequest, context: Context) -> pb.RecordReviewResponse:
         """Tell what somebody says of a candidate's answer."""
-        async with _answering(context):
+        async with answering(context):
             found, version = await reviewing.record_review(
                 self._reviews,
                 comparison_id=request.comparison_id,
@@ -366,7 +360,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
         """Propose a threshold."""
         missed = request.missed or DEFAULT_MISSED
         alpha = request.alpha or comparison_report.DEFAULT_ALPHA
-        async with _answering(context):
+        async with answering(context):
             found = await calibrating.calibrate(
                 self._store,
                 model=request.model,
@@ -379,7 +373,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:  # noqa: ARG002  it is empty
         """How everything is."""
-        async with _answering(context):
+        async with answering(context):
             overview = await status.overview(self._store, self._backlog, clock=self._clock)
         return pb.GetStatusResponse(
             revision=overview.revision,
@@ -389,19 +383,42 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
         )
 
 
+class MoreServices(Protocol):
+    """Services that share control's address."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Their full names."""
+        ...
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Let the server answer them."""
+        ...
+
+
 class ControlServer:
     """The control API on an address, with health and reflection.
 
     Args:
         servicer: answers it.
+        more: other services at the same address. Their health is NOT_SERVING until `now_serve`.
     """
 
-    def __init__(self, servicer: ControlServicer) -> None:
+    def __init__(self, servicer: ControlServicer, *more: MoreServices) -> None:
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(options=_OPTIONS)
         control_pb2_grpc.add_ControlServiceServicer_to_server(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        for services in more:
+            services.add_to(self._server)
+        self._waiting = [name for services in more for name in services.names]
+        names = (SERVICE, *self._waiting, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+
+    async def now_serve(self, services: MoreServices) -> None:
+        """Say by the health protocol that these serve."""
+        for name in services.names:
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     async def start(self, listen: str) -> str:
         """Serve, and return the bound address.
@@ -420,6 +437,8 @@ class ControlServer:
                 "a free one)"
             ) from error
         await self._server.start()
+        for name in self._waiting:
+            await self._health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
         for name in ("", SERVICE):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
@@ -446,15 +465,3 @@ async def _runs(
             run = []
     if run:
         yield run
-
-
-@asynccontextmanager
-async def _answering(context: Context) -> AsyncIterator[None]:
-    """Let errors leave as their gRPC status. One that nobody foresaw is logged here, and its innards stay here."""
-    try:
-        yield
-    except MultishadowError as error:
-        await context.abort(code_of(error), str(error))
-    except Exception:  # noqa: BLE001  whatever it is, the caller gets a status and the log gets the reason
-        _log.exception("a call from %s failed", context.peer())
-        await context.abort(grpc.StatusCode.INTERNAL, "control failed on this call; its log says why")
