@@ -19,7 +19,7 @@ from multishadow_server.settings import Settings
 
 @asynccontextmanager
 async def control_addresses(database_url: str | None, **settings: Any) -> AsyncIterator[tuple[str, str]]:
-    """Run the role as `multishadow control` does, in this event loop, until the block ends; where it is, gRPC and HTTP."""
+    """Run the role as `multishadow control` does, in this event loop, until the block ends: its gRPC and HTTP."""
     free = "127.0.0.1:0"
     quick: dict[str, Any] = {
         "control_listen": free,

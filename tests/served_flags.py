@@ -16,6 +16,7 @@ from serving_flags import Answer, flag
 
 SUITS = ["clubs", "diamonds", "hearts", "spades"]
 TEMPLATE = {"showImages": True, "title": "Check out these pics!", "imagesPerPage": 100.0}
+CLAIMS = {"off": "off", "shadow": "shadow", "live": "live"}
 IS_BALLMER = {"==": [{"var": "email"}, "ballmer@macrosoft.com"]}
 BALLMER, SOMEBODY = {"email": "ballmer@macrosoft.com"}, {"email": "ballmer@none.com"}
 
@@ -27,6 +28,10 @@ def suits(*bucketing: Any) -> dict[str, Any]:
 
 def words(*names: str) -> dict[str, str]:
     return {name: name for name in names}
+
+
+def drawn(shadow: int, off: int) -> dict[str, Any]:
+    return {"fractional": [["shadow", shadow], ["off", off]]}
 
 
 def if_ballmer(then: str | None, otherwise: str | None = None) -> dict[str, Any]:
@@ -55,6 +60,11 @@ FLAGS: Mapping[str, Mapping[str, Any]] = {
     "fractional-flag-A-shared-seed": suits("shared-seed", {"var": "user.name"}),
     "fractional-flag-shorthand": flag(
         words("heads", "tails", "draw"), "draw", {"fractional": [["heads"], ["tails", 1]]}
+    ),
+    "gated-draw-flag": flag(
+        words("heads", "tails", "draw"),
+        "draw",
+        {"if": [{"==": [{"var": "country"}, "NO"]}, {"fractional": [["heads", 1], ["tails", 1]]}, None]},
     ),
     "numeric-seed-flag": flag(
         words(*SUITS), None, {"fractional": [{"cat": ["age-", {"var": "age"}]}, *[[suit, 25] for suit in SUITS]]}
@@ -87,10 +97,13 @@ FLAGS: Mapping[str, Mapping[str, Any]] = {
         {"if": [{"==": [{"var": "flagSource"}, "multishadow"]}, "internal", "external"]},
     ),
     "metadata-flag": flag(words("on"), "on", metadata={"string": "1.0.2", "integer": 2, "float": 0.1, "boolean": True}),
-    "spam.A": claim_definition("spam", Claim.SHADOW, 25),
-    "spam.B": claim_definition("spam", Claim.LIVE, 25),
-    "spam.C": claim_definition("spam", Claim.SHADOW, 5),
-    "spam.D": flag(words("off", "shadow", "live"), "off", {"fractional": [["shadow", 1], ["off", 999]]}),
+    # The golden buckets of the short form are those of their flag's key and the targeting key.
+    "spam.A": flag(CLAIMS, "off", {"if": [{"var": "rarely"}, drawn(1, 999), drawn(25, 75)]}),
+    "spam.B": flag(CLAIMS, "off", drawn(25, 75)),
+    "spam.C": flag(CLAIMS, "off", drawn(5, 95)),
+    "digits.A": claim_definition("spam", Claim.SHADOW, 25),
+    "digits.B": claim_definition("spam", Claim.SHADOW, 5),
+    "payments.limit": flag({"low": 10, "high": 100}, "low", metadata={"flagSetId": "payments", "owner": "ann"}),
 }
 
 # kind, key, the caller's default, context, expected
@@ -105,7 +118,7 @@ def _name(name: str) -> Mapping[str, Any]:
     return {"user": {"name": name}, "targetingKey": "somebody"}
 
 
-CASES: list[Case] = [
+PLAIN: list[Case] = [
     ("boolean", "boolean-flag", False, {}, _is(True, "STATIC", "on")),
     ("string", "string-flag", "bye", {}, _is("hi", "STATIC", "greeting")),
     ("integer", "integer-flag", 1, {}, _is(10, "STATIC", "ten")),
@@ -128,6 +141,23 @@ CASES: list[Case] = [
     ("string", "no-default-targeted-flag", "Founder", BALLMER, _is("CEO", "TARGETING_MATCH", "CEO")),
     ("string", "disabled-flag", "mine", {}, _is("mine", "DISABLED", None)),
     *(
+        ("string", "starts-ends-flag", "x", {"id": name}, _is(end, "TARGETING_MATCH", end))
+        for name, end in {"abcdef": "prefix", "uvwxyz": "postfix", "abcxyz": "prefix", "lmnopq": "none"}.items()
+    ),
+    ("string", "version-flag", "x", {"version": "2.1.0"}, _is("new", "TARGETING_MATCH", "new")),
+    ("string", "version-flag", "x", {"version": "2.0.0-alpha"}, _is("old", "DEFAULT", "old")),
+    ("integer", "boolean-variant-flag", 0, {}, _is(2, "TARGETING_MATCH", "true")),
+    ("integer", "empty-targeting-flag", 0, {}, _is(1, "STATIC", "one")),
+    ("integer", "timestamp-flag", 0, {}, _is(1, "TARGETING_MATCH", "1")),
+    ("string", "no-such-flag", "mine", {}, _is("mine", "ERROR", None, "FLAG_NOT_FOUND")),
+    ("boolean", "wrong-flag", True, {}, _is(True, "ERROR", None, "TYPE_MISMATCH")),
+    ("string", "missing-variant-flag", "mine", {}, _is("mine", "ERROR", None, "GENERAL")),
+    ("string", "error-targeting-flag", "mine", {}, _is("mine", "ERROR", None, "PARSE_ERROR")),
+    ("string", "context-aware-flag", "mine", {}, _is("internal", "TARGETING_MATCH", "internal")),
+]  # fmt: skip
+
+DRAWN: list[Case] = [
+    *(
         ("string", "fractional-flag", "fallback", _name(name), _is(suit, "TARGETING_MATCH", suit))
         for name, suit in {"jack": "diamonds", "queen": "diamonds", "ten": "clubs", "nine": "clubs"}.items()
     ),
@@ -143,18 +173,19 @@ CASES: list[Case] = [
         }.items()
     ),
     *(
-        ("string", "starts-ends-flag", "x", {"id": name}, _is(end, "TARGETING_MATCH", end))
-        for name, end in {"abcdef": "prefix", "uvwxyz": "postfix", "abcxyz": "prefix", "lmnopq": "none"}.items()
+        ("string", key, "x", context, _is(claim, "TARGETING_MATCH", claim))
+        for key, context, claim in [
+            ("spam.A", {"targetingKey": "user-1"}, "shadow"), ("spam.A", {"targetingKey": "user-3"}, "off"),
+            ("spam.B", {"targetingKey": "user-1"}, "shadow"), ("spam.C", {"targetingKey": "user-17"}, "shadow"),
+            ("spam.A", {"targetingKey": "user-612", "rarely": True}, "shadow"),
+            ("digits.A", {"shadowKey": "user-17"}, "shadow"), ("digits.B", {"shadowKey": "user-17"}, "off"),
+            ("digits.A", {"shadowKey": "user-21"}, "shadow"), ("digits.B", {"shadowKey": "user-21"}, "shadow"),
+        ]
     ),
-    ("string", "version-flag", "x", {"version": "2.1.0"}, _is("new", "TARGETING_MATCH", "new")),
-    ("string", "version-flag", "x", {"version": "2.0.0-alpha"}, _is("old", "DEFAULT", "old")),
-    ("integer", "boolean-variant-flag", 0, {}, _is(2, "TARGETING_MATCH", "true")),
-    ("integer", "empty-targeting-flag", 0, {}, _is(1, "STATIC", "one")),
-    ("integer", "timestamp-flag", 0, {}, _is(1, "TARGETING_MATCH", "1")),
-    ("string", "no-such-flag", "mine", {}, _is("mine", "ERROR", None, "FLAG_NOT_FOUND")),
-    ("boolean", "wrong-flag", True, {}, _is(True, "ERROR", None, "TYPE_MISMATCH")),
-    ("string", "missing-variant-flag", "mine", {}, _is("mine", "ERROR", None, "GENERAL")),
-    ("string", "context-aware-flag", "mine", {}, _is("internal", "TARGETING_MATCH", "internal")),
-    ("string", "spam.A", "x", {"shadowKey": "user-1"}, _is("shadow", "TARGETING_MATCH", "shadow")),
-    ("string", "spam.D", "x", {"targetingKey": "user-612"}, _is("off", "TARGETING_MATCH", "off")),
+    *(
+        ("string", "numeric-seed-flag", "x", {"age": age}, _is(suit, "TARGETING_MATCH", suit))
+        for age, suit in {41: "clubs", 42: "spades", 43: "hearts"}.items()
+    ),
 ]  # fmt: skip
+"""What is drawn by lot: by murmur3 over CBOR, as flagd-core 2 does."""
+CASES = PLAIN + DRAWN
