@@ -81,7 +81,12 @@ class Node:
     def end(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(timeout=20)
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            # It waits for an event that does not come: the test has failed already.
+            self._process.kill()
+            self._process.wait()
         self._listener.join()
         assert self._process.stdout is not None
         self._process.stdout.close()
@@ -118,6 +123,5 @@ def node() -> Iterator[Node]:
     process = Node(installed_packages())
     try:
         yield process
-        process.tell(op="close")
     finally:
         process.end()

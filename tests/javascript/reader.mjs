@@ -59,12 +59,7 @@ async function next({ name, event }) {
   }
 }
 
-async function close() {
-  await OpenFeature.close();
-  return {};
-}
-
-const operations = { open, read, next, close };
+const operations = { open, read, next };
 for await (const line of createInterface({ input: process.stdin })) {
   const command = JSON.parse(line);
   let answer;
@@ -75,4 +70,5 @@ for await (const line of createInterface({ input: process.stdin })) {
   }
   process.stdout.write(`${JSON.stringify(answer)}\n`);
 }
+await OpenFeature.close();
 process.exit(0);
