@@ -61,13 +61,23 @@ class Ofrep:
     Args:
         feed: the flags.
         evaluations_per_second: most flags that are evaluated in a second; beyond it requests get 429.
+        keep_alive: seconds without a change after which an event stream shows that it lives.
+        body_seconds: longest time that a request's body may take to come.
         monotonic: a clock that only goes forward, seconds.
     """
 
     def __init__(
-        self, feed: FlagFeed[Any], *, evaluations_per_second: float, monotonic: Callable[[], float] = time.monotonic
+        self,
+        feed: FlagFeed[Any],
+        *,
+        evaluations_per_second: float,
+        keep_alive: float = KEEP_ALIVE_SECONDS,
+        body_seconds: float = BODY_SECONDS,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._feed = feed
+        self._keep_alive = keep_alive
+        self._body_seconds = body_seconds
         self._monotonic = monotonic
         self._bucket = TokenBucket(rate=evaluations_per_second, tokens=evaluations_per_second, at=monotonic())
         self._streams = 0
@@ -83,7 +93,7 @@ class Ofrep:
     async def _one(self, request: Request) -> Response:
         key = request.path_params["key"]
         selector = _selector(request.headers.get(SELECTOR_HEADER, ""))
-        context = await _context(request)
+        context = await _context(request, within=self._body_seconds)
         self._charge(1)
         evaluation = self._feed.evaluate(key, context, selector=selector)
         if evaluation.lacked_targeting_key:
@@ -92,7 +102,7 @@ class Ofrep:
 
     async def _bulk(self, request: Request) -> Response:
         selector = _selector(request.headers.get(SELECTOR_HEADER, ""))
-        context = await _context(request)
+        context = await _context(request, within=self._body_seconds)
         await self._catch_up(request.query_params.get("flagConfigEtag", ""))
         flags: PublishedFlags = self._feed.flags
         # With a rule that reads the clock, the same flags and context need not give the same answers.
@@ -132,7 +142,7 @@ class Ofrep:
         try:
             yield _refetch(flags) if missed else ": these are the newest flags\n\n"
             while True:
-                newer = await self._feed.newer(flags, within=KEEP_ALIVE_SECONDS)
+                newer = await self._feed.newer(flags, within=self._keep_alive)
                 if newer is None:
                     yield ": still here\n\n"
                     continue
@@ -189,9 +199,9 @@ def _selector(text: str) -> Selector:
         raise _Refused(400, "GENERAL", str(error)) from error
 
 
-async def _context(request: Request) -> Mapping[str, Any]:
+async def _context(request: Request, *, within: float) -> Mapping[str, Any]:
     """The evaluation context: that of the body, or none."""
-    body = await _body(request)
+    body = await _body(request, within)
     try:
         asked = json.loads(body, parse_constant=_no_number) if body.strip() else {}
     except (ValueError, RecursionError) as error:
@@ -204,16 +214,16 @@ async def _context(request: Request) -> Mapping[str, Any]:
     return context
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, within: float) -> bytes:
     body = bytearray()
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(within):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > MOST_BODY_BYTES:
                     raise _Refused(413, "INVALID_CONTEXT", f"the body is larger than {MOST_BODY_BYTES} bytes")
     except TimeoutError:
-        raise _Refused(408, "GENERAL", f"the body did not come within {BODY_SECONDS:g} s") from None
+        raise _Refused(408, "GENERAL", f"the body did not come within {within:g} s") from None
     return bytes(body)
 
 
