@@ -156,6 +156,13 @@ PLAIN: list[Case] = [
     ("string", "context-aware-flag", "mine", {}, _is("internal", "TARGETING_MATCH", "internal")),
 ]  # fmt: skip
 
+GOLDEN: list[tuple[str, Mapping[str, Any], str]] = [
+    ("spam.A", {"targetingKey": "user-1"}, "shadow"), ("spam.A", {"targetingKey": "user-3"}, "off"),
+    ("spam.B", {"targetingKey": "user-1"}, "shadow"), ("spam.C", {"targetingKey": "user-17"}, "shadow"),
+    ("spam.A", {"targetingKey": "user-612", "rarely": True}, "shadow"),
+    ("digits.A", {"shadowKey": "user-17"}, "shadow"), ("digits.B", {"shadowKey": "user-17"}, "off"),
+    ("digits.A", {"shadowKey": "user-21"}, "shadow"), ("digits.B", {"shadowKey": "user-21"}, "shadow"),
+]  # fmt: skip
 DRAWN: list[Case] = [
     *(
         ("string", "fractional-flag", "fallback", _name(name), _is(suit, "TARGETING_MATCH", suit))
@@ -174,13 +181,7 @@ DRAWN: list[Case] = [
     ),
     *(
         ("string", key, "x", context, _is(claim, "TARGETING_MATCH", claim))
-        for key, context, claim in [
-            ("spam.A", {"targetingKey": "user-1"}, "shadow"), ("spam.A", {"targetingKey": "user-3"}, "off"),
-            ("spam.B", {"targetingKey": "user-1"}, "shadow"), ("spam.C", {"targetingKey": "user-17"}, "shadow"),
-            ("spam.A", {"targetingKey": "user-612", "rarely": True}, "shadow"),
-            ("digits.A", {"shadowKey": "user-17"}, "shadow"), ("digits.B", {"shadowKey": "user-17"}, "off"),
-            ("digits.A", {"shadowKey": "user-21"}, "shadow"), ("digits.B", {"shadowKey": "user-21"}, "shadow"),
-        ]
+        for key, context, claim in GOLDEN
     ),
     *(
         ("string", "numeric-seed-flag", "x", {"age": age}, _is(suit, "TARGETING_MATCH", suit))

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from openfeature import api
@@ -59,7 +60,7 @@ class Serving:
         self._database_url = database_url
         self._settings = {"drain_seconds": 0.5, "report_interval": 0.5, "flag_check_interval": 0.1, **settings}
         self._thread: threading.Thread | None = None
-        self._end: Callable[[], None] = lambda: None
+        self._end: Callable[[], object] = lambda: None
         self.grpc, self.http = FREE, FREE
 
     @property
@@ -78,7 +79,7 @@ class Serving:
 
         async def serve() -> None:
             stop, loop = asyncio.Event(), asyncio.get_running_loop()
-            self._end = lambda: loop.call_soon_threadsafe(stop.set) and None
+            self._end = partial(loop.call_soon_threadsafe, stop.set)
             await app.control(settings, stop, ready=ready.put, http_ready=self._found_http)
 
         def run() -> None:
@@ -102,7 +103,7 @@ class Serving:
         self._thread = None
 
     def put(self, **flags: Any) -> int:
-        """Write flags; keys with a dot or a dash come as `key__dot__key`-free mappings through `put_flags`."""
+        """Write flags as they are, past every check; return the revision."""
         return put_flags(self._database_url, flags)
 
     def _found_http(self, address: str) -> None:

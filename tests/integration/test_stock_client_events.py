@@ -276,7 +276,7 @@ def test_nobody_is_told_of_an_empty_set_before_the_flags_were_ever_read(
                 with pytest.raises(grpc.RpcError) as refused:
                     ask()
                 assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-                assert "not read yet" in refused.value.details()
+                assert "not read yet" in str(refused.value.details())
             own_postgres.start()
             first = next(iter(sync.SyncFlags(sync_pb2.SyncFlagsRequest(), wait_for_ready=True)))
             assert '"colour"' in first.flag_configuration
