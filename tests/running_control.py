@@ -18,24 +18,38 @@ from multishadow_server.settings import Settings
 
 
 @asynccontextmanager
-async def control_address(database_url: str | None, **settings: Any) -> AsyncIterator[str]:
-    """Run the role as `multishadow control` does, in this event loop, until the block ends."""
-    quick: dict[str, Any] = {"control_listen": "127.0.0.1:0", "drain_seconds": 0.2, "report_interval": 0.05}
+async def control_addresses(database_url: str | None, **settings: Any) -> AsyncIterator[tuple[str, str]]:
+    """Run the role as `multishadow control` does, in this event loop, until the block ends: its gRPC and HTTP."""
+    free = "127.0.0.1:0"
+    quick: dict[str, Any] = {
+        "control_listen": free,
+        "http_listen": free,
+        "drain_seconds": 0.2,
+        "report_interval": 0.05,
+    }
     chosen = Settings(database_url=database_url, **(quick | settings))
     stop = asyncio.Event()
     address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    role = asyncio.create_task(app.control(chosen, stop, ready=address.set_result))
+    http: list[str] = []
+    role = asyncio.create_task(app.control(chosen, stop, ready=address.set_result, http_ready=http.append))
     try:
         role.add_done_callback(lambda _: address.cancel())
         async with asyncio.timeout(10):
             await asyncio.wait([address])
         if address.cancelled():
             await role
-        yield address.result()
+        yield address.result(), http[0]
     finally:
         stop.set()
         await asyncio.wait([role], timeout=10)
     await role
+
+
+@asynccontextmanager
+async def control_address(database_url: str | None, **settings: Any) -> AsyncIterator[str]:
+    """The same, for who needs the gRPC address only."""
+    async with control_addresses(database_url, **settings) as (address, _):
+        yield address
 
 
 class Control:

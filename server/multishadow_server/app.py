@@ -25,6 +25,7 @@ from multishadow_server.adapters import health as health_check
 from multishadow_server.adapters import nats_connection
 from multishadow_server.adapters.comparison_pool import ComparisonPool
 from multishadow_server.adapters.deployment import Deployment, Endpoints
+from multishadow_server.adapters.flagd_flags import SHARED_CONTEXT, FlagdFlags
 from multishadow_server.adapters.jetstream_backlog import JetStreamBacklog
 from multishadow_server.adapters.jetstream_log import JetStreamLog
 from multishadow_server.adapters.jetstream_reader import JetStreamReader
@@ -44,14 +45,20 @@ from multishadow_server.adapters.prediction_codec import ProtobufPredictionCodec
 from multishadow_server.adapters.processes import unless_set
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
 from multishadow_server.core.segments import KnownLevels
-from multishadow_server.entrypoints.control import ControlServer, ControlServicer
+from multishadow_server.entrypoints import probes
+from multishadow_server.entrypoints.control import ControlServicer
+from multishadow_server.entrypoints.control_server import ControlServer
+from multishadow_server.entrypoints.flagd import FlagdServices
 from multishadow_server.entrypoints.flags import FlagServicer
+from multishadow_server.entrypoints.http import HttpServer, application
+from multishadow_server.entrypoints.ofrep import Ofrep
 from multishadow_server.entrypoints.prediction import PredictionHandler, PredictionServer
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.capture_buffer import CaptureBuffer, Limits
 from multishadow_server.service.configuration_in_hand import ConfigurationInHand
 from multishadow_server.service.configuration_watch import ConfigurationWatch
 from multishadow_server.service.ending import end
+from multishadow_server.service.flag_feed import FlagFeed
 from multishadow_server.service.housekeeping import Housekeeping
 from multishadow_server.service.in_flight import CallSlots, UnderWay
 from multishadow_server.service.live_path import LivePath
@@ -259,10 +266,17 @@ def _shadowing(settings: Settings, stack: AsyncExitStack) -> Shadowing:
 # --- control ------------------------------------------------------------------------------------------------------
 
 
-async def control(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str], None]) -> None:
-    """Serve the control API until `stop`, and end experiments whose time box is over.
+async def control(
+    settings: Settings,
+    stop: asyncio.Event,
+    *,
+    ready: Callable[[str], None],
+    http_ready: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Serve the control API and flags until `stop`, and end experiments whose time box is over.
 
-    It starts, and answers UNAVAILABLE, while the database is away; the log it can do without.
+    It starts, and answers UNAVAILABLE, while the database is away; the log it can do without. Flags that were read
+    once are served on. `http_ready` gets the bound address of HTTP, before `ready` gets that of gRPC.
 
     Raises:
         InvalidInput: no database was named.
@@ -278,21 +292,55 @@ async def control(settings: Settings, stop: asyncio.Event, *, ready: Callable[[s
         store = PostgresControl(engine)
         labels = PostgresLabels(engine, ProtobufPredictionCodec())
         housekeeping = Housekeeping(store, PostgresConfiguration(engine), labels, clock=time.time)
+        feed = await _flag_feed(settings, PostgresConfiguration(engine), stack)
+        flagd = FlagdServices(feed, shared_context=SHARED_CONTEXT)
         server = ControlServer(
             ControlServicer(
                 store=store, probe=GrpcVersionProbe(), labels=labels, reviews=PostgresReviews(engine), backlog=backlog
             ),
-            flags=FlagServicer(store),
+            FlagServicer(store),
+            later=flagd,
         )
-        status = _status("control", settings, revision=lambda: housekeeping.revision, counters=housekeeping.counters)
+        ofrep = Ofrep(feed, evaluations_per_second=settings.ofrep_evaluations_per_second)
+        http = HttpServer(application(probes.routes(feed), ofrep.routes()), drain_seconds=settings.drain_seconds)
+
+        def counters() -> Mapping[str, int]:
+            return {**housekeeping.counters(), **feed.counters()}
+
+        status = _status("control", settings, revision=lambda: housekeeping.revision, counters=counters)
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
         await stack.enter_async_context(_background(report.run(stop), linger=WITHDRAW_SECONDS))
         await stack.enter_async_context(_background(housekeeping.run(stop)))
         retention = PostgresRetention(engine, keep_days=settings.retention_days)
         await stack.enter_async_context(_background(retention.run(stop)))
+        stack.push_async_callback(http.stop)
         stack.push_async_callback(server.stop, settings.drain_seconds)
-        ready(await server.start(settings.control_listen))
+        # Before both: streams would hold them up until their time to drain is over.
+        stack.callback(feed.close)
+        http_address = await http.start(settings.http_listen)
+        address = await server.start(settings.control_listen)
+        await stack.enter_async_context(_background(_announce_flags(feed, server, flagd)))
+        http_ready(http_address)
+        ready(address)
         await stop.wait()
+
+
+async def _flag_feed(settings: Settings, source: PostgresConfiguration, stack: AsyncExitStack) -> FlagFeed[FlagdFlags]:
+    """The flags that are served, following the configuration."""
+    watch = ConfigurationWatch(
+        source,
+        on_change=lambda configuration: feed.load(configuration),  # noqa: PLW0108  it is made below
+        check_interval=settings.flag_check_interval,
+    )
+    feed = FlagFeed(FlagdFlags, age=lambda: watch.age, stale_after=settings.flag_stale_after)
+    await stack.enter_async_context(_background(watch.run()))
+    return feed
+
+
+async def _announce_flags(feed: FlagFeed[FlagdFlags], server: ControlServer, services: FlagdServices) -> None:
+    """Say that flags are served, once they are."""
+    await feed.first_read.wait()
+    await server.now_serve(services)
 
 
 # --- everything on one machine ------------------------------------------------------------------------------------
@@ -330,6 +378,7 @@ def _announcement(endpoints: Endpoints, settings: Settings) -> Iterator[str]:
     processes = ", ".join(f"{name} {pid}" for name, pid in endpoints.processes.items())
     yield f"router    {endpoints.router}"
     yield f"control   {endpoints.control}"
+    yield f"http      {endpoints.http}"
     yield f"database  {where if 'PostgreSQL' in endpoints.embedded else 'as given'}"
     yield f"log       {where if 'nats-server' in endpoints.embedded else 'as given'}"
     yield f"processes {processes}"

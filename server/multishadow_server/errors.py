@@ -11,6 +11,7 @@
     │   ├── StoreUnavailable        PostgreSQL
     │   ├── LogUnavailable          JetStream
     │   └── VersionUnavailable      a version server
+    ├── EvaluationFailed        a flag gives no value; why, in OpenFeature's codes
     ├── LogFull                 the capture log takes no more for now
     ├── LeaseLost               another worker owns the partition now; what was not committed is dropped
     └── EngineFailed            an embedded engine did not start or stop
@@ -25,6 +26,7 @@ __all__ = [
     "Conflict",
     "DeadlineExpired",
     "EngineFailed",
+    "EvaluationFailed",
     "FailedPrecondition",
     "InvalidInput",
     "LeaseLost",
@@ -81,6 +83,22 @@ class LogUnavailable(Unavailable):
 
 class VersionUnavailable(Unavailable):
     """A version server cannot be reached."""
+
+
+class EvaluationFailed(MultishadowError):
+    """A flag gives no value.
+
+    Args:
+        message: why.
+        code: the same as one of OpenFeature's error codes, e.g. `FLAG_NOT_FOUND`
+            (https://openfeature.dev/specification/types#error-code).
+        key: the flag's.
+    """
+
+    def __init__(self, message: str, *, code: str, key: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.key = key
 
 
 class LogFull(MultishadowError):

@@ -30,6 +30,7 @@ class Settings(BaseSettings):
 
     router_listen: str = Field(default="127.0.0.1:50051", description="Address of the router.")
     control_listen: str = Field(default="127.0.0.1:50052", description="Address of control.")
+    http_listen: str = Field(default="127.0.0.1:50053", description="Address of control's HTTP: OFREP and probes.")
     max_message_bytes: int = Field(default=16 * MEBIBYTE, gt=0, description="Largest request or response.")
 
     buffer_captures: int = Field(default=10_000, gt=0, description="Most captures that a router holds before the log.")
@@ -51,6 +52,9 @@ class Settings(BaseSettings):
     )
     flag_stale_after: float = Field(
         default=10.0, gt=0, description="Flags unconfirmed for so many seconds stop shadowing."
+    )
+    ofrep_evaluations_per_second: int = Field(
+        default=20_000, gt=0, description="Most flags that control evaluates over HTTP in a second."
     )
 
     worker_batch_captures: int = Field(default=256, gt=0, description="Most captures in a micro-batch.")

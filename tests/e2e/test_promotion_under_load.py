@@ -108,6 +108,7 @@ def settings(database_url: str, nats_url: str, log_name: str, tmp_path: Path) ->
         data_dir=tmp_path / "data",
         router_listen="127.0.0.1:0",
         control_listen="127.0.0.1:0",
+        http_listen="127.0.0.1:0",
     )
 
 

@@ -45,7 +45,7 @@ def folder(readme: str, tmp_path: Path) -> Path:
 @pytest.fixture
 def serving(folder: Path) -> Iterator[Running]:
     router, control = re.findall(r"Client\(\"(.+?)\"\)", (folder / "ask.py").read_text())[0], free_ports()["50052"]
-    listen = ("--router-listen", router, "--control-listen", f"127.0.0.1:{control}")
+    listen = ("--router-listen", router, "--control-listen", f"127.0.0.1:{control}", "--http-listen", "127.0.0.1:0")
     with running("serve", *listen, "--data-dir", str(folder / "data")) as command:
         command.line_with("Next:")
         yield command

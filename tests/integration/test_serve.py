@@ -21,7 +21,7 @@ from multishadow_server.settings import Settings
 from running import Running, running
 from waiting import until_sync
 
-FREE = ("--router-listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0")
+FREE = tuple(part for role in ("router", "control", "http") for part in (f"--{role}-listen", "127.0.0.1:0"))
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,12 @@ async def shadowctl(
     database_url: str, nats_url: str, log_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Shadowctl]:
     settings = Settings(
-        database_url=database_url, nats_url=nats_url, log_name=log_name, control_listen="127.0.0.1:0", drain_seconds=1
+        database_url=database_url,
+        nats_url=nats_url,
+        log_name=log_name,
+        control_listen="127.0.0.1:0",
+        http_listen="127.0.0.1:0",
+        drain_seconds=1,
     )
     stop, address = asyncio.Event(), asyncio.get_running_loop().create_future()
     control = asyncio.create_task(app.control(settings, stop, ready=address.set_result))

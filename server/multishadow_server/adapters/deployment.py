@@ -33,6 +33,7 @@ class Endpoints:
     Args:
         router: address that callers and all router processes share.
         control: address of control, for `shadowctl`.
+        http: address of control's HTTP.
         database_url: PostgreSQL in use.
         nats_url: NATS server in use.
         embedded: names of the engines that were started for it.
@@ -41,6 +42,7 @@ class Endpoints:
 
     router: str
     control: str
+    http: str
     database_url: str
     nats_url: str
     embedded: tuple[str, ...]
@@ -92,8 +94,8 @@ class Deployment:
         await self._resources.aclose()
 
     async def _start(self) -> Endpoints:
-        for option, address in (("router", self._settings.router_listen), ("control", self._settings.control_listen)):
-            refuse_taken(address, option=f"--{option}-listen")
+        for option in ("router", "control", "http"):
+            refuse_taken(getattr(self._settings, f"{option}_listen"), option=f"--{option}-listen")
         settings, embedded = await self._start_engines()
         assert settings.database_url is not None
         assert settings.nats_url is not None
@@ -102,6 +104,7 @@ class Deployment:
         return Endpoints(
             router=roles["router-1"].address,
             control=roles["control"].address,
+            http=roles["control"].http_address,
             database_url=settings.database_url,
             nats_url=settings.nats_url,
             embedded=embedded,
@@ -146,7 +149,12 @@ class Deployment:
         for child in await supervisor.start_together(programs):
             children[child.program.name] = child
         # Ports that were left to chance are chosen now: other routers share them, and whoever restarts keeps them.
-        chosen = {"router_listen": children["router-1"].address, "control_listen": children["control"].address}
+        control = children["control"]
+        chosen = {
+            "router_listen": children["router-1"].address,
+            "control_listen": control.address,
+            "http_listen": control.http_address,
+        }
         bound = settings.model_copy(update=chosen)
         for child in children.values():
             child.program = self._program(child.program.name, bound)

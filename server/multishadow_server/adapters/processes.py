@@ -1,7 +1,7 @@
 """Child processes of one machine: started, watched, restarted when they crash, and ended with their parent.
 
-A child says that it serves by one line on its standard output that ends in ` ready on <address>`. Its log goes to
-standard error, which it shares with its parent.
+A child says that it serves by one line on its standard output that ends in ` ready on <address>`; one that ends in
+` http on <address>` may come before it. Its log goes to standard error, which it shares with its parent.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ LONGEST_PAUSE = 10.0
 # Who lived that long was healthy: its next crash is a new trouble, not the same one again.
 HEALTHY_SECONDS = 30.0
 _READY = re.compile(r" ready on (\S+)$")
+_HTTP = re.compile(r" http on (\S+)$")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +62,7 @@ class Child:
     def __init__(self, program: Program, report: Callable[[str], None]) -> None:
         self.program = program
         self.address = ""
+        self.http_address = ""
         self._report = report
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -122,6 +124,9 @@ class Child:
             if ready := _READY.search(text):
                 self.address = ready[1]
                 break
+            if http := _HTTP.search(text):
+                self.http_address = http[1]
+                continue
             self._report(f"{self.program.name}: {text}")
         await end(self._listen)
         # A pipe that nobody reads would block it one day.

@@ -117,7 +117,13 @@ async def _serve_roles(resources: AsyncExitStack, stage: Stage, folder: Path) ->
     stage.chapter("2  PostgreSQL, nats-server, two routers, a worker and control, in a temporary folder")
     # Whatever stands in the environment is meant for the real thing.
     free = "127.0.0.1:0"
-    own: dict[str, Any] = {"database_url": None, "nats_url": None, "router_listen": free, "control_listen": free}
+    own: dict[str, Any] = {
+        "database_url": None,
+        "nats_url": None,
+        "router_listen": free,
+        "control_listen": free,
+        "http_listen": free,
+    }
     settings = Settings(data_dir=folder, **own)
     deployment = Deployment(settings, routers=ROUTERS, workers=WORKERS, report=stage.say, log_level="error")
     endpoints = await resources.enter_async_context(deployment)

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -72,6 +73,12 @@ Level = Annotated[LogLevel, typer.Option("--log-level", help="How much the log o
 Listen = Annotated[
     str | None, typer.Option("--listen", help="Address to serve on, host:port; port 0 takes a free one.")
 ]
+HttpListen = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of control's HTTP; port 0 takes a free one. [MULTISHADOW_HTTP_LISTEN]", show_default=False
+    ),
+]
 
 
 def _tell_version(wanted: bool) -> None:  # noqa: FBT001  as Typer calls it
@@ -124,15 +131,18 @@ def worker(*, database_url: DatabaseUrl = None, nats_url: NatsUrl = None, log_le
 def control(
     *,
     listen: Listen = None,
+    http_listen: HttpListen = None,
     database_url: DatabaseUrl = None,
     nats_url: NatsUrl = None,
     log_level: Level = LogLevel.INFO,
 ) -> None:
     """Hold models, flags and experiments; report, promote and roll back. `shadowctl` talks to it.
 
+    Applications read flags from it, too: flagd's clients at the same address, OFREP's at --http-listen.
+
     Example: multishadow control --listen 0.0.0.0:50052 --database-url postgresql://db/multishadow --nats-url nats://log
     """
-    settings = _settings(control_listen=listen, database_url=database_url, nats_url=nats_url)
+    settings = _settings(control_listen=listen, http_listen=http_listen, database_url=database_url, nats_url=nats_url)
     _run_role("control", settings, log_level, needs_log=False)
 
 
@@ -143,6 +153,7 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
     router_listen: Annotated[str | None, typer.Option(help="Address of the routers.", show_default=False)] = None,
     control_listen: Annotated[str | None, typer.Option(help="Address of control.", show_default=False)] = None,
+    http_listen: HttpListen = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the embedded engines.", show_default=False)] = None,
     database_url: DatabaseUrl = None,
     nats_url: NatsUrl = None,
@@ -161,6 +172,7 @@ def serve(
     settings = _settings(
         router_listen=router_listen,
         control_listen=control_listen,
+        http_listen=http_listen,
         data_dir=data_dir,
         database_url=database_url,
         nats_url=nats_url,
@@ -311,7 +323,7 @@ def _run_role(name: str, settings: Settings, log_level: LogLevel, *, needs_log: 
     roles: Mapping[str, Role] = {
         "router": composition.router,
         "worker": composition.worker,
-        "control": composition.control,
+        "control": partial(composition.control, http_ready=_http_announcer(name)),
     }
     role = roles[name]
 
@@ -368,6 +380,11 @@ def _demo_extra() -> Iterator[None]:
 def _announcer(name: str) -> Ready:
     """Say on standard output that it serves; a supervisor reads this line (adapters/processes.py)."""
     return lambda address: _say(f"{name} ready on {address}")
+
+
+def _http_announcer(name: str) -> Ready:
+    """Say where it serves HTTP; a supervisor reads this line, too, which comes before the other."""
+    return lambda address: _say(f"{name} http on {address}")
 
 
 def _log_to_stderr(name: str, level: LogLevel) -> None:

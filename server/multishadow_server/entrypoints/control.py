@@ -5,26 +5,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
-import grpc
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from multishadow.v1 import control_pb2 as pb
-from multishadow.v1 import control_pb2_grpc, flags_pb2_grpc
+from multishadow.v1 import control_pb2_grpc
 from multishadow_server.core.calibration import DEFAULT_MISSED
 from multishadow_server.core.experiment import DEFAULT_BUCKET_SECONDS, DEFAULT_DURATION
 from multishadow_server.core.statistics import power
 from multishadow_server.entrypoints import control_messages as messages
 from multishadow_server.entrypoints import gate_messages, report_messages, review_messages, segment_messages
-from multishadow_server.entrypoints.answering import Context
-from multishadow_server.entrypoints.answering import actor_of as _actor
-from multishadow_server.entrypoints.answering import answering as _answering
-from multishadow_server.entrypoints.flags import SERVICE as FLAG_SERVICE
-from multishadow_server.entrypoints.flags import FlagServicer
-from multishadow_server.errors import FailedPrecondition
+from multishadow_server.entrypoints.answering import Context, actor_of, answering
 from multishadow_server.service import (
     calibrating,
     comparison_report,
@@ -41,15 +33,6 @@ from multishadow_server.service import (
 from multishadow_server.service.ports import CaptureBacklog, ControlStore, LabelStore, ReviewStore, VersionProbe
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ControlService"].full_name
-
-_OPTIONS = (
-    # A second control on the same address would take half of the calls unnoticed.
-    ("grpc.so_reuseport", 0),
-    # Clients that wait long between calls may keep their connection alive.
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-    ("grpc.http2.max_ping_strikes", 0),
-)
 
 
 class ControlServicer(control_pb2_grpc.ControlServiceServicer):
@@ -81,11 +64,20 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
         self._backlog = backlog
         self._clock = clock
 
+    @property
+    def names(self) -> Sequence[str]:
+        """Full name of the service."""
+        return (SERVICE,)
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Let the server answer it."""
+        control_pb2_grpc.add_ControlServiceServicer_to_server(self, server)
+
     async def ApplyModel(self, request: pb.ApplyModelRequest, context: Context) -> pb.ApplyModelResponse:
         """Create or update a model and its versions."""
-        async with _answering(context):
+        async with answering(context):
             applied = await models.apply_model(
-                self._store, messages.model_spec(request), actor=_actor(request.actor, context)
+                self._store, messages.model_spec(request), actor=actor_of(request.actor, context)
             )
         return pb.ApplyModelResponse(
             model=messages.model_message(applied.view),
@@ -96,13 +88,13 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:  # noqa: ARG002  it is empty
         """All models."""
-        async with _answering(context):
+        async with answering(context):
             views = await models.list_models(self._store)
         return pb.ListModelsResponse(models=[messages.model_message(view) for view in views])
 
     async def ListVersions(self, request: pb.ListVersionsRequest, context: Context) -> pb.ListVersionsResponse:
         """The versions of one model, or of all."""
-        async with _answering(context):
+        async with answering(context):
             views = await models.list_models(self._store, model=request.model)
         return pb.ListVersionsResponse(
             versions=[version for view in views for version in messages.version_messages(view)]
@@ -110,20 +102,20 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def ListFlags(self, request: pb.ListFlagsRequest, context: Context) -> pb.ListFlagsResponse:
         """The flags of one model, or of all."""
-        async with _answering(context):
+        async with answering(context):
             records, revision = await flags.list_flags(self._store, model=request.model)
         return pb.ListFlagsResponse(flags=[messages.flag_message(record) for record in records], revision=revision)
 
     async def SetFlag(self, request: pb.SetFlagRequest, context: Context) -> pb.SetFlagResponse:
         """Set what one version claims."""
-        async with _answering(context):
+        async with answering(context):
             done = await flags.set_flag(
                 self._store,
                 model=request.model,
                 version=request.version,
                 claim=messages.claim_of(request.claim),
                 percent=request.percent if request.HasField("percent") else 100.0,
-                actor=_actor(request.actor, context),
+                actor=actor_of(request.actor, context),
                 reason=messages.free_text("reason", request.reason),
                 expected_revision=request.expected_revision if request.HasField("expected_revision") else None,
                 dry_run=request.dry_run,
@@ -132,13 +124,13 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def ListExperiments(self, request: pb.ListExperimentsRequest, context: Context) -> pb.ListExperimentsResponse:
         """The experiments of one model, or of all, newest first."""
-        async with _answering(context):
+        async with answering(context):
             found = await experiments.list_experiments(self._store, model=request.model)
         return pb.ListExperimentsResponse(experiments=[messages.experiment_message(each) for each in found])
 
     async def StartExperiment(self, request: pb.StartExperimentRequest, context: Context) -> pb.StartExperimentResponse:
         """Open a comparison."""
-        async with _answering(context):
+        async with answering(context):
             terms = experiments.Terms(
                 model=request.model,
                 candidates=tuple(request.candidates),
@@ -151,24 +143,24 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
                 ),
             )
             experiment, revision = await experiments.start_experiment(
-                self._store, terms, actor=_actor(request.actor, context)
+                self._store, terms, actor=actor_of(request.actor, context)
             )
         return pb.StartExperimentResponse(experiment=messages.experiment_message(experiment), revision=revision)
 
     async def StopExperiment(self, request: pb.StopExperimentRequest, context: Context) -> pb.StopExperimentResponse:
         """End the running experiment."""
-        async with _answering(context):
+        async with answering(context):
             experiment, revision = await experiments.stop_experiment(
                 self._store,
                 model=request.model,
-                actor=_actor(request.actor, context),
+                actor=actor_of(request.actor, context),
                 reason=messages.free_text("reason", request.reason),
             )
         return pb.StopExperimentResponse(experiment=messages.experiment_message(experiment), revision=revision)
 
     async def Compare(self, request: pb.CompareRequest, context: Context) -> pb.CompareResponse:
         """Report on an experiment."""
-        async with _answering(context):
+        async with answering(context):
             found = await comparison_report.compare(
                 self._store,
                 model=request.model,
@@ -181,7 +173,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def ListSegments(self, request: pb.ListSegmentsRequest, context: Context) -> pb.ListSegmentsResponse:
         """On which kinds of request a candidate diverges more, or less, often than on the rest."""
-        async with _answering(context):
+        async with answering(context):
             found = await segments.list_segments(
                 self._store,
                 model=request.model,
@@ -194,14 +186,14 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def Promote(self, request: pb.PromoteRequest, context: Context) -> pb.PromoteResponse:
         """Make a version live."""
-        async with _answering(context):
+        async with answering(context):
             promoted = await promotion.promote(
                 self._store,
                 self._probe,
                 model=request.model,
                 version=request.version,
                 percent=request.percent if request.HasField("percent") else 100.0,
-                actor=_actor(request.actor, context),
+                actor=actor_of(request.actor, context),
                 reason=messages.free_text("reason", request.reason),
                 force=request.force,
                 clock=self._clock,
@@ -216,11 +208,11 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def Rollback(self, request: pb.RollbackRequest, context: Context) -> pb.RollbackResponse:
         """Take the last promotion back."""
-        async with _answering(context):
+        async with answering(context):
             undone = await promotion.rollback(
                 self._store,
                 model=request.model,
-                actor=_actor(request.actor, context),
+                actor=actor_of(request.actor, context),
                 reason=messages.free_text("reason", request.reason),
             )
         return pb.RollbackResponse(
@@ -232,7 +224,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def ListGates(self, request: pb.ListGatesRequest, context: Context) -> pb.ListGatesResponse:
         """What has to hold before a candidate is promoted, and what of it does."""
-        async with _answering(context):
+        async with answering(context):
             found = await comparison_report.compare(
                 self._store, model=request.model, candidates=tuple(request.candidates), clock=self._clock
             )
@@ -246,35 +238,35 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def Attest(self, request: pb.AttestRequest, context: Context) -> pb.AttestResponse:
         """Put on record that somebody vouches for something."""
-        async with _answering(context):
+        async with answering(context):
             found = await gate_records.attest(
                 self._store,
                 model=request.model,
                 version=request.version,
                 what=request.what,
                 note=messages.free_text("note", request.note),
-                actor=_actor(request.actor, context),
+                actor=actor_of(request.actor, context),
                 clock=self._clock,
             )
         return pb.AttestResponse(model=found.experiment.model, review=gate_messages.review_message(found.reviews[0]))
 
     async def WaiveGate(self, request: pb.WaiveGateRequest, context: Context) -> pb.WaiveGateResponse:
         """Let a candidate pass a gate."""
-        async with _answering(context):
+        async with answering(context):
             found = await gate_records.waive(
                 self._store,
                 model=request.model,
                 version=request.version,
                 gate=request.gate,
                 reason=messages.free_text("reason", request.reason),
-                actor=_actor(request.actor, context),
+                actor=actor_of(request.actor, context),
                 clock=self._clock,
             )
         return pb.WaiveGateResponse(model=found.experiment.model, review=gate_messages.review_message(found.reviews[0]))
 
     async def PlanComparison(self, request: pb.PlanComparisonRequest, context: Context) -> pb.PlanComparisonResponse:
         """How long it takes to prove a difference."""
-        async with _answering(context):
+        async with answering(context):
             plans = power.plan(
                 request.better,
                 request.worse,
@@ -290,13 +282,13 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def RecordLabel(self, request: pb.RecordLabelRequest, context: Context) -> pb.RecordLabelResponse:
         """Tell what the right answer to one request was."""
-        async with _answering(context):
+        async with answering(context):
             model, (reception,) = await labelling.record(
                 self._store,
                 self._labels,
                 model=request.model,
                 recorded=[messages.label_of(request)],
-                actor=_actor(request.actor, context),
+                actor=actor_of(request.actor, context),
                 clock=self._clock,
             )
         return pb.RecordLabelResponse(model=model.name, reception=reception)
@@ -307,9 +299,9 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
         """Record many labels."""
         receptions: Counter[str] = Counter()
         named, actor = "", ""
-        async with _answering(context):
+        async with answering(context):
             async for run in _runs(request_iterator, labelling.MOST_AT_ONCE):
-                named, actor = named or run[0].model, actor or _actor(run[0].actor, context)
+                named, actor = named or run[0].model, actor or actor_of(run[0].actor, context)
                 model, became = await labelling.record(
                     self._store,
                     self._labels,
@@ -324,13 +316,13 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def GetLabelTally(self, request: pb.GetLabelTallyRequest, context: Context) -> pb.GetLabelTallyResponse:
         """What became of a model's labels."""
-        async with _answering(context):
+        async with answering(context):
             model, tally = await labelling.tally(self._store, self._labels, model=request.model)
         return pb.GetLabelTallyResponse(model=model.name, terms=messages.label_terms_message(model.labels), **tally)
 
     async def ListComparisons(self, request: pb.ListComparisonsRequest, context: Context) -> pb.ListComparisonsResponse:
         """Stored comparisons for people to look at."""
-        async with _answering(context):
+        async with answering(context):
             lines = await reviewing.list_comparisons(
                 self._store,
                 self._reviews,
@@ -344,19 +336,19 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def GetComparison(self, request: pb.GetComparisonRequest, context: Context) -> pb.GetComparisonResponse:
         """One stored comparison."""
-        async with _answering(context):
+        async with answering(context):
             found = await reviewing.get_comparison(self._reviews, request.id)
         return review_messages.comparison_response(found)
 
     async def RecordReview(self, request: pb.RecordReviewRequest, context: Context) -> pb.RecordReviewResponse:
         """Tell what somebody says of a candidate's answer."""
-        async with _answering(context):
+        async with answering(context):
             found, version = await reviewing.record_review(
                 self._reviews,
                 comparison_id=request.comparison_id,
                 version=request.version,
                 verdict=review_messages.verdict_of(request.verdict),
-                actor=_actor(request.actor, context),
+                actor=actor_of(request.actor, context),
             )
         return pb.RecordReviewResponse(model=found.epoch.model, version=version)
 
@@ -364,7 +356,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
         """Propose a threshold."""
         missed = request.missed or DEFAULT_MISSED
         alpha = request.alpha or comparison_report.DEFAULT_ALPHA
-        async with _answering(context):
+        async with answering(context):
             found = await calibrating.calibrate(
                 self._store,
                 model=request.model,
@@ -377,7 +369,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:  # noqa: ARG002  it is empty
         """How everything is."""
-        async with _answering(context):
+        async with answering(context):
             overview = await status.overview(self._store, self._backlog, clock=self._clock)
         return pb.GetStatusResponse(
             revision=overview.revision,
@@ -385,50 +377,6 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
             processes=[messages.process_message(view) for view in overview.processes],
             log_messages_waiting=overview.waiting,
         )
-
-
-class ControlServer:
-    """The control API on an address, with health and reflection.
-
-    Args:
-        servicer: answers it.
-        flags: answers the flag service beside it.
-    """
-
-    def __init__(self, servicer: ControlServicer, *, flags: FlagServicer) -> None:
-        self._health = health.aio.HealthServicer()
-        self._server = grpc.aio.server(options=_OPTIONS)
-        control_pb2_grpc.add_ControlServiceServicer_to_server(servicer, self._server)
-        flags_pb2_grpc.add_FlagServiceServicer_to_server(flags, self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        described = (SERVICE, FLAG_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(described, self._server)
-
-    async def start(self, listen: str) -> str:
-        """Serve, and return the bound address.
-
-        Args:
-            listen: `host:port` or `unix:/path`; port 0 takes a free one.
-
-        Raises:
-            FailedPrecondition: the address cannot be had.
-        """
-        try:
-            port = self._server.add_insecure_port(listen)
-        except RuntimeError as error:
-            raise FailedPrecondition(
-                f"cannot listen on {listen}: another program may have it; choose another with --listen (port 0 takes "
-                "a free one)"
-            ) from error
-        await self._server.start()
-        for name in ("", SERVICE, FLAG_SERVICE):
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
-        return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
-
-    async def stop(self, drain_seconds: float) -> None:
-        """Take no more calls, and give those under way their time."""
-        await self._health.enter_graceful_shutdown()
-        await self._server.stop(drain_seconds)
 
 
 async def _runs(

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import grpc.aio
+
 from multishadow.v1 import flags_pb2 as pb
 from multishadow.v1 import flags_pb2_grpc
 from multishadow_server.core import flag_document
@@ -23,6 +27,15 @@ class FlagServicer(flags_pb2_grpc.FlagServiceServicer):
 
     def __init__(self, store: ControlStore) -> None:
         self._store = store
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Full name of the service."""
+        return (SERVICE,)
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Let the server answer it."""
+        flags_pb2_grpc.add_FlagServiceServicer_to_server(self, server)
 
     async def ListFlagDefinitions(
         self, request: pb.ListFlagDefinitionsRequest, context: Context

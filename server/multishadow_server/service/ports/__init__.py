@@ -10,6 +10,7 @@ from multishadow_server.service.ports.capture_log import (
 )
 from multishadow_server.service.ports.configuration import ClaimReader, ConfigurationSource
 from multishadow_server.service.ports.control import Change, ControlStore, FlagRecord, FlagRevision, Promotion
+from multishadow_server.service.ports.flag_evaluation import Evaluation, FlagType, PublishedFlags
 from multishadow_server.service.ports.labels import LabelChange, LabelRecord, LabelStore
 from multishadow_server.service.ports.observations import Flush, KeptAnswers, ObservationStore, StoredComparison
 from multishadow_server.service.ports.processes import ProcessRegistry, ProcessStatus
@@ -27,8 +28,10 @@ __all__ = [
     "ComparisonLine",
     "ConfigurationSource",
     "ControlStore",
+    "Evaluation",
     "FlagRecord",
     "FlagRevision",
+    "FlagType",
     "Flush",
     "KeptAnswers",
     "KeptComparison",
@@ -44,6 +47,7 @@ __all__ = [
     "ProcessRegistry",
     "ProcessStatus",
     "Promotion",
+    "PublishedFlags",
     "ReviewStore",
     "StoredComparison",
     "VersionProbe",

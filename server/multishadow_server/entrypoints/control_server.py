@@ -1,0 +1,89 @@
+"""The gRPC server of control: all its services on one address, with health and reflection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from multishadow_server.errors import FailedPrecondition
+
+_OPTIONS = (
+    # A second control on the same address would take half of the calls unnoticed.
+    ("grpc.so_reuseport", 0),
+    # Clients that wait long between calls may keep their connection alive.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 0),
+)
+
+
+class Services(Protocol):
+    """One or more gRPC services that are answered together."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Their full names."""
+        ...
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Let the server answer them."""
+        ...
+
+
+class ControlServer:
+    """Control's services on an address.
+
+    Args:
+        services: serve from the start.
+        later: answer from the start, too; their health is NOT_SERVING until `now_serve`.
+    """
+
+    def __init__(self, *services: Services, later: Services) -> None:
+        self._health = health.aio.HealthServicer()
+        self._server = grpc.aio.server(options=_OPTIONS)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        for each in (*services, later):
+            each.add_to(self._server)
+        self._serving = [name for each in services for name in each.names]
+        self._waiting = list(later.names)
+        names = (*self._serving, *self._waiting, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+
+    async def now_serve(self, services: Services) -> None:
+        """Say by the health protocol that these serve."""
+        await self._say(health_pb2.HealthCheckResponse.SERVING, services.names)
+
+    async def start(self, listen: str) -> str:
+        """Serve, and return the bound address.
+
+        Args:
+            listen: `host:port` or `unix:/path`; port 0 takes a free one.
+
+        Raises:
+            FailedPrecondition: the address cannot be had.
+        """
+        try:
+            port = self._server.add_insecure_port(listen)
+        except RuntimeError as error:
+            raise FailedPrecondition(
+                f"cannot listen on {listen}: another program may have it; choose another with --listen (port 0 takes "
+                "a free one)"
+            ) from error
+        await self._server.start()
+        await self._say(health_pb2.HealthCheckResponse.NOT_SERVING, self._waiting)
+        await self._say(health_pb2.HealthCheckResponse.SERVING, ["", *self._serving])
+        return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Take no more calls, and give those under way their time."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(drain_seconds)
+
+    async def _say(self, status: health_pb2.HealthCheckResponse.ServingStatus, names: Sequence[str]) -> None:
+        for name in names:
+            await self._health.set(name, status)
