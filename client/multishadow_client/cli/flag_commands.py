@@ -79,3 +79,4 @@ def set_flag(
         )
     said = Text.assemble((response.flag.key, "bold"), f": {response.flag.claim}, revision {response.revision}")
     terminal.show(output, said, document.plain(response))
+    terminal.warn(response.warnings)

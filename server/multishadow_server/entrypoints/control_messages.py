@@ -226,4 +226,5 @@ def process_message(view: ProcessView) -> pb.ProcessStatus:
         revision=said.revision,
         counters=said.counters,
         alive=view.alive,
+        flag_source=said.flag_source,
     )
