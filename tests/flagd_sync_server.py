@@ -24,9 +24,10 @@ OPTIONS = (
 )
 
 
-def flag_set(flags: Mapping[str, Any], *, revision: int = 1, **more: Any) -> str:
-    """A set of flags as flagd publishes it."""
-    return json.dumps({"flags": flags, "metadata": {"flagSetId": "multishadow", "version": str(revision)}, **more})
+def flag_set(flags: Mapping[str, Any], *, revision: int = 1, evaluators: Mapping[str, Any] | None = None) -> str:
+    """A set of flags as flagd publishes it; `evaluators` are the rules that flags refer to."""
+    shared = {"$evaluators": evaluators} if evaluators else {}
+    return json.dumps({"flags": flags, "metadata": {"flagSetId": "multishadow", "version": str(revision)}, **shared})
 
 
 def text_flag(value: str, **more: Any) -> dict[str, Any]:

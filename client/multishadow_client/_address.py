@@ -83,5 +83,7 @@ def _keepalive_options(seconds: float | None) -> list[tuple[str, int]]:
     return [
         ("grpc.keepalive_time_ms", milliseconds),
         ("grpc.keepalive_timeout_ms", milliseconds),
+        # Without it gRPC waits a minute for the answer, whatever the line above says.
+        ("grpc.http2.ping_timeout_ms", milliseconds),
         ("grpc.http2.max_pings_without_data", 0),
     ]

@@ -161,20 +161,17 @@ class MultishadowProvider(AbstractProvider):
             self,
             selector=self._selector,
             grace=self._grace,
-            first_set_within=max(self._init_timeout, self._grace),
+            first_grace=self._init_timeout,
+            first_set_within=max(self._init_timeout, FIRST_SET_SECONDS),
         )
         self._sync.start()
-        if not self._decided.wait(self._init_timeout) and self._flags is not None:
-            # Kept flags are there, and the server is not: that is stale from the beginning.
-            threading.Thread(target=self._settle, args=(ProviderStatus.STALE, self._away()), daemon=True).start()
-        if self._hopeless and self._flags is None:
-            raise ProviderFatalError(
-                f"{self._address.target} serves no flags: {self._failure}; is it control's address?"
-            )
+        self._decided.wait(self._init_timeout)
+        target, failure = self._address.target, self._failure or "no answer"
+        if self._flags is None and self._hopeless:
+            raise ProviderFatalError(f"{target} serves no flags: {failure}; is it control's address?")
         if self._flags is None:
             raise ProviderNotReadyError(
-                f"no flags from {self._address.target} within {self._init_timeout:g} s ({self._failure or 'no answer'}); "
-                "it goes on trying"
+                f"no flags from {target} within {self._init_timeout:g} s ({failure}); it goes on trying"
             )
 
     def shutdown(self) -> None:

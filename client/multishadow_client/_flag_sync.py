@@ -172,7 +172,7 @@ class FlagSync:
         try:
             flags = FlagSet.parse(published.flag_configuration, MessageToDict(published.sync_context))
         except MalformedFlags as error:
-            logger.error("the server published flags that cannot be used; the last ones stay: %s", error)
+            logger.warning("the server published flags that cannot be used; the last ones stay: %s", error)
             self._follower.note_malformed(str(error))
             return False
         if self._reason:
