@@ -44,6 +44,8 @@ class Tracking:
         model: whose requests they are about, unless an event or its context says `model`; empty for the only one there
             is.
         events: names of the events that are outcomes; None for every event with a request id and a value.
+        control: address of control, when flags come from elsewhere (a flagd that follows control); empty for the
+            provider's address.
         actor: who says so, for the record; empty for the address that the events come from.
         most_waiting: most outcomes that wait to be sent; when full, the newest is dropped and counted.
         flush_interval: longest time that an outcome waits for its batch, in seconds.
@@ -52,6 +54,7 @@ class Tracking:
 
     model: str = ""
     events: Collection[str] | None = None
+    control: str = ""
     actor: str = ""
     most_waiting: int = 10_000
     flush_interval: float = 1.0
@@ -127,7 +130,7 @@ class MultishadowProvider(AbstractProvider):
         # Set when `initialize` need not wait any longer, and when nothing goes on any more.
         self._decided = threading.Event()
         self._closed = threading.Event()
-        self._channel: grpc.Channel | None = None
+        self._channels: list[grpc.Channel] = []
         self._sync: FlagSync | None = None
         self._outcomes: Outcomes | None = None
         self._ignored = 0
@@ -149,15 +152,16 @@ class MultishadowProvider(AbstractProvider):
         # Flags from a file, or from a life before this one, are as good as those of a server that went away just now.
         self._current = False
         self._lost_at = None if self._flags is None else time.monotonic()
-        self._channel = self._address.open(keepalive=self._keepalive)
+        channel = self._address.open(keepalive=self._keepalive)
+        self._channels = [channel]
         self._outcomes = Outcomes(
-            self._channel,
+            self._control() if self._tracking.control else channel,
             most_waiting=self._tracking.most_waiting,
             flush_interval=self._tracking.flush_interval,
             actor=self._tracking.actor,
         )
         self._sync = FlagSync(
-            self._channel,
+            channel,
             self,
             selector=self._selector,
             grace=self._grace,
@@ -182,8 +186,13 @@ class MultishadowProvider(AbstractProvider):
             self._outcomes.close(within=self._tracking.flush_at_end)
         if self._sync is not None:
             self._sync.close(within=CLOSE_SECONDS)
-        if self._channel is not None:
-            self._channel.close()
+        for channel in self._channels:
+            channel.close()
+
+    def _control(self) -> grpc.Channel:
+        channel = _address.Address.parse(self._tracking.control, default=_address.CONTROL).open()
+        self._channels.append(channel)
+        return channel
 
     def get_metadata(self) -> Metadata:
         """The provider's name."""

@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,9 @@ FIRST_RETRY = 0.2
 LONGEST_RETRY = 30.0
 # The label itself is at fault: sending it again will not help, and it must not hold up the others.
 _REFUSING = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE}
+# The server failed on it, or on something else: only trying again tells.
+_DOUBTFUL = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS}
+DOUBTFUL_TRIES = 3
 # The model is: it does not exist, or its answers are not kept to be labelled.
 _REFUSING_ALL = {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION}
 
@@ -127,9 +130,10 @@ class Outcomes:
             thread.join(CALL_SECONDS)
 
     def _run(self) -> None:
-        pause = FIRST_RETRY
+        pause, tries = FIRST_RETRY, 0
         while (batch := self._next_batch()) is not None:
-            unsent = self._send(batch)
+            tries += 1
+            unsent = self._send(batch, _REFUSING if tries < DOUBTFUL_TRIES else _REFUSING | _DOUBTFUL)
             with self._changed:
                 self._sending = 0
                 self._waiting.extendleft(reversed(unsent))
@@ -137,7 +141,7 @@ class Outcomes:
                 self._rest(pause * random.uniform(0.5, 1.0))  # noqa: S311  no secret
                 pause = min(2 * pause, LONGEST_RETRY)
             else:
-                pause = FIRST_RETRY
+                pause, tries = FIRST_RETRY, 0
 
     def _next_batch(self) -> list[Outcome] | None:
         """Outcomes of one model, once there are enough of them or one has waited long enough; None at the end."""
@@ -164,20 +168,20 @@ class Outcomes:
             limit = min(seconds, FIRST_RETRY) if ending else seconds
             self._changed.wait_for(lambda: self._ends_at is not None and not ending, limit)
 
-    def _send(self, batch: Sequence[Outcome]) -> Sequence[Outcome]:
+    def _send(self, batch: Sequence[Outcome], refusing: Collection[grpc.StatusCode]) -> Sequence[Outcome]:
         """Send these; returns those that should be sent again."""
         code = self._import(batch)
         if code is grpc.StatusCode.OK:
             self._count(recorded=len(batch))
             return ()
-        if code in _REFUSING_ALL or (code in _REFUSING and len(batch) == 1):
+        if code in _REFUSING_ALL or (code in refusing and len(batch) == 1):
             self._count(refused=len(batch))
             return ()
-        if code in _REFUSING:
+        if code in refusing:
             # One of them is; halving finds it.
             middle = len(batch) // 2
-            unsent = self._send(batch[:middle])
-            return [*unsent, *batch[middle:]] if unsent else self._send(batch[middle:])
+            unsent = self._send(batch[:middle], refusing)
+            return [*unsent, *batch[middle:]] if unsent else self._send(batch[middle:], refusing)
         return batch
 
     def _import(self, batch: Sequence[Outcome]) -> grpc.StatusCode:
