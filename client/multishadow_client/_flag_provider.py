@@ -6,13 +6,10 @@ import copy
 import logging
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import grpc
-from google.protobuf import struct_pb2
 from openfeature.client import OpenFeatureClient
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.event import ProviderEventDetails
@@ -24,7 +21,8 @@ from openfeature.track import TrackingEventDetails
 from multishadow_client import _address
 from multishadow_client._flag_set import FlagFile, FlagSet
 from multishadow_client._flag_sync import FlagSync
-from multishadow_client._outcomes import Outcome, OutcomeCounts, Outcomes
+from multishadow_client._outcomes import OutcomeCounts, Outcomes
+from multishadow_client._tracking import Tracking, outcome_of
 
 logger = logging.getLogger(__name__)
 _ObjectValue = Sequence[FlagValueType] | Mapping[str, FlagValueType]
@@ -34,31 +32,6 @@ FIRST_SET_SECONDS = 5.0
 # The SDK notes a provider's first state when `initialize` has returned; that is a matter of microseconds.
 SETTLE_SECONDS = 5.0
 SETTLE_PAUSE = 0.005
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tracking:
-    """How tracked events become labels.
-
-    Args:
-        model: whose requests they are about, unless an event or its context says `model`; empty for the only one there
-            is.
-        events: names of the events that are outcomes; None for every event with a request id and a value.
-        control: address of control, when flags come from elsewhere (a flagd that follows control); empty for the
-            provider's address.
-        actor: who says so, for the record; empty for the address that the events come from.
-        most_waiting: most outcomes that wait to be sent; when full, the newest is dropped and counted.
-        flush_interval: longest time that an outcome waits for its batch, in seconds.
-        flush_at_end: seconds that `shutdown` may spend on sending what waits.
-    """
-
-    model: str = ""
-    events: Collection[str] | None = None
-    control: str = ""
-    actor: str = ""
-    most_waiting: int = 10_000
-    flush_interval: float = 1.0
-    flush_at_end: float = 2.0
 
 
 class MultishadowProvider(AbstractProvider):
@@ -275,7 +248,7 @@ class MultishadowProvider(AbstractProvider):
         if self._tracking.events is not None and tracking_event_name not in self._tracking.events:
             return
         try:
-            outcome = _outcome_of(evaluation_context, tracking_event_details, model=self._tracking.model)
+            outcome = outcome_of(evaluation_context, tracking_event_details, model=self._tracking.model)
         except Exception as error:  # noqa: BLE001  whatever an application tracks must not break it
             logger.debug("the event %s cannot be recorded: %s", tracking_event_name, error)
             outcome = None
@@ -383,21 +356,3 @@ def _merged(context: EvaluationContext | None, flags: FlagSet) -> EvaluationCont
     if not flags.context.attributes:
         return context
     return flags.context if context is None else context.merge(flags.context)
-
-
-def _outcome_of(
-    context: EvaluationContext | None, details: TrackingEventDetails | None, *, model: str
-) -> Outcome | None:
-    attributes: Mapping[str, Any] = details.attributes if details is not None else {}
-    around: Mapping[str, Any] = context.attributes if context is not None else {}
-
-    def said(name: str) -> Any:  # noqa: ANN401  an attribute of any type
-        return attributes[name] if name in attributes else around.get(name)
-
-    label: Any = attributes.get("label", details.value if details is not None else None)
-    request_id = said("request_id")
-    if label is None or not isinstance(request_id, str) or not request_id:
-        return None
-    holder = struct_pb2.Struct()
-    holder.update({"label": label})
-    return Outcome(model=str(said("model") or model), request_id=request_id, value=holder.fields["label"])

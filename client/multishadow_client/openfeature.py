@@ -11,8 +11,9 @@ It needs the extra `openfeature` (`pip install 'multishadow[openfeature]'`).
 from __future__ import annotations
 
 try:
-    from multishadow_client._flag_provider import MultishadowProvider, Tracking
+    from multishadow_client._flag_provider import MultishadowProvider
     from multishadow_client._outcomes import OutcomeCounts
+    from multishadow_client._tracking import Tracking
 except ImportError as error:
     if not (error.name or "").startswith(("openfeature", "json_logic", "mmh3", "cbor2", "semver")):
         raise
