@@ -49,7 +49,7 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutcomeCounts:
-    """What became of tracked events since the provider was made.
+    """What became of tracked events since the provider began.
 
     Args:
         recorded: control has them.

@@ -150,6 +150,30 @@ def test_what_the_server_adds_to_the_context_is_seen_by_rules(start: Start, serv
     assert start(server.address).text("ruled") == "other"
 
 
+def test_users_fall_into_the_golden_buckets(start: Start, server: SyncServer) -> None:
+    def weighted(shadow: int, off: int) -> dict[str, Any]:
+        rule = {"fractional": [["shadow", shadow], ["off", off]]}
+        variants = {"off": "off", "shadow": "shadow"}
+        return {"state": "ENABLED", "variants": variants, "defaultVariant": "off", "targeting": rule}
+
+    server.publish(flag_set({"spam.A": weighted(25, 75), "spam.B": weighted(25, 75), "spam.C": weighted(5, 95)}))
+    client = start(server.address).client
+
+    def claim(key: str, user: str) -> str:
+        return client.get_string_value(key, "none", EvaluationContext(user))
+
+    claims = [
+        claim("spam.A", "user-1"),
+        claim("spam.A", "user-3"),
+        claim("spam.B", "user-1"),
+        claim("spam.C", "user-17"),
+    ]
+    assert claims == ["shadow", "off", "shadow", "shadow"]
+    server.publish(flag_set({"spam.A": weighted(1, 999)}, revision=2))
+    until_sync(lambda: claim("spam.B", "user-1") == "none")
+    assert claim("spam.A", "user-612") == "shadow"
+
+
 def test_the_selector_is_sent(start: Start, server: SyncServer) -> None:
     start(server.address, selector="flagSetId=web")
     assert server.selectors == ["flagSetId=web"]

@@ -270,7 +270,8 @@ class ProviderClaims(ports.ClaimReader):
                 return False
             if not plan.known.usual:
                 logger.warning(
-                    "the flag source %s says `live` of no version of %s; it has the flags %s?",
+                    "the flag source %s says `live` of no version of %s (asked for: %s); until it does, our own flags "
+                    "say who is live",
                     self._named.name,
                     name,
                     ", ".join(key for key in plan.source_keys if key is not None),
