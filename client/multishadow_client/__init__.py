@@ -16,10 +16,12 @@ from multishadow_client._errors import (
     Unavailable,
     Unreachable,
 )
+from multishadow_client._flags import AsyncFlags, Flag, Flags
 from multishadow_client._prediction import Classification, Embedding, Output, Prediction
 
 __all__ = [
     "AsyncClient",
+    "AsyncFlags",
     "Classification",
     "Client",
     "Conflict",
@@ -27,6 +29,8 @@ __all__ = [
     "DeadlineExpired",
     "Embedding",
     "FailedPrecondition",
+    "Flag",
+    "Flags",
     "InvalidInput",
     "MultishadowError",
     "NotAllowed",

@@ -41,11 +41,17 @@ class Address:
         has_port = ":" in bare.rpartition("]")[2]
         return cls(target=bare if has_port else f"{bare}:{default.rpartition(':')[2]}", encrypted=encrypted)
 
-    def open(self) -> grpc.Channel:
-        """A channel for threads; nothing is connected until the first call."""
+    def open(self, *, keepalive: float | None = None) -> grpc.Channel:
+        """A channel for threads; nothing is connected until the first call.
+
+        Args:
+            keepalive: seconds of silence after which the other end is asked whether it is still there; a stream whose
+                server hangs or was cut off ends when no answer comes for as long again. None never asks.
+        """
+        options = [*self._options, *_keepalive_options(keepalive)]
         if self.encrypted:
-            return grpc.secure_channel(self.target, grpc.ssl_channel_credentials(), options=self._options)
-        return grpc.insecure_channel(self.target, options=self._options)
+            return grpc.secure_channel(self.target, grpc.ssl_channel_credentials(), options=options)
+        return grpc.insecure_channel(self.target, options=options)
 
     def open_async(self) -> aio.Channel:
         """A channel for the running event loop."""
@@ -68,3 +74,16 @@ class Address:
             ("grpc.max_reconnect_backoff_ms", 5_000),
             *([("grpc.enable_http_proxy", 0)] if local else []),
         ]
+
+
+def _keepalive_options(seconds: float | None) -> list[tuple[str, int]]:
+    if seconds is None:
+        return []
+    milliseconds = max(1, round(seconds * 1000))
+    return [
+        ("grpc.keepalive_time_ms", milliseconds),
+        ("grpc.keepalive_timeout_ms", milliseconds),
+        # Without it gRPC waits a minute for the answer, whatever the line above says.
+        ("grpc.http2.ping_timeout_ms", milliseconds),
+        ("grpc.http2.max_pings_without_data", 0),
+    ]

@@ -25,6 +25,7 @@ from multishadow_server.adapters import health as health_check
 from multishadow_server.adapters import nats_connection
 from multishadow_server.adapters.comparison_pool import ComparisonPool
 from multishadow_server.adapters.deployment import Deployment, Endpoints
+from multishadow_server.adapters.flag_provider import make_provider
 from multishadow_server.adapters.flagd_flags import SHARED_CONTEXT, FlagdFlags
 from multishadow_server.adapters.jetstream_backlog import JetStreamBacklog
 from multishadow_server.adapters.jetstream_log import JetStreamLog
@@ -43,6 +44,7 @@ from multishadow_server.adapters.postgres.retention import PostgresRetention
 from multishadow_server.adapters.postgres.reviews import PostgresReviews
 from multishadow_server.adapters.prediction_codec import ProtobufPredictionCodec, fingerprint
 from multishadow_server.adapters.processes import unless_set
+from multishadow_server.adapters.provider_claims import ProviderClaims
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
 from multishadow_server.core.segments import KnownLevels
 from multishadow_server.entrypoints import probes
@@ -63,7 +65,7 @@ from multishadow_server.service.housekeeping import Housekeeping
 from multishadow_server.service.in_flight import CallSlots, UnderWay
 from multishadow_server.service.live_path import LivePath
 from multishadow_server.service.partition_work import Pace, Workshop
-from multishadow_server.service.ports import ProcessStatus
+from multishadow_server.service.ports import ClaimReader, ProcessStatus
 from multishadow_server.service.process_report import ProcessReport
 from multishadow_server.service.shadowing import Shadowing
 from multishadow_server.service.worker import Quotas, Worker
@@ -76,7 +78,12 @@ WITHDRAW_SECONDS = 1.0
 
 
 def _status(
-    role: str, settings: Settings, *, revision: Callable[[], int], counters: Callable[[], Mapping[str, int]]
+    role: str,
+    settings: Settings,
+    *,
+    revision: Callable[[], int],
+    counters: Callable[[], Mapping[str, int]],
+    flag_source: Callable[[], str] = str,
 ) -> Callable[[], ProcessStatus]:
     """What this process says of itself, whenever it is asked."""
     started_at = time.time()
@@ -88,6 +95,7 @@ def _status(
         started_at=started_at,
         revision=revision(),
         counters=counters(),
+        flag_source=flag_source(),
     )
 
 
@@ -101,8 +109,8 @@ async def router(settings: Settings, stop: asyncio.Event, *, ready: Callable[[st
     one is away, requests are answered all the same.
 
     Raises:
-        InvalidInput: an address is missing or is none.
-        FailedPrecondition: the address to listen on is taken.
+        InvalidInput: an address is missing or is none, or MULTISHADOW_FLAG_PROVIDER names no provider.
+        FailedPrecondition: the address to listen on is taken, or the flag provider says that it can never be used.
     """
     if settings.database_url is None or settings.nats_url is None:
         raise InvalidInput("a router needs MULTISHADOW_DATABASE_URL and MULTISHADOW_NATS_URL")
@@ -110,8 +118,7 @@ async def router(settings: Settings, stop: asyncio.Event, *, ready: Callable[[st
         engine = open_engine(settings.database_url)
         stack.push_async_callback(engine.dispose)
         buffer = await _capture_buffer(settings, stack)
-        claims = OpenFeatureClaims(ConfigurationProvider())
-        stack.callback(claims.close)
+        claims = _claims(settings, stack)
         gateway = GrpcModelGateway(max_message_bytes=settings.max_message_bytes)
         stack.push_async_callback(gateway.aclose)
         watch = ConfigurationWatch(
@@ -123,27 +130,54 @@ async def router(settings: Settings, stop: asyncio.Event, *, ready: Callable[[st
             gateway=gateway,
             claims=claims,
             buffer=buffer,
-            flag_age=lambda: watch.age,
+            flag_age=lambda: max(watch.age, claims.age),
             stale_after=settings.flag_stale_after,
         )
         handler = PredictionHandler(live_path, max_message_bytes=settings.max_message_bytes)
         server = PredictionServer(settings.router_listen, handler, max_message_bytes=settings.max_message_bytes)
 
         def counters() -> Mapping[str, int]:
-            age = {} if math.isinf(watch.age) else {"flag_age_ms": round(watch.age * 1000)}
-            return {**live_path.counters, **buffer.counters(), **age}
+            age = max(watch.age, claims.age)
+            aged = {} if math.isinf(age) else {"flag_age_ms": round(age * 1000)}
+            return {**live_path.counters, **buffer.counters(), **claims.counters(), **aged}
 
-        status = _status("router", settings, revision=lambda: watch.configuration.revision, counters=counters)
+        async def readable() -> bool:
+            await watch.first_read.wait()
+            await claims.first_reading()
+            return True
+
+        status = _status(
+            "router",
+            settings,
+            revision=lambda: watch.configuration.revision,
+            counters=counters,
+            flag_source=lambda: claims.source,
+        )
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
         await stack.enter_async_context(_background(watch.run()))
         await stack.enter_async_context(_background(report.run(stop), linger=WITHDRAW_SECONDS))
         async with server.listening(drain_seconds=settings.drain_seconds):
-            if await _unless_stopped(stop, watch.first_read.wait()):
+            if await _unless_stopped(stop, readable()):
                 await server.open()
                 # What was made so far stays for good: the collector need not look at it again while callers wait.
                 gc.freeze()
                 ready(server.address)
                 await stop.wait()
+
+
+def _claims(settings: Settings, stack: AsyncExitStack) -> ClaimReader:
+    """Our own flags, or those of the provider that was named."""
+    reader: OpenFeatureClaims | ProviderClaims
+    if settings.flag_provider is None:
+        reader = OpenFeatureClaims(ConfigurationProvider())
+    else:
+        reader = ProviderClaims(
+            make_provider(settings.flag_provider),
+            key_template=settings.flag_key_template,
+            limit=settings.flag_read_limit,
+        )
+    stack.callback(reader.close)
+    return reader
 
 
 async def _capture_buffer(settings: Settings, stack: AsyncExitStack) -> CaptureBuffer:

@@ -47,6 +47,17 @@ class Settings(BaseSettings):
     log_partitions: int = Field(default=8, ge=1, le=256, description="Partitions of a new capture log.")
     log_max_bytes: int = Field(default=1024 * MEBIBYTE, gt=0, description="Size limit of the capture log; full: drops.")
 
+    flag_provider: str | None = Field(
+        default=None, description="Where routers read flags instead: an OpenFeature provider, `module:factory`."
+    )
+    flag_key_template: str = Field(
+        default="{model}.{version}",
+        pattern=r"^[^{}]*(\{model\}[^{}]*\{version\}|\{version\}[^{}]*\{model\})[^{}]*$",
+        description="Key of a version's flag at that provider.",
+    )
+    flag_read_limit: float = Field(
+        default=0.05, gt=0, description="Longest time a request waits for that provider, seconds."
+    )
     flag_check_interval: float = Field(
         default=2.0, gt=0, description="Seconds between checks for a missed announcement."
     )

@@ -14,7 +14,14 @@ from multishadow_server.service.ports import ProcessStatus
 from store_fixtures import NOON, opened
 
 ROUTER = ProcessStatus(
-    role="router", instance="host-7", host="host", pid=7, started_at=NOON, revision=3, counters={"requests": 2**40}
+    role="router",
+    instance="host-7",
+    host="host",
+    pid=7,
+    started_at=NOON,
+    revision=3,
+    counters={"requests": 2**40},
+    flag_source="FlagdProvider (STALE)",
 )
 
 

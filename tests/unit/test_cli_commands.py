@@ -192,6 +192,22 @@ def test_a_flag_is_set_by_its_key(control: CannedControl, shadowctl: Shadowctl) 
     ]
 
 
+def test_whoever_writes_a_flag_that_some_router_does_not_read_is_warned(
+    control: CannedControl, shadowctl: Shadowctl
+) -> None:
+    warnings = ["r1 (Vendor) reads flags from another source"]
+    control.answers["SetFlag"] = control_pb2.SetFlagResponse(warnings=warnings)
+    control.answers["StartExperiment"] = control_pb2.StartExperimentResponse(warnings=warnings)
+    control.answers["StopExperiment"] = control_pb2.StopExperimentResponse(warnings=warnings)
+    control.answers["Promote"] = control_pb2.PromoteResponse(warnings=warnings)
+    control.answers["Rollback"] = control_pb2.RollbackResponse(warnings=warnings)
+    for words in ("flag set spam.A off", "start A", "stop", "promote A --yes", "rollback"):
+        result = shadowctl(*words.split(), "-o", "json")
+        assert (result.code, result.err) == (0, "warning: r1 (Vendor) reads flags from another source\n"), words
+        # Programs find it in the answer.
+        assert json.loads(result.out)["warnings"] == warnings
+
+
 def test_a_version_with_dots_in_its_name_is_not_taken_for_a_key(control: CannedControl, shadowctl: Shadowctl) -> None:
     control.answers["ListModels"] = models(spam=["base", "1.0"], eggs=["base"])
     control.answers["SetFlag"] = control_pb2.SetFlagResponse()
@@ -404,7 +420,9 @@ def test_status_tells_what_is_live_and_who_is_silent(control: CannedControl, sha
         models=models(spam=["base", "A"]).models,
         processes=[
             control_pb2.ProcessStatus(role="router", instance="r1", pid=10, revision=12, alive=True),
-            control_pb2.ProcessStatus(role="router", instance="r2", pid=11, revision=10, alive=True),
+            control_pb2.ProcessStatus(
+                role="router", instance="r2", pid=11, revision=10, alive=True, flag_source="Vendor"
+            ),
             control_pb2.ProcessStatus(
                 role="worker", instance="w1", pid=12, alive=False, counters={"dropped.buffer_full": 3, "ok": 0}
             ),
@@ -418,6 +436,7 @@ def test_status_tells_what_is_live_and_who_is_silent(control: CannedControl, sha
     states = {row.split()[1]: row.rstrip().split("  ")[-1].strip() for row in rows}
     assert states == {"r1": "alive", "r2": "2 behind", "w1": "silent"}
     assert "w1: dropped.buffer_full 3\n" in said
+    assert [line for line in said.splitlines() if "reads flags from" in line] == ["r2: reads flags from Vendor"]
 
 
 def test_apply_says_what_changed_for_each_model(control: CannedControl, shadowctl: Shadowctl, tmp_path: Path) -> None:

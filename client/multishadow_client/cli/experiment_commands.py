@@ -108,6 +108,7 @@ def start(
             )
         )
     terminal.show(output, _started(response), document.plain(response))
+    terminal.warn(response.warnings)
 
 
 def stop(
@@ -126,6 +127,7 @@ def stop(
     said = Text.assemble((name, "bold"), f": experiment {experiment.id} is stopped, revision {response.revision}")
     said.append(f"\nIts statistics stay: shadowctl compare --experiment {experiment.id}", style="dim")
     terminal.show(output, said, document.plain(response))
+    terminal.warn(response.warnings)
 
 
 def compare(

@@ -209,6 +209,7 @@ def _show_claim(output: Format, response: control_pb2.SetFlagResponse, *, dry_ru
     said = Text.assemble((response.flag.key, "bold"), f": {response.flag.claim}{ending}")
     lines = [said, *flag_view.effects(response.effects)]
     terminal.show(output, Text("\n").join(lines), document.plain(response))
+    terminal.warn(response.warnings)
 
 
 def edit(

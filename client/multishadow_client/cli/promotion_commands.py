@@ -70,6 +70,7 @@ def promote(
         except FailedPrecondition as error:
             raise Refused(error.message) from error
     terminal.show(output, _promoted(response, percent), document.plain(response))
+    terminal.warn(response.warnings)
 
 
 def rollback(
@@ -87,6 +88,7 @@ def rollback(
     said = Text.assemble((name, "bold"), ": live is ", (response.version, "bold green"))
     said.append(f"; the promotion of {response.rolled_back_version} is taken back, revision {response.revision}")
     terminal.show(output, said, document.plain(response))
+    terminal.warn(response.warnings)
 
 
 def _ask(control: ControlClient, model: str, version: str, percent: float | None) -> None:

@@ -42,6 +42,7 @@ class StatusView:
         yield Text()
         if self.status.processes:
             yield self._processes()
+            yield from _flag_sources(self.status.processes)
             yield from _counters(self.status.processes)
         else:
             yield Text("no process has said how it is", style="dim")
@@ -91,6 +92,14 @@ class StatusView:
         # Control acts on the database itself, never on a copy that could be behind.
         behind = self.status.revision - process.revision if process.role != "control" else 0
         return Text(f"{behind} behind", style="yellow") if behind > 0 else Text("alive", style="green")
+
+
+def _flag_sources(processes: Sequence[ProcessStatus]) -> Iterator[Text]:
+    for process in processes:
+        if process.flag_source:
+            yield Text.assemble(
+                (f"{process.instance}: ", "bold"), (f"reads flags from {process.flag_source}", "yellow")
+            )
 
 
 def _counters(processes: Sequence[ProcessStatus]) -> Iterator[Text]:

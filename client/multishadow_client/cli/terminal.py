@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -56,6 +56,12 @@ def complain(message: str, hint: str = "") -> None:
 def remark(message: str) -> None:
     """Say on stderr what is worth knowing and is no error."""
     stderr().print(Text(message, style="dim"), soft_wrap=True)
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """Say on stderr what may make an answer mean less than it seems to."""
+    for warning in warnings:
+        stderr().print(Text.assemble(("warning: ", "bold yellow"), warning), soft_wrap=True)
 
 
 def confirmed(question: str) -> bool:

@@ -743,6 +743,7 @@ class SetFlagResponse(_message.Message):
     FLAG_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     EFFECTS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     @_builtins.property
     def flag(self) -> Global___Flag: ...
@@ -750,16 +751,21 @@ class SetFlagResponse(_message.Message):
     def effects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What it does to a running experiment."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What whoever wrote a flag should know, e.g. that some router reads its flags elsewhere."""
+
     def __init__(
         self,
         *,
         flag: Global___Flag | None = ...,
         revision: _builtins.int = ...,
         effects: _abc.Iterable[_builtins.str] | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["flag", b"flag"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["effects", b"effects", "flag", b"flag", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["effects", b"effects", "flag", b"flag", "revision", b"revision", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -875,18 +881,24 @@ class StartExperimentResponse(_message.Message):
 
     EXPERIMENT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     @_builtins.property
     def experiment(self) -> Global___Experiment: ...
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What whoever wrote a flag should know, e.g. that some router reads its flags elsewhere."""
+
     def __init__(
         self,
         *,
         experiment: Global___Experiment | None = ...,
         revision: _builtins.int = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment", "revision", b"revision", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -923,18 +935,24 @@ class StopExperimentResponse(_message.Message):
 
     EXPERIMENT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     @_builtins.property
     def experiment(self) -> Global___Experiment: ...
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What whoever wrote a flag should know, e.g. that some router reads its flags elsewhere."""
+
     def __init__(
         self,
         *,
         experiment: Global___Experiment | None = ...,
         revision: _builtins.int = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment", "revision", b"revision", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2089,12 +2107,17 @@ class PromoteResponse(_message.Message):
     PREVIOUS_VERSION_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     CHANGED_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     version: _builtins.str
     previous_version: _builtins.str
     revision: _builtins.int
     changed: _builtins.bool
     """False when it was live already and nothing changed."""
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What whoever wrote a flag should know, e.g. that some router reads its flags elsewhere."""
+
     def __init__(
         self,
         *,
@@ -2103,10 +2126,11 @@ class PromoteResponse(_message.Message):
         previous_version: _builtins.str = ...,
         revision: _builtins.int = ...,
         changed: _builtins.bool = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "model", b"model", "previous_version", b"previous_version", "revision", b"revision", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "model", b"model", "previous_version", b"previous_version", "revision", b"revision", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2145,12 +2169,17 @@ class RollbackResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     ROLLED_BACK_VERSION_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     version: _builtins.str
     """Live from now on."""
     rolled_back_version: _builtins.str
     """What was rolled back."""
     revision: _builtins.int
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What whoever wrote a flag should know, e.g. that some router reads its flags elsewhere."""
+
     def __init__(
         self,
         *,
@@ -2158,10 +2187,11 @@ class RollbackResponse(_message.Message):
         version: _builtins.str = ...,
         rolled_back_version: _builtins.str = ...,
         revision: _builtins.int = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "revision", b"revision", "rolled_back_version", b"rolled_back_version", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "revision", b"revision", "rolled_back_version", b"rolled_back_version", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2250,6 +2280,7 @@ class ProcessStatus(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     COUNTERS_FIELD_NUMBER: _builtins.int
     ALIVE_FIELD_NUMBER: _builtins.int
+    FLAG_SOURCE_FIELD_NUMBER: _builtins.int
     role: _builtins.str
     """"router", "worker" or "control"."""
     instance: _builtins.str
@@ -2259,6 +2290,8 @@ class ProcessStatus(_message.Message):
     """The newest revision it acts on."""
     alive: _builtins.bool
     """False when it has not been heard of for longer than it should be."""
+    flag_source: _builtins.str
+    """Of a router that reads its flags from another source: which, and how it is. Empty: it reads those that are kept here."""
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -2279,10 +2312,11 @@ class ProcessStatus(_message.Message):
         revision: _builtins.int = ...,
         counters: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         alive: _builtins.bool = ...,
+        flag_source: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["seen_at", b"seen_at", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "counters", b"counters", "host", b"host", "instance", b"instance", "pid", b"pid", "revision", b"revision", "role", b"role", "seen_at", b"seen_at", "started_at", b"started_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "counters", b"counters", "flag_source", b"flag_source", "host", b"host", "instance", b"instance", "pid", b"pid", "revision", b"revision", "role", b"role", "seen_at", b"seen_at", "started_at", b"started_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

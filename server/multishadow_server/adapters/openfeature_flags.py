@@ -132,6 +132,23 @@ class OpenFeatureClaims(ports.ClaimReader):
         api.set_provider_and_wait(provider, domain=self._domain)
         self.client: OpenFeatureClient = api.get_client(self._domain)
 
+    @property
+    def source(self) -> str:
+        """Empty: these are our own flags."""
+        return ""
+
+    @property
+    def age(self) -> float:
+        """0: the flags are as old as the configuration that they come with."""
+        return 0.0
+
+    def counters(self) -> Mapping[str, int]:
+        """None: every reading gets its answer."""
+        return {}
+
+    async def first_reading(self) -> None:
+        """Nothing to wait for: the flags come with the configuration."""
+
     def load(self, configuration: Configuration) -> None:
         """Read from these flags now."""
         self._provider.load(configuration)
@@ -168,7 +185,7 @@ class OpenFeatureClaims(ports.ClaimReader):
         )
 
     def _through_the_sdk(self, keys: Sequence[str], context: Context) -> list[Claim]:
-        subject = _evaluation_context(context)
+        subject = evaluation_context(context)
         return [Claim.of(self.client.get_string_value(key, Claim.OFF.value, subject)) for key in keys]
 
 
@@ -176,7 +193,8 @@ def _says_something(context: EvaluationContext) -> bool:
     return bool(context.targeting_key or context.attributes)
 
 
-def _evaluation_context(context: Context) -> EvaluationContext:
+def evaluation_context(context: Context) -> EvaluationContext:
+    """What rules read, as OpenFeature takes it."""
     attributes = {name: value for name, value in context.items() if name != "targetingKey"}
     return EvaluationContext(targeting_key=context["targetingKey"], attributes=attributes)
 

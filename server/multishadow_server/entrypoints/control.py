@@ -21,6 +21,7 @@ from multishadow_server.service import (
     calibrating,
     comparison_report,
     experiments,
+    flag_sources,
     flags,
     gate_records,
     labelling,
@@ -120,7 +121,10 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
                 expected_revision=request.expected_revision if request.HasField("expected_revision") else None,
                 dry_run=request.dry_run,
             )
-        return pb.SetFlagResponse(flag=messages.flag_message(done.record), revision=done.revision, effects=done.effects)
+            warnings = await flag_sources.warnings(self._store, clock=self._clock)
+        return pb.SetFlagResponse(
+            flag=messages.flag_message(done.record), revision=done.revision, effects=done.effects, warnings=warnings
+        )
 
     async def ListExperiments(self, request: pb.ListExperimentsRequest, context: Context) -> pb.ListExperimentsResponse:
         """The experiments of one model, or of all, newest first."""
@@ -145,7 +149,10 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
             experiment, revision = await experiments.start_experiment(
                 self._store, terms, actor=actor_of(request.actor, context)
             )
-        return pb.StartExperimentResponse(experiment=messages.experiment_message(experiment), revision=revision)
+            warnings = await flag_sources.warnings(self._store, clock=self._clock)
+        return pb.StartExperimentResponse(
+            experiment=messages.experiment_message(experiment), revision=revision, warnings=warnings
+        )
 
     async def StopExperiment(self, request: pb.StopExperimentRequest, context: Context) -> pb.StopExperimentResponse:
         """End the running experiment."""
@@ -156,7 +163,10 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
                 actor=actor_of(request.actor, context),
                 reason=messages.free_text("reason", request.reason),
             )
-        return pb.StopExperimentResponse(experiment=messages.experiment_message(experiment), revision=revision)
+            warnings = await flag_sources.warnings(self._store, clock=self._clock)
+        return pb.StopExperimentResponse(
+            experiment=messages.experiment_message(experiment), revision=revision, warnings=warnings
+        )
 
     async def Compare(self, request: pb.CompareRequest, context: Context) -> pb.CompareResponse:
         """Report on an experiment."""
@@ -198,28 +208,33 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
                 force=request.force,
                 clock=self._clock,
             )
+            warnings = await flag_sources.warnings(self._store, clock=self._clock)
         return pb.PromoteResponse(
             model=promoted.model,
             version=promoted.version,
             previous_version=promoted.previous,
             revision=promoted.revision,
             changed=promoted.changed,
+            warnings=warnings,
         )
 
     async def Rollback(self, request: pb.RollbackRequest, context: Context) -> pb.RollbackResponse:
         """Take the last promotion back."""
         async with answering(context):
+            await flag_sources.check_rollback(self._store, clock=self._clock)
             undone = await promotion.rollback(
                 self._store,
                 model=request.model,
                 actor=actor_of(request.actor, context),
                 reason=messages.free_text("reason", request.reason),
             )
+            warnings = await flag_sources.warnings(self._store, clock=self._clock)
         return pb.RollbackResponse(
             model=undone.model,
             version=undone.version,
             rolled_back_version=undone.rolled_back,
             revision=undone.revision,
+            warnings=warnings,
         )
 
     async def ListGates(self, request: pb.ListGatesRequest, context: Context) -> pb.ListGatesResponse:

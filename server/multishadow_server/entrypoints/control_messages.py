@@ -99,8 +99,11 @@ def _label_terms(message: pb.LabelTerms) -> LabelTerms:
 
 
 def label_of(request: pb.RecordLabelRequest | pb.ImportLabelsRequest) -> Label:
-    """The label that was recorded."""
-    value = json_format.MessageToDict(request.value) if request.HasField("value") else None
+    """The label that was recorded. Raises InvalidInput: it holds a number that JSON has not."""
+    try:
+        value = json_format.MessageToDict(request.value) if request.HasField("value") else None
+    except (ValueError, json_format.Error) as error:
+        raise InvalidInput(f'the label of request "{request.request_id}" is no JSON value: {error}') from error
     return Label(request_id=request.request_id, value=value)
 
 
@@ -226,4 +229,5 @@ def process_message(view: ProcessView) -> pb.ProcessStatus:
         revision=said.revision,
         counters=said.counters,
         alive=view.alive,
+        flag_source=said.flag_source,
     )

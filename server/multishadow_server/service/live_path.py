@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from multishadow_server.core import routing, serving, targeting
@@ -138,7 +138,9 @@ class LivePath:
         """
         self.counters["requests"] += 1
         route = self._route_of(request.model)
-        decision = self._decide(route, request)
+        claims = self._claims.read(route.flag_keys, request.flag_context)
+        # Flags of our own are in memory: what cannot wait is not awaited.
+        decision = self._decide(route, tuple(claims if isinstance(claims, Sequence) else await claims))
         now = self._monotonic()
         deadline = now + route.model.default_timeout if request.deadline is None else request.deadline
         if deadline <= now:
@@ -165,8 +167,7 @@ class LivePath:
             raise InvalidInput(f"the request names no model; set its field `model`. Models: {_listed(self._routes)}")
         raise NotFound(f'there is no model "{model[:64]}"; models: {_listed(self._routes)}')
 
-    def _decide(self, route: _Route, request: LiveRequest) -> Decision:
-        claims = tuple(self._claims.read(route.flag_keys, request.flag_context))
+    def _decide(self, route: _Route, claims: tuple[Claim, ...]) -> Decision:
         shadowing = self._flag_age() <= self._stale_after
         decision = route.decisions.get((shadowing, claims))
         if decision is None:

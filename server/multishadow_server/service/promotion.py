@@ -15,7 +15,7 @@ from multishadow_server.core.promotion import Step
 from multishadow_server.core.routing import Claim
 from multishadow_server.core.serving import Flags
 from multishadow_server.errors import Conflict, FailedPrecondition, InvalidInput, NotFound, VersionUnavailable
-from multishadow_server.service import comparison_report, epochs, names
+from multishadow_server.service import comparison_report, epochs, flag_sources, names
 from multishadow_server.service.ports import Change, ControlStore, VersionProbe
 from multishadow_server.service.ports import Promotion as PromotionRecord
 
@@ -75,8 +75,8 @@ async def promote(
     Raises:
         InvalidInput: the percent is out of range, or gates are to be passed over without a reason.
         NotFound: no such model or version.
-        FailedPrecondition: its server does not answer, its gates do not all pass, or a stage cannot be had beside the
-            other live claims.
+        FailedPrecondition: some router reads its flags elsewhere, its server does not answer, its gates do not all
+            pass, or a stage cannot be had beside the other live claims.
         Conflict: somebody else keeps changing the same flags.
         StoreUnavailable: the database is away.
     """
@@ -88,6 +88,7 @@ async def promote(
     # Who serves already has nothing to prove, and nothing to lose by being out of control's reach.
     if serving.standing(owner, present.flags) != wanted:
         if not force:
+            await flag_sources.check_promotion(store, wanted.flag_key, clock=clock)
             await _check_reachable(probe, wanted)
         passed_over = await _check_gates(store, wanted, force=force, reason=reason, clock=clock)
     beginning: _Beginning | None = None

@@ -31,6 +31,7 @@ class PostgresProcesses:
             "started_at": moment(status.started_at),
             "revision": status.revision,
             "counters": dict(status.counters),
+            "flag_source": status.flag_source,
             "seen_at": func.clock_timestamp(),
         }
         statement = insert(ProcessRow).values(role=status.role, instance=status.instance, **said)

@@ -227,4 +227,5 @@ def process_of(row: ProcessRow) -> ProcessStatus:
         revision=row.revision,
         counters=row.counters,
         seen_at=row.seen_at.timestamp(),
+        flag_source=row.flag_source,
     )

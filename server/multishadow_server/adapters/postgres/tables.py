@@ -359,3 +359,5 @@ class ProcessRow(Table, table=True):
     revision: int = Field(sa_type=BigInteger)
     counters: dict[str, int] = Field(sa_type=JSONB)
     seen_at: datetime = Field(sa_type=MOMENT)
+    # Of routers that read flags elsewhere. The default lets processes of the release before go on reporting.
+    flag_source: str = Field(default="", sa_column_kwargs={"server_default": ""})

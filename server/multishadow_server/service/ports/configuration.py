@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from multishadow_server.core.configuration import Configuration
@@ -33,14 +33,36 @@ class ConfigurationSource(Protocol):
 class ClaimReader(Protocol):
     """Reads what versions claim for one request."""
 
-    def load(self, configuration: Configuration) -> None:
-        """Read from this configuration's flags from now on."""
+    @property
+    def source(self) -> str:
+        """Where it reads, for people; empty when from the configuration's own flags."""
         ...
 
-    def read(self, keys: Sequence[str], context: Callable[[], Context]) -> Sequence[Claim]:
+    @property
+    def age(self) -> float:
+        """Seconds since the source was last known to be fine, besides the configuration's own age."""
+        ...
+
+    def counters(self) -> Mapping[str, int]:
+        """Readings that did not get their own answer, by reason."""
+        ...
+
+    def load(self, configuration: Configuration) -> None:
+        """Read from this configuration's flags from now on, or those of its versions elsewhere."""
+        ...
+
+    async def first_reading(self) -> None:
+        """Wait until the source has answered; after a configuration was loaded.
+
+        Raises FailedPrecondition when it never will.
+        """
+        ...
+
+    def read(self, keys: Sequence[str], context: Callable[[], Context]) -> Sequence[Claim] | Awaitable[Sequence[Claim]]:
         """What the flags of these keys say, in their order; a flag that does not exist or fails says `off`.
 
         `context` makes what rules read (`targeting.context_of`); it is called only when some flag has a rule. It never
-        blocks: it runs inside the live path.
+        blocks: it runs inside the live path. A source that cannot be read at once gives an awaitable, which takes no
+        longer than the source's time limit, whatever becomes of the source.
         """
         ...

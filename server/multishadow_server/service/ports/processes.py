@@ -9,7 +9,10 @@ from typing import Protocol
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProcessStatus:
-    """What a process says of itself."""
+    """What a process says of itself.
+
+    `flag_source` is of routers: where they read flags, for people; empty when they are our own.
+    """
 
     role: str
     instance: str
@@ -19,6 +22,7 @@ class ProcessStatus:
     revision: int
     counters: Mapping[str, int]
     seen_at: float = 0.0
+    flag_source: str = ""
 
 
 class ProcessRegistry(Protocol):
