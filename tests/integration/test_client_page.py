@@ -32,13 +32,13 @@ async def test_the_pages_programs_do_what_they_say(
     database_url: str, nats_url: str, log_name: str, stack: AsyncExitStack, tmp_path: Path
 ) -> None:
     answering = await stack.enter_async_context(version(saying(SPAM.SerializeToString())))
-    control_address = await stack.enter_async_context(control_address(database_url))
-    control = await stack.enter_async_context(asked(control_address))
+    address = await stack.enter_async_context(control_address(database_url))
+    control = await stack.enter_async_context(asked(address))
     terms = pb.LabelTerms(delay_seconds=60, keep_seconds=3600)
     await control.apply("first", "A", address=answering.address, labels=terms)
     router = await stack.enter_async_context(routers.router(database_url, nats_url, log_name))
     program = "\n".join(re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL))
-    program = program.replace("127.0.0.1:50051", router.address).replace("127.0.0.1:50052", control_address)
+    program = program.replace("127.0.0.1:50051", router.address).replace("127.0.0.1:50052", address)
     (tmp_path / "page.py").write_text(program)
 
     def run() -> subprocess.CompletedProcess[str]:
