@@ -46,6 +46,7 @@ def reviewed(
         "hours": {0: counts.tables()},
         "bucket_seconds": 3_600,
         "collected_for": 8 * DAY,
+        "shadowed_for": 8 * DAY,
         "shares": dict.fromkeys(candidates, 0.25),
         "labels": NO_LABELS,
         "segments": segment_report.build({}, version=version, alpha=0.05),

@@ -1,10 +1,10 @@
 """Windows: the hours of the week in which an experiment shadows.
 
-A window is written as people say it: `22:00-06:00 Europe/Berlin`, `mon-fri 20:00-24:00`, `sat,sun`. Its times are those
-of the wall clock in its time zone (UTC when none is named); one that ends before it begins ends on the next day, and its
-days are those on which it begins. Where the clock is put forward, times that it passes over are the moment of the change.
-Where it is put back, and a time comes twice, a window opens at the second and closes at the first. So a window is never
-open when the wall clock says that it is not.
+A window is written as people say it: `22:00-06:00 Europe/Berlin`, `mon-fri 20:00-24:00`, `sat,sun`. Its times are
+those of the wall clock in its time zone (UTC when none is named); one that ends before it begins ends on the next day,
+and its days are those on which it begins. Where the clock is put forward, times that it passes over are the moment of
+the change. Where it is put back, and a time comes twice, a window opens at the second and closes at the first. So a
+window is never open when the wall clock says that it is not.
 
 Several windows together are open when one of them is. None at all: always.
 """

@@ -17,11 +17,18 @@ def minimum_duration(found: Findings, limits: GateLimits) -> Gate:
     return Gate(
         name=GateName.MINIMUM_DURATION,
         state=GateState.PASS if missing <= 0 else GateState.UNKNOWN,
-        number=in_words(float(wording.whole(found.collected_for))),
+        number=_collected(found),
         bound=f"at least {in_words(limits.minimum_duration)}",
         remedy="" if missing <= 0 else f"{in_words(float(wording.whole(missing)))} more",
         awaits=Awaits.TIME,
     )
+
+
+def _collected(found: Findings) -> str:
+    words = in_words(float(wording.whole(found.collected_for)))
+    if found.shadowed_for >= found.collected_for:
+        return words
+    return f"{words}, {in_words(float(wording.whole(found.shadowed_for)))} of it inside windows"
 
 
 def divergent_samples(found: Findings, limits: GateLimits) -> Gate:
