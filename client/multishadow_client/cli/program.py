@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import typer
+from typer.core import TyperCommand
 
 from multishadow_client._errors import MultishadowError
 from multishadow_client.cli import (
@@ -30,6 +31,7 @@ from multishadow_client.cli import (
 from multishadow_client.cli.exit_code import ExitCode, Mistake, Refused
 from multishadow_client.cli.model_commands import GET_EXAMPLES
 from multishadow_client.cli.options import examples
+from multishadow_client.cli.ramp import CommandWithRamp
 
 _HELP = """Compare versions of a model on real traffic, promote the best, roll back.
 
@@ -58,11 +60,13 @@ program = typer.Typer(
 )
 
 
-def _add(group: typer.Typer, name: str, command: Callable[..., None], examples: str) -> None:
+def _add(
+    group: typer.Typer, name: str, command: Callable[..., None], examples: str, cls: type[TyperCommand] = TyperCommand
+) -> None:
     """Add a command whose help is its docstring; Typer would keep the source's line breaks."""
     paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
     reflowed = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-    group.command(name, help=reflowed, epilog=examples)(command)
+    group.command(name, cls=cls, help=reflowed, epilog=examples)(command)
 
 
 _get = typer.Typer(no_args_is_help=True, help="List models, versions, flags or experiments.", epilog=GET_EXAMPLES)
@@ -82,7 +86,7 @@ for listing in (
 _add(program, "use", model_commands.use, model_commands.USE_EXAMPLES)
 program.add_typer(_flag, name="flag")
 _add(_flag, "set", flag_commands.set_flag, flag_commands.SET_EXAMPLES)
-_add(program, "start", experiment_commands.start, experiment_commands.START_EXAMPLES)
+_add(program, "start", experiment_commands.start, experiment_commands.START_EXAMPLES, CommandWithRamp)
 _add(program, "stop", experiment_commands.stop, experiment_commands.STOP_EXAMPLES)
 _add(program, "compare", experiment_commands.compare, experiment_commands.COMPARE_EXAMPLES)
 _add(program, "segments", segment_commands.segments, segment_commands.SEGMENTS_EXAMPLES)
