@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -129,7 +129,10 @@ def check(windows: Sequence[Window]) -> None:
         _zone(window.zone)
 
 
-def _zone(name: str) -> ZoneInfo:
+def _zone(name: str) -> tzinfo:
+    # The one zone that needs no database.
+    if name == "UTC":
+        return UTC
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError) as error:
@@ -203,7 +206,7 @@ def _on(window: Window, day: date) -> Span:
     return _instant(day, window.opens, zone, second=True), _instant(closing_day, window.closes, zone, second=False)
 
 
-def _instant(day: date, minute: int, zone: ZoneInfo, *, second: bool) -> float:
+def _instant(day: date, minute: int, zone: tzinfo, *, second: bool) -> float:
     """When the wall clock comes to say this time, or passes over it, seconds since the Unix epoch.
 
     `second` chooses of two such moments.
