@@ -42,7 +42,10 @@ class StatusView:
         yield Text()
         if self.status.processes:
             yield self._processes()
-            yield from _counters(self.status.processes)
+            yield from _counters([process for process in self.status.processes if process.alive])
+            if gone := list(_counters([process for process in self.status.processes if not process.alive])):
+                yield Text("what silent processes said last:", style="dim")
+                yield from gone
         else:
             yield Text("no process has said how it is", style="dim")
 
