@@ -1335,7 +1335,7 @@ class PairReport(_message.Message):
     """Roughly how many more requests this pair needs at its present rates; absent when it is decided, or nobody can say."""
     dispersion: _builtins.float
     """Variance of (only first bad − only second bad) over time buckets, as a multiple of what independent requests have
-    (1); absent until ten buckets are there.
+    (1); absent until ten buckets tell.
     """
     overdispersed: _builtins.bool
     """Whether that is more than chance: requests come in bursts, and the figures above are too sure of themselves."""
