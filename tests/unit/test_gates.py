@@ -229,7 +229,7 @@ def test_a_rate_that_changes_rings_by_the_hour_however_narrow_the_buckets_are() 
     hours = {900 * bucket: (steady if bucket < 80 else changed).tables() for bucket in range(84)}
     drifted = gate(reviewed({"o": 1}, hours=hours, bucket_seconds=900), GateName.DRIFT)
     assert drifted.state is GateState.FAIL
-    assert drifted.number == "hour 21: divergence rose from 3 % to 50 %"
+    assert drifted.number == "1970-01-01 20:00 UTC: divergence rose from 3 % to 50 %"
     assert gate(reviewed({"o": 1}, hours={}, bucket_seconds=900), GateName.DRIFT).state is GateState.PASS
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from multishadow_server.core.gate_findings import wording
 from multishadow_server.core.gate_findings.findings import Findings
@@ -109,7 +110,7 @@ def drift(found: Findings) -> Gate:
     """Whether some hour diverges from the hours before it, either way."""
     name, bound = GateName.DRIFT, "evidence below 2160: about one false alarm in 90 days"
     hours = _hours(found)
-    alarm, evidence = first_alarm([bad for bad, _ in hours], [n for _, n in hours])
+    alarm, evidence = first_alarm([bad for _, bad, _ in hours], [n for _, _, n in hours])
     if alarm is None:
         strongest = (
             f"strongest evidence {math.exp(evidence):.3g} in {len(hours)} hours"
@@ -117,19 +118,21 @@ def drift(found: Findings) -> Gate:
             else "no second hour yet"
         )
         return Gate(name=name, state=GateState.PASS, number=strongest, bound=bound)
+    # The time, and not the place in the row: nights without requests, and windows, would have people count.
+    hour = datetime.fromtimestamp(hours[alarm.hour][0], UTC)
     way = "rose" if alarm.rising else "fell"
     before, then = wording.percent(alarm.before), wording.percent(alarm.then)
     return Gate(
         name=name,
         state=GateState.FAIL,
-        number=f"hour {alarm.hour + 1}: divergence {way} from {before} to {then}",
+        number=f"{hour:%Y-%m-%d %H:%M} UTC: divergence {way} from {before} to {then}",
         bound=bound,
         remedy="find out what changed then; start anew, so that its figures do not mix with those before",
     )
 
 
-def _hours(found: Findings) -> list[tuple[int, int]]:
-    """(bad, n) of the candidate for each hour, or for each bucket where those are longer."""
+def _hours(found: Findings) -> list[tuple[int, int, int]]:
+    """(start, bad, n) of the candidate for each hour, or for each bucket where those are longer, that had requests."""
     period = max(HOUR, found.bucket_seconds)
     hours: dict[int, tuple[int, int]] = {}
     for start, tables in found.hours.items():
@@ -139,4 +142,4 @@ def _hours(found: Findings) -> list[tuple[int, int]]:
             bad + sum(outcomes.get(outcome, 0) for outcome in BAD),
             n + sum(outcomes.get(outcome, 0) for outcome in COUNTED),
         )
-    return [hours[hour] for hour in sorted(hours)]
+    return [(hour * period, *hours[hour]) for hour in sorted(hours)]

@@ -1,8 +1,8 @@
 """Whether requests come in bursts: is the difference of two candidates more uneven over time than independence allows?
 
 With b = only the first bad and c = only the second bad in a time bucket, M = b + c and d = b - c. When requests are
-independent, each of the M discordant ones is the first's with one probability at all times, so that, given M, d has mean
-M q and variance M (1 - q²), q being the sum of d over all buckets by that of M. Then
+independent, each of the M discordant ones is the first's with one probability at all times, so that, given M, d has
+mean M q and variance M (1 - q²), q being the sum of d over all buckets by that of M. Then
 
     dispersion = sum of (d - M q)² / (M (1 - q²)) over the buckets with M > 0, / (buckets - 1)
 
