@@ -86,7 +86,7 @@ async def test_a_restarted_store_loses_nothing_and_counts_nothing_twice(
 
 
 async def test_captures_logged_while_the_store_is_away_are_counted_when_it_is_back(
-    own_postgres: EmbeddedPostgres, nats_url: str, log_name: str
+    own_postgres: EmbeddedPostgres, nats_url: str, log_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = _settings(own_postgres.url("multishadow"), nats_url, log_name)
     async with staged(settings, {"A": answering()}) as stage, working(settings):
@@ -94,9 +94,12 @@ async def test_captures_logged_while_the_store_is_away_are_counted_when_it_is_ba
         await stage.counts.reach(10)
         await asyncio.to_thread(own_postgres.stop)
         await append(stage.log, stage.captures(50, prefix="away"))
+        await until(lambda: _warnings_of_workers(caplog))
         await asyncio.to_thread(own_postgres.start)
         await until(stage.drained, within=30)
         assert await stage.counts.outcomes() == Counter({("A", "ok"): 60})
+    # Four partitions and their leases lost it at once; that is one piece of news.
+    assert len(_warnings_of_workers(caplog)) == 1
 
 
 async def test_two_workers_share_the_partitions_and_the_one_left_takes_all(settings: Settings) -> None:
@@ -129,6 +132,11 @@ async def test_a_worker_that_lost_its_leases_under_way_is_fenced(settings: Setti
             await stage.counts.reach(40)
             await until(stage.drained)
         assert await stage.counts.outcomes() == Counter({("A", "ok"): 40})
+
+
+def _warnings_of_workers(caplog: pytest.LogCaptureFixture) -> list[str]:
+    working = ("multishadow_server.service.worker", "multishadow_server.service.partition_work")
+    return [record.message for record in caplog.records if record.name in working and record.levelname == "WARNING"]
 
 
 def _end_lease_sessions(database_url: str) -> None:

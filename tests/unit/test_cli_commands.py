@@ -419,7 +419,9 @@ def test_status_tells_what_is_live_and_who_is_silent(control: CannedControl, sha
         revision=12,
         models=models(spam=["base", "A"]).models,
         processes=[
-            control_pb2.ProcessStatus(role="router", instance="r1", pid=10, revision=12, alive=True),
+            control_pb2.ProcessStatus(
+                role="router", instance="r1", pid=10, revision=12, alive=True, counters={"requests": 9}
+            ),
             control_pb2.ProcessStatus(
                 role="router", instance="r2", pid=11, revision=10, alive=True, flag_source="Vendor"
             ),
@@ -435,7 +437,9 @@ def test_status_tells_what_is_live_and_who_is_silent(control: CannedControl, sha
     rows = [line for line in said.splitlines() if line.startswith(("router ", "worker "))]
     states = {row.split()[1]: row.rstrip().split("  ")[-1].strip() for row in rows}
     assert states == {"r1": "alive", "r2": "2 behind", "w1": "silent"}
-    assert "w1: dropped.buffer_full 3\n" in said
+    running, gone = said.split("what silent processes said last:\n")
+    assert running.endswith("r1: requests 9\n")
+    assert gone == "w1: dropped.buffer_full 3\n"
     assert [line for line in said.splitlines() if "reads flags from" in line] == ["r2: reads flags from Vendor"]
 
 

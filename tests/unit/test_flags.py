@@ -90,6 +90,22 @@ def test_the_share_of_sessions_is_the_percent() -> None:
     assert abs(hits / 20_000 - 0.25) < 0.012  # four standard deviations
 
 
+@given(percent=PERCENTS, session=st.text(min_size=1, max_size=20))
+def test_a_partial_live_claim_without_its_shadow_stays_with_the_same_requests(percent: float, session: str) -> None:
+    partial = flags.claim_definition("spam", Claim.LIVE, percent)
+    before, after = claimed(partial, session), claimed(dict(flags.without_shadow(partial)), session)
+    assert after is (Claim.OFF if before is Claim.SHADOW else before)
+
+
+def test_what_is_no_partial_live_claim_has_no_shadow_to_lose() -> None:
+    for definition in (
+        flags.claim_definition("spam", Claim.LIVE),
+        flags.claim_definition("spam", Claim.SHADOW, 25),
+        {**flags.claim_definition("spam", Claim.OFF), "targeting": {"if": [True, "live", "shadow"]}},
+    ):
+        assert flags.without_shadow(definition) == definition
+
+
 @pytest.mark.parametrize(
     ("definition", "words"),
     [

@@ -46,6 +46,7 @@ def reviewed(
         "hours": {0: counts.tables()},
         "bucket_seconds": 3_600,
         "collected_for": 8 * DAY,
+        "shadowed_for": 8 * DAY,
         "shares": dict.fromkeys(candidates, 0.25),
         "labels": NO_LABELS,
         "segments": segment_report.build({}, version=version, alpha=0.05),
@@ -287,7 +288,7 @@ def test_a_rate_that_changes_rings_by_the_hour_however_narrow_the_buckets_are() 
     hours = {900 * bucket: (steady if bucket < 80 else changed).tables() for bucket in range(84)}
     drifted = gate(reviewed({"o": 1}, hours=hours, bucket_seconds=900), GateName.DRIFT)
     assert drifted.state is GateState.FAIL
-    assert drifted.number == "hour 21 (1970-01-01 20:00 UTC): divergence rose from 3 % to 50 %"
+    assert drifted.number == "1970-01-01 20:00 UTC: divergence rose from 3 % to 50 %"
     assert gate(reviewed({"o": 1}, hours={}, bucket_seconds=900), GateName.DRIFT).state is GateState.PASS
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from multishadow_server.core.experiment import Experiment
 from multishadow_server.core.flags import claim_definition, describe
 from multishadow_server.core.model import Model, Version
 from multishadow_server.core.routing import Claim
+from multishadow_server.core.schedule import Progress
 from multishadow_server.core.serving import Flags
 from multishadow_server.errors import FailedPrecondition
 
@@ -145,6 +147,13 @@ def test_promoting_an_older_version_lets_it_claim_before_the_newer_one_ceases_to
 def test_a_demoted_candidate_goes_on_being_shadowed_while_its_experiment_runs() -> None:
     revisions = promote(flags_of(base="live", B="live"), "base", experiment=EXPERIMENT)
     assert in_words(revisions[-1])["B"] == "shadow 25 %"
+
+
+@pytest.mark.parametrize(("present", "claim"), [(5.0, "shadow 5 %"), (0.0, "off")])
+def test_a_demoted_candidate_gets_the_share_that_its_experiment_has_come_to(present: float, claim: str) -> None:
+    climbing = replace(EXPERIMENT, progress=Progress(percent=present))
+    revisions = promote(flags_of(base="live", B="live"), "base", experiment=climbing)
+    assert in_words(revisions[-1])["B"] == claim
 
 
 def test_promoting_the_live_version_in_full_ends_a_newer_rollout() -> None:

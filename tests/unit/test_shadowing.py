@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from fakes import EqualBytes, ScriptedGateway
+from multishadow_server.core import windows
 from multishadow_server.core.capture import Capture
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.experiment import Epoch
@@ -133,6 +134,51 @@ async def test_a_capture_belongs_to_the_epoch_of_its_decision_and_not_to_the_pre
     assert old.epoch is not None
     assert new.epoch is not None
     assert (old.epoch.id, new.epoch.id) == (1, 2)
+
+
+NOON = 1_795_435_200.0  # Monday 2026-11-23 12:00 UTC
+IN_WINDOW = replace(an_epoch("A", "B"), windows=(windows.parse("11:00-13:00"),))
+
+
+async def shadow_at(now: float, received_at: float, epoch: Epoch) -> tuple[Shadowed, ScriptedGateway]:
+    gateway = ScriptedGateway(lambda _: AGREES)
+    shadowing = Shadowing(gateway=gateway, comparer=EqualBytes(), slots=CallSlots(), clock=lambda: now)
+    return await shadowing.shadow(replace(CAPTURE, received_at=received_at), a_configuration(epoch)), gateway
+
+
+async def test_a_request_outside_the_windows_is_no_part_of_the_experiment() -> None:
+    result, gateway = await shadow_at(NOON, NOON - 2 * 3_600, IN_WINDOW)
+    assert (result.fate, result.epoch) == (Fate.NO_EXPERIMENT, None)
+    assert not gateway.calls
+
+
+async def test_a_request_after_the_time_box_is_no_part_of_the_experiment_though_its_flags_still_say_so() -> None:
+    ended = replace(an_epoch("A", "B"), ends_at=NOON)
+    assert (await shadow_at(NOON, NOON, ended))[0].fate is Fate.NO_EXPERIMENT
+    assert (await shadow_at(NOON, NOON - 1, ended))[0].fate is Fate.OBSERVED
+
+
+async def test_a_worker_that_comes_when_the_window_has_closed_calls_nobody() -> None:
+    closed = NOON + 3_600
+    in_time, gateway = await shadow_at(closed + 59, closed - 1, IN_WINDOW)
+    assert [each.outcome for each in in_time.observations] == [Outcome.OK, Outcome.OK]
+    assert len(gateway.calls) == 2
+    too_late, gateway = await shadow_at(closed + 60, closed - 1, IN_WINDOW)
+    assert [(each.outcome, each.reason) for each in too_late.observations] == [
+        (Outcome.DROPPED, "window_closed"),
+        (Outcome.DROPPED, "window_closed"),
+    ]
+    assert not gateway.calls
+
+
+async def test_a_machine_that_does_not_know_a_windows_time_zone_calls_nobody_and_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    elsewhere = replace(an_epoch("A", "B"), windows=(windows.parse("sat Mars/Olympus"),))
+    result, gateway = await shadow_at(NOON, NOON, elsewhere)
+    assert result.fate is Fate.NO_EXPERIMENT
+    assert not gateway.calls
+    assert '"Mars/Olympus" is no time zone' in caplog.text
 
 
 async def test_a_configuration_older_than_the_decision_assigns_nothing() -> None:

@@ -16,6 +16,7 @@ from multishadow_client.cli import (
     gates_view,
     quality_view,
     report_table,
+    schedule_view,
 )
 from multishadow_client.cli.interval_picture import IntervalPicture
 
@@ -130,10 +131,12 @@ def _header(response: CompareResponse) -> Iterator[Text]:
     yield Text.assemble((f"{experiment.model}: {names}", "bold"), " against live ", (response.live_version, "bold"))
     facts = [
         f"experiment {experiment.id}" + (f" by {experiment.started_by}" if experiment.started_by else ""),
-        f"{experiment.percent:g} % of requests",
+        f"{schedule_view.share(experiment)} of requests",
         _remaining(response),
     ]
     yield Text(" · ".join(facts), style="dim")
+    for line in schedule_view.lines(experiment):
+        yield Text(line, style="dim")
     since = f" since {figures.moment(response.epoch_opened_at)}" if response.HasField("epoch_opened_at") else ""
     reason = f": {response.epoch_reason}" if response.epoch_reason else ""
     yield Text(f"epoch {response.epoch}{since}{reason}", style="dim")

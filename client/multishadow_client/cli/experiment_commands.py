@@ -17,6 +17,8 @@ from multishadow_client.cli import (
     document,
     duration,
     figures,
+    ramp,
+    schedule_view,
     selection,
     share,
     terminal,
@@ -38,7 +40,12 @@ from multishadow_client.cli.options import (
 )
 from multishadow_client.cli.terminal import Format
 
-START_EXAMPLES = examples("shadowctl start A B C --percent 25 --for 14d", "shadowctl start A --for 12h --model spam")
+START_EXAMPLES = examples(
+    "shadowctl start A B C --percent 25 --for 14d",
+    "shadowctl start A --for 12h --model spam",
+    "shadowctl start A B --ramp 1,5,25 --ramp-dwell 30m",
+    "shadowctl start A B --window '22:00-06:00 Europe/Berlin' --window sat,sun",
+)
 STOP_EXAMPLES = examples("shadowctl stop", "shadowctl stop --model spam --reason 'B is being fixed'")
 COMPARE_EXAMPLES = examples(
     "shadowctl compare A B C",
@@ -84,6 +91,29 @@ def start(
     rank_by: Annotated[
         RankBy, typer.Option("--rank-by", help="Who is best: by agreement with live, or by labels (see `label`).")
     ] = RankBy.AGREEMENT,
+    ramp_steps: Annotated[
+        str | None,
+        typer.Option(
+            "--ramp",
+            metavar="STEPS",
+            help="Climb to --percent by steps, e.g. 1,5,25; alone, or with `default`: 1, 5, 25 %.",
+        ),
+    ] = None,
+    ramp_dwell: Annotated[
+        int | None,
+        typer.Option(
+            "--ramp-dwell", metavar="TIME", parser=duration.seconds, help="How long a step lasts; default: 30m."
+        ),
+    ] = None,
+    windows: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--window",
+            metavar="WINDOW",
+            help="Shadow only then, e.g. '22:00-06:00 Europe/Berlin', 'mon-fri 20:00-24:00' or 'sat,sun' (UTC). May be "
+            "given several times.",
+        ),
+    ] = None,
     model: Model = "",
     server: Server = CONTROL,
     timeout: Timeout = DEFAULT_TIMEOUT,
@@ -93,6 +123,9 @@ def start(
 
     Their flags are set to shadow for --percent of the requests. All candidates get the same requests. Callers keep
     getting the live version's answers, and notice nothing.
+
+    With --ramp, they climb to that share together: a step is taken when it has lasted for --ramp-dwell, the candidates
+    answer, and the workers keep up. With --window, they shadow in these hours only.
     """
     with ControlClient(server, timeout=timeout) as control:
         response = control.start_experiment(
@@ -104,6 +137,9 @@ def start(
                 bucket_seconds=bucket,
                 noise_floor_percent=None if noise_floor is None else round(100 * noise_floor, 6),
                 rank_by=rank_by if rank_by is RankBy.LABELS else "",
+                ramp_percent=None if ramp_steps is None else ramp.steps(ramp_steps),
+                ramp_dwell_seconds=ramp_dwell,
+                windows=windows,
                 actor=actor(),
             )
         )
@@ -179,8 +215,10 @@ def _started(response: control_pb2.StartExperimentResponse) -> Text:
     experiment = response.experiment
     names = ", ".join(experiment.candidates)
     said = Text.assemble((experiment.model, "bold"), f": experiment {experiment.id} compares {names}")
-    said.append(f" on {experiment.percent:g} % of requests until {figures.moment(experiment.ends_at)}")
+    said.append(f" on {schedule_view.share(experiment)} of requests until {figures.moment(experiment.ends_at)}")
     basis = ", ranked by labels" if experiment.rank_by == RankBy.LABELS else ""
     said.append(f"{basis}, revision {response.revision}")
+    for line in schedule_view.lines(experiment):
+        said.append(f"\n{line}")
     said.append(f"\nSee how it goes: shadowctl compare {' '.join(experiment.candidates)}", style="dim")
     return said

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from multishadow.v1.control_pb2 import Comparator, Experiment, Flag, Model, Version
-from multishadow_client.cli import figures
+from multishadow_client.cli import figures, schedule_view
 
 
 def models(items: Sequence[Model]) -> RenderableType:
@@ -51,21 +51,24 @@ def flags(items: Sequence[Flag]) -> RenderableType:
 
 def experiments(items: Sequence[Experiment]) -> RenderableType:
     """Experiments, as control orders them: newest first."""
+    scheduled = any(map(schedule_view.coming, items))
     rows = (
         (
             str(experiment.id),
             experiment.model,
             ", ".join(experiment.candidates),
-            f"{experiment.percent:g} %",
+            schedule_view.share(experiment),
             experiment.state,
             figures.moment(experiment.started_at),
             _end(experiment),
             experiment.started_by,
+            *([schedule_view.coming(experiment)] if scheduled else []),
         )
         for experiment in items
     )
     headers = ("id", "model", "candidates", "share", "state", "started", "ends", "by")
-    return table(headers, rows, nothing="no experiments yet: shadowctl start")
+    nothing = "no experiments yet: shadowctl start"
+    return table((*headers, "next") if scheduled else headers, rows, nothing=nothing)
 
 
 def _end(experiment: Experiment) -> str:

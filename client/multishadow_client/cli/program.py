@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import Annotated
 
 import typer
+from typer.core import TyperCommand
 
 from multishadow_client._errors import MultishadowError
 from multishadow_client.cli import (
@@ -34,6 +35,7 @@ from multishadow_client.cli import (
 from multishadow_client.cli.exit_code import ExitCode, Mistake, Refused
 from multishadow_client.cli.model_commands import GET_EXAMPLES
 from multishadow_client.cli.options import examples
+from multishadow_client.cli.ramp import CommandWithRamp
 
 _HELP = """Compare versions of a model on real traffic, promote the best, roll back.
 
@@ -78,11 +80,13 @@ def _options(
     """What goes before a command."""
 
 
-def _add(group: typer.Typer, name: str, command: Callable[..., None], examples: str) -> None:
+def _add(
+    group: typer.Typer, name: str, command: Callable[..., None], examples: str, cls: type[TyperCommand] = TyperCommand
+) -> None:
     """Add a command whose help is its docstring; Typer would keep the source's line breaks."""
     paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
     reflowed = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-    group.command(name, help=reflowed, epilog=examples)(command)
+    group.command(name, cls=cls, help=reflowed, epilog=examples)(command)
 
 
 _get = typer.Typer(no_args_is_help=True, help="List models, versions, flags or experiments.", epilog=GET_EXAMPLES)
@@ -112,7 +116,7 @@ _add(_flags, "revert", flag_history_commands.revert, flag_history_commands.REVER
 _add(_flags, "delete", flag_commands.delete, flag_commands.DELETE_EXAMPLES)
 _add(_flags, "import", flag_document_commands.import_flags, flag_document_commands.IMPORT_EXAMPLES)
 _add(_flags, "export", flag_document_commands.export, flag_document_commands.EXPORT_EXAMPLES)
-_add(program, "start", experiment_commands.start, experiment_commands.START_EXAMPLES)
+_add(program, "start", experiment_commands.start, experiment_commands.START_EXAMPLES, CommandWithRamp)
 _add(program, "stop", experiment_commands.stop, experiment_commands.STOP_EXAMPLES)
 _add(program, "compare", experiment_commands.compare, experiment_commands.COMPARE_EXAMPLES)
 _add(program, "segments", segment_commands.segments, segment_commands.SEGMENTS_EXAMPLES)

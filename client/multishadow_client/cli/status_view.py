@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from multishadow.v1.control_pb2 import Experiment, GetStatusResponse, Model, ProcessStatus, Version
-from multishadow_client.cli import figures
+from multishadow_client.cli import figures, schedule_view
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +43,10 @@ class StatusView:
         if self.status.processes:
             yield self._processes()
             yield from _flag_sources(self.status.processes)
-            yield from _counters(self.status.processes)
+            yield from _counters([process for process in self.status.processes if process.alive])
+            if gone := list(_counters([process for process in self.status.processes if not process.alive])):
+                yield Text("what silent processes said last:", style="dim")
+                yield from gone
         else:
             yield Text("no process has said how it is", style="dim")
 
@@ -65,9 +68,10 @@ class StatusView:
             if experiment.model == model.name:
                 left = figures.span(experiment.ends_at.seconds - self.now.timestamp())
                 names = ", ".join(experiment.candidates)
-                yield Text(
-                    f"  experiment {experiment.id}: {names} on {experiment.percent:g} % of requests, {left} left"
-                )
+                share = schedule_view.share(experiment)
+                yield Text(f"  experiment {experiment.id}: {names} on {share} of requests, {left} left")
+                for line in schedule_view.lines(experiment):
+                    yield Text(f"    {line}", style="dim")
 
     def _processes(self) -> Table:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")

@@ -398,6 +398,7 @@ class Experiment(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     NOISE_FLOOR_PERCENT_FIELD_NUMBER: _builtins.int
     RANK_BY_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     model: _builtins.str
     percent: _builtins.float
@@ -417,6 +418,8 @@ class Experiment(_message.Message):
     def ends_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def stopped_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def schedule(self) -> Global___ExperimentSchedule: ...
     def __init__(
         self,
         *,
@@ -432,14 +435,83 @@ class Experiment(_message.Message):
         state: _builtins.str = ...,
         noise_floor_percent: _builtins.float = ...,
         rank_by: _builtins.str = ...,
+        schedule: Global___ExperimentSchedule | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "started_at", b"started_at", "stopped_at", b"stopped_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "schedule", b"schedule", "started_at", b"started_at", "stopped_at", b"stopped_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "ends_at", b"ends_at", "id", b"id", "model", b"model", "noise_floor_percent", b"noise_floor_percent", "percent", b"percent", "rank_by", b"rank_by", "started_at", b"started_at", "started_by", b"started_by", "state", b"state", "stop_reason", b"stop_reason", "stopped_at", b"stopped_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "ends_at", b"ends_at", "id", b"id", "model", b"model", "noise_floor_percent", b"noise_floor_percent", "percent", b"percent", "rank_by", b"rank_by", "schedule", b"schedule", "started_at", b"started_at", "started_by", b"started_by", "state", b"state", "stop_reason", b"stop_reason", "stopped_at", b"stopped_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Experiment: _TypeAlias = Experiment  # noqa: Y015
+
+@_typing.final
+class ExperimentSchedule(_message.Message):
+    """ExperimentSchedule is how an experiment comes to its share of requests, and in which hours it shadows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RAMP_PERCENT_FIELD_NUMBER: _builtins.int
+    DWELL_SECONDS_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    STEP_BEGAN_AT_FIELD_NUMBER: _builtins.int
+    PRESENT_PERCENT_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    OPEN_FIELD_NUMBER: _builtins.int
+    CHANGES_AT_FIELD_NUMBER: _builtins.int
+    SET_ASIDE_FIELD_NUMBER: _builtins.int
+    dwell_seconds: _builtins.int
+    """Seconds inside windows that a step lasts at least."""
+    step: _builtins.int
+    """The step that it is at, counting from 1, and since when."""
+    present_percent: _builtins.float
+    """Share of requests that candidates get now, in percent; 0 while no window is open."""
+    open: _builtins.bool
+    """Whether candidates may be called now."""
+    @_builtins.property
+    def ramp_percent(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Shares of the ramp in percent, ascending; the last is the experiment's. Empty: that one from the start."""
+
+    @_builtins.property
+    def step_began_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def waits_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the next step waits for, in words; empty when there is none to come."""
+
+    @_builtins.property
+    def windows(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As they were given, e.g. "22:00-06:00 Europe/Berlin". Empty: at all hours."""
+
+    @_builtins.property
+    def changes_at(self) -> _timestamp_pb2.Timestamp:
+        """When that changes next; absent when it never does."""
+
+    @_builtins.property
+    def set_aside(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Candidates that were set to `off` by hand when a window closed, and stay so when the next one opens."""
+
+    def __init__(
+        self,
+        *,
+        ramp_percent: _abc.Iterable[_builtins.float] | None = ...,
+        dwell_seconds: _builtins.int = ...,
+        step: _builtins.int = ...,
+        step_began_at: _timestamp_pb2.Timestamp | None = ...,
+        present_percent: _builtins.float = ...,
+        waits_for: _abc.Iterable[_builtins.str] | None = ...,
+        windows: _abc.Iterable[_builtins.str] | None = ...,
+        open: _builtins.bool = ...,
+        changes_at: _timestamp_pb2.Timestamp | None = ...,
+        set_aside: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changes_at", b"changes_at", "step_began_at", b"step_began_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes_at", b"changes_at", "dwell_seconds", b"dwell_seconds", "open", b"open", "present_percent", b"present_percent", "ramp_percent", b"ramp_percent", "set_aside", b"set_aside", "step", b"step", "step_began_at", b"step_began_at", "waits_for", b"waits_for", "windows", b"windows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExperimentSchedule: _TypeAlias = ExperimentSchedule  # noqa: Y015
 
 @_typing.final
 class VersionSpec(_message.Message):
@@ -822,6 +894,9 @@ class StartExperimentRequest(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     NOISE_FLOOR_PERCENT_FIELD_NUMBER: _builtins.int
     RANK_BY_FIELD_NUMBER: _builtins.int
+    RAMP_PERCENT_FIELD_NUMBER: _builtins.int
+    RAMP_DWELL_SECONDS_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     percent: _builtins.float
     """Share of requests that every candidate gets, in percent, (0, 100]; absent is 100."""
@@ -838,8 +913,20 @@ class StartExperimentRequest(_message.Message):
     """What candidates are ranked by, for the whole experiment: "agreement" or "labels" (the model's answers must be kept to
     be labelled); empty is agreement.
     """
+    ramp_dwell_seconds: _builtins.int
+    """Seconds that a step lasts at least; absent is 30 minutes."""
     @_builtins.property
     def candidates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def ramp_percent(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Shares of requests to climb by, in percent, ascending, up to `percent`; absent `percent` is the last of them. Empty:
+        all of it from the start.
+        """
+
+    @_builtins.property
+    def windows(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """When candidates may be called: "22:00-06:00 Europe/Berlin", "mon-fri 20:00-24:00" (UTC), "sat,sun". Empty: always."""
+
     def __init__(
         self,
         *,
@@ -851,10 +938,13 @@ class StartExperimentRequest(_message.Message):
         actor: _builtins.str = ...,
         noise_floor_percent: _builtins.float | None = ...,
         rank_by: _builtins.str = ...,
+        ramp_percent: _abc.Iterable[_builtins.float] | None = ...,
+        ramp_dwell_seconds: _builtins.int | None = ...,
+        windows: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_bucket_seconds", b"_bucket_seconds", "_duration_seconds", b"_duration_seconds", "_noise_floor_percent", b"_noise_floor_percent", "_percent", b"_percent", "bucket_seconds", b"bucket_seconds", "duration_seconds", b"duration_seconds", "noise_floor_percent", b"noise_floor_percent", "percent", b"percent"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bucket_seconds", b"_bucket_seconds", "_duration_seconds", b"_duration_seconds", "_noise_floor_percent", b"_noise_floor_percent", "_percent", b"_percent", "_ramp_dwell_seconds", b"_ramp_dwell_seconds", "bucket_seconds", b"bucket_seconds", "duration_seconds", b"duration_seconds", "noise_floor_percent", b"noise_floor_percent", "percent", b"percent", "ramp_dwell_seconds", b"ramp_dwell_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bucket_seconds", b"_bucket_seconds", "_duration_seconds", b"_duration_seconds", "_noise_floor_percent", b"_noise_floor_percent", "_percent", b"_percent", "actor", b"actor", "bucket_seconds", b"bucket_seconds", "candidates", b"candidates", "duration_seconds", b"duration_seconds", "model", b"model", "noise_floor_percent", b"noise_floor_percent", "percent", b"percent", "rank_by", b"rank_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bucket_seconds", b"_bucket_seconds", "_duration_seconds", b"_duration_seconds", "_noise_floor_percent", b"_noise_floor_percent", "_percent", b"_percent", "_ramp_dwell_seconds", b"_ramp_dwell_seconds", "actor", b"actor", "bucket_seconds", b"bucket_seconds", "candidates", b"candidates", "duration_seconds", b"duration_seconds", "model", b"model", "noise_floor_percent", b"noise_floor_percent", "percent", b"percent", "ramp_dwell_seconds", b"ramp_dwell_seconds", "ramp_percent", b"ramp_percent", "rank_by", b"rank_by", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bucket_seconds: _TypeAlias = _typing.Literal["bucket_seconds"]  # noqa: Y015
     _WhichOneofArgType__bucket_seconds: _TypeAlias = _typing.Literal["_bucket_seconds", b"_bucket_seconds"]  # noqa: Y015
@@ -864,6 +954,8 @@ class StartExperimentRequest(_message.Message):
     _WhichOneofArgType__noise_floor_percent: _TypeAlias = _typing.Literal["_noise_floor_percent", b"_noise_floor_percent"]  # noqa: Y015
     _WhichOneofReturnType__percent: _TypeAlias = _typing.Literal["percent"]  # noqa: Y015
     _WhichOneofArgType__percent: _TypeAlias = _typing.Literal["_percent", b"_percent"]  # noqa: Y015
+    _WhichOneofReturnType__ramp_dwell_seconds: _TypeAlias = _typing.Literal["ramp_dwell_seconds"]  # noqa: Y015
+    _WhichOneofArgType__ramp_dwell_seconds: _TypeAlias = _typing.Literal["_ramp_dwell_seconds", b"_ramp_dwell_seconds"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__bucket_seconds) -> _WhichOneofReturnType__bucket_seconds | None: ...
     @_typing.overload
@@ -872,6 +964,8 @@ class StartExperimentRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__noise_floor_percent) -> _WhichOneofReturnType__noise_floor_percent | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__percent) -> _WhichOneofReturnType__percent | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ramp_dwell_seconds) -> _WhichOneofReturnType__ramp_dwell_seconds | None: ...
 
 Global___StartExperimentRequest: _TypeAlias = StartExperimentRequest  # noqa: Y015
 
@@ -1269,7 +1363,7 @@ class PairReport(_message.Message):
     """Roughly how many more requests this pair needs at its present rates; absent when it is decided, or nobody can say."""
     dispersion: _builtins.float
     """Variance of (only first bad − only second bad) over time buckets, as a multiple of what independent requests have
-    (1); absent until ten buckets are there.
+    (1); absent until ten buckets tell.
     """
     overdispersed: _builtins.bool
     """Whether that is more than chance: requests come in bursts, and the figures above are too sure of themselves."""

@@ -7,7 +7,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from multishadow_server.core import windows as hours
 from multishadow_server.core.model import Comparator, Model
+from multishadow_server.core.schedule import NO_SCHEDULE, Progress, Schedule
+from multishadow_server.core.windows import Window
 from multishadow_server.errors import InvalidInput
 
 DEFAULT_DURATION = 14 * 86_400.0
@@ -39,6 +42,8 @@ class Experiment:
         noise_percent: share of requests that the live version gets a second time, to measure how often it differs from
             itself.
         rank_by: what the candidates are ranked by.
+        schedule: the steps by which candidates come to their share, and the hours in which they are called.
+        progress: how far it has come; None: it has its whole share, as experiments without a schedule do.
     """
 
     id: int
@@ -53,11 +58,18 @@ class Experiment:
     stop_reason: str = ""
     noise_percent: float = 0.0
     rank_by: RankBy = RankBy.AGREEMENT
+    schedule: Schedule = NO_SCHEDULE
+    progress: Progress | None = None
 
     @property
     def running(self) -> bool:
         """Whether it still counts."""
         return self.stopped_at is None
+
+    @property
+    def present_percent(self) -> float:
+        """Share of requests that each candidate gets now; 0 while no window is open."""
+        return self.percent if self.progress is None else self.progress.percent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,6 +90,8 @@ class Epoch:
         reason: why it began, in words.
         bucket_seconds: the experiment's.
         noise_percent: the experiment's.
+        windows: the experiment's.
+        ends_at: end of the experiment's time box, seconds since the Unix epoch.
     """
 
     id: int
@@ -93,6 +107,16 @@ class Epoch:
     reason: str
     bucket_seconds: int
     noise_percent: float = 0.0
+    windows: tuple[Window, ...] = ()
+    ends_at: float = math.inf
+
+    def collects_at(self, received_at: float) -> bool:
+        """Whether a request that was received then is part of it, in seconds since the Unix epoch.
+
+        Flags say the same; but they are written by control, which may be away when a window closes or the time box
+        ends, and by hand.
+        """
+        return received_at < self.ends_at and hours.open_at(self.windows, received_at)
 
     def bucket_start(self, received_at: float) -> int:
         """Start of the time bucket, both in seconds since the Unix epoch."""

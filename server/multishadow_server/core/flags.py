@@ -128,6 +128,18 @@ def is_plain_split(definition: Mapping[str, Any]) -> bool:
     return _split(definition.get("targeting")) is not None
 
 
+def without_shadow(definition: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A plain partial claim to `live` without the shadow for the other requests; anything else as it is.
+
+    Whoever gets the version goes on getting it: the buckets stay as they are.
+    """
+    split = _split(definition.get("targeting"))
+    if split is None or [variant for variant, _ in split] != ["live", "shadow"]:
+        return definition
+    *before, (_, rest) = definition["targeting"]["fractional"]
+    return {**definition, "targeting": {"fractional": [*before, ["off", rest]]}}
+
+
 def _split(targeting: Any) -> tuple[tuple[str, int], tuple[str, int]] | None:  # noqa: ANN401 — JSON of any shape
     """The two weighted variants of a plain fractional rule, or None when it is something else."""
     match targeting:

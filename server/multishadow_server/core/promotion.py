@@ -102,8 +102,8 @@ def _demoted(model: Model, flags: Flags, version: Version, previous: Version) ->
 
 
 def _after_live(version: Version, experiment: Experiment | None) -> Mapping[str, Any]:
-    if experiment is not None and version.name in experiment.candidates:
-        return flag_rules.claim_definition(version.model, Claim.SHADOW, experiment.percent)
+    if experiment is not None and version.name in experiment.candidates and experiment.present_percent:
+        return flag_rules.claim_definition(version.model, Claim.SHADOW, experiment.present_percent)
     return flag_rules.claim_definition(version.model, Claim.OFF)
 
 

@@ -28,6 +28,7 @@ from multishadow_server.core.rollup import Family, Rollup, pair_subject
 from multishadow_server.core.statistics import dispersion, evidence, forecast, ranking, sequences
 from multishadow_server.core.statistics.bands import Band, band_of
 from multishadow_server.core.statistics.betting import Floats
+from multishadow_server.core.statistics.dispersion import Dispersion
 from multishadow_server.core.statistics.ranking import Verdict
 from multishadow_server.core.tally import MILLIONTHS
 from multishadow_server.errors import InvalidInput
@@ -326,7 +327,7 @@ def _pairs(family: _Family, buckets: Sequence[_Tables]) -> list[PairReport]:
     needed_of = dict(zip(undecided.tolist(), needed, strict=True))
     p_raw = evidence.anytime_p(evidence.log_two_sided(first_worse, second_worse))
     p_adjusted = evidence.anytime_p(np.maximum(first_worse, second_worse), family=2 * len(places))
-    ratios = _dispersions(family.versions, buckets)
+    dispersions = _dispersions(family.versions, buckets)
     return [
         PairReport(
             first=family.versions[places[pair][0]],
@@ -345,14 +346,14 @@ def _pairs(family: _Family, buckets: Sequence[_Tables]) -> list[PairReport]:
             p_adjusted=float(p_adjusted[pair]),
             verdict=verdicts[pair],
             requests_needed=needed_of.get(pair),
-            dispersion=(ratio := ratios[frozenset(places[pair])]),
-            overdispersed=ratio is not None and dispersion.is_excessive(ratio, buckets=len(buckets)),
+            dispersion=(found.ratio if (found := dispersions[frozenset(places[pair])]) else None),
+            overdispersed=found is not None and found.is_excessive,
         )
         for pair in range(len(places))
     ]
 
 
-def _dispersions(versions: Sequence[str], buckets: Sequence[_Tables]) -> Mapping[frozenset[int], float | None]:
+def _dispersions(versions: Sequence[str], buckets: Sequence[_Tables]) -> Mapping[frozenset[int], Dispersion | None]:
     """By the pair's places; which of the two comes first does not matter to it."""
     if not buckets:
         return {frozenset(pair): None for pair in combinations(range(len(versions)), 2)}

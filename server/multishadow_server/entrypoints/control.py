@@ -12,10 +12,16 @@ import grpc.aio
 from multishadow.v1 import control_pb2 as pb
 from multishadow.v1 import control_pb2_grpc
 from multishadow_server.core.calibration import DEFAULT_MISSED
-from multishadow_server.core.experiment import DEFAULT_BUCKET_SECONDS, DEFAULT_DURATION
+from multishadow_server.core.experiment import DEFAULT_BUCKET_SECONDS, DEFAULT_DURATION, Experiment
 from multishadow_server.core.statistics import power
 from multishadow_server.entrypoints import control_messages as messages
-from multishadow_server.entrypoints import gate_messages, report_messages, review_messages, segment_messages
+from multishadow_server.entrypoints import (
+    gate_messages,
+    report_messages,
+    review_messages,
+    schedule_messages,
+    segment_messages,
+)
 from multishadow_server.entrypoints.answering import Context, actor_of, answering
 from multishadow_server.service import (
     calibrating,
@@ -30,6 +36,7 @@ from multishadow_server.service import (
     reviewing,
     segments,
     status,
+    steering,
 )
 from multishadow_server.service.ports import CaptureBacklog, ControlStore, LabelStore, ReviewStore, VersionProbe
 
@@ -130,15 +137,17 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
         """The experiments of one model, or of all, newest first."""
         async with answering(context):
             found = await experiments.list_experiments(self._store, model=request.model)
-        return pb.ListExperimentsResponse(experiments=[messages.experiment_message(each) for each in found])
+            return pb.ListExperimentsResponse(experiments=[await self._experiment(each) for each in found])
 
     async def StartExperiment(self, request: pb.StartExperimentRequest, context: Context) -> pb.StartExperimentResponse:
         """Open a comparison."""
         async with answering(context):
+            schedule, percent = schedule_messages.schedule_of(request)
             terms = experiments.Terms(
                 model=request.model,
                 candidates=tuple(request.candidates),
-                percent=request.percent if request.HasField("percent") else 100.0,
+                percent=percent,
+                schedule=schedule,
                 duration=request.duration_seconds if request.HasField("duration_seconds") else DEFAULT_DURATION,
                 noise_percent=request.noise_floor_percent,
                 rank_by=messages.rank_by(request.rank_by),
@@ -150,9 +159,9 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
                 self._store, terms, actor=actor_of(request.actor, context)
             )
             warnings = await flag_sources.warnings(self._store, clock=self._clock)
-        return pb.StartExperimentResponse(
-            experiment=messages.experiment_message(experiment), revision=revision, warnings=warnings
-        )
+            return pb.StartExperimentResponse(
+                experiment=await self._experiment(experiment), revision=revision, warnings=warnings
+            )
 
     async def StopExperiment(self, request: pb.StopExperimentRequest, context: Context) -> pb.StopExperimentResponse:
         """End the running experiment."""
@@ -164,9 +173,13 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
                 reason=messages.free_text("reason", request.reason),
             )
             warnings = await flag_sources.warnings(self._store, clock=self._clock)
-        return pb.StopExperimentResponse(
-            experiment=messages.experiment_message(experiment), revision=revision, warnings=warnings
-        )
+            return pb.StopExperimentResponse(
+                experiment=await self._experiment(experiment), revision=revision, warnings=warnings
+            )
+
+    async def _experiment(self, experiment: Experiment) -> pb.Experiment:
+        outlook = await steering.outlook(self._store, experiment, now=self._clock())
+        return messages.experiment_message(experiment, schedule_messages.schedule_message(experiment, outlook))
 
     async def Compare(self, request: pb.CompareRequest, context: Context) -> pb.CompareResponse:
         """Report on an experiment."""

@@ -198,8 +198,8 @@ def flag_message(record: FlagRecord) -> pb.Flag:
     )
 
 
-def experiment_message(experiment: Experiment) -> pb.Experiment:
-    """An experiment."""
+def experiment_message(experiment: Experiment, schedule: pb.ExperimentSchedule | None = None) -> pb.Experiment:
+    """An experiment, with its schedule where that is asked for."""
     return pb.Experiment(
         id=experiment.id,
         model=experiment.model,
@@ -213,6 +213,7 @@ def experiment_message(experiment: Experiment) -> pb.Experiment:
         state="running" if experiment.running else "stopped",
         noise_floor_percent=experiment.noise_percent,
         rank_by=experiment.rank_by,
+        schedule=schedule,
     )
 
 

@@ -13,7 +13,7 @@ from multishadow_server.core.findings import (
     ReviewCounts,
 )
 from multishadow_server.entrypoints import control_messages as messages
-from multishadow_server.entrypoints import gate_messages
+from multishadow_server.entrypoints import gate_messages, schedule_messages
 from multishadow_server.service.comparison_report import ExperimentReport
 
 
@@ -21,7 +21,9 @@ def compare_response(found: ExperimentReport) -> pb.CompareResponse:
     """The report, with the experiment and the epoch that it is about."""
     report = found.report
     return pb.CompareResponse(
-        experiment=messages.experiment_message(found.experiment),
+        experiment=messages.experiment_message(
+            found.experiment, schedule_messages.schedule_message(found.experiment, found.outlook)
+        ),
         live_version=report.live_version,
         candidates=[_candidate(candidate) for candidate in report.candidates],
         pairs=[_pair(pair) for pair in report.pairs],

@@ -16,8 +16,9 @@ from multishadow_server.core.labels import COUNTED_FAMILIES
 from multishadow_server.core.panel import Panel
 from multishadow_server.core.rollup import Family, Rollup
 from multishadow_server.errors import FailedPrecondition, InvalidInput, NotFound
-from multishadow_server.service import gate_review, names
+from multishadow_server.service import gate_review, names, steering
 from multishadow_server.service.ports import ControlStore
+from multishadow_server.service.steering import ALWAYS, Outlook
 
 DEFAULT_ALPHA = 0.05
 
@@ -34,6 +35,7 @@ class ExperimentReport:
         reviews: what the gates say of each candidate that is shown.
         panel: the classical tests.
         read_at: seconds since the Unix epoch.
+        outlook: how the experiment stands with its schedule.
     """
 
     experiment: Experiment
@@ -43,6 +45,7 @@ class ExperimentReport:
     reviews: tuple[Review, ...]
     panel: Panel
     read_at: float
+    outlook: Outlook = ALWAYS
 
     @property
     def epoch_reason(self) -> str:
@@ -153,6 +156,7 @@ async def compare(
         reviews=await gate_review.review(store, reading, shown),
         panel=panel.build(rollup, [version for version in epoch.candidates if version in shown]),
         read_at=read_at,
+        outlook=await steering.outlook(store, experiment, now=read_at),
     )
 
 

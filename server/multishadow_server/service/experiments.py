@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from multishadow_server.core import experiment as rules
 from multishadow_server.core import flags as flag_rules
+from multishadow_server.core import schedule as schedule_rules
 from multishadow_server.core import serving
+from multishadow_server.core import windows as hours
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.experiment import Experiment, RankBy
 from multishadow_server.core.model import Model, Version
 from multishadow_server.core.routing import Claim
+from multishadow_server.core.schedule import NO_SCHEDULE, Progress, Schedule
 from multishadow_server.core.serving import Flags
 from multishadow_server.errors import FailedPrecondition, InvalidInput
 from multishadow_server.service import epochs, names
 from multishadow_server.service.ports import Change, ControlStore
+from multishadow_server.service.steering import CONTROL
 
-CONTROL = "control"
-"""The actor of what control does of its own accord."""
+# A round of housekeeping takes a moment; whoever comes later than this was away.
+LATE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +38,7 @@ class Terms:
         bucket_seconds: width of the rollups' time buckets.
         noise_percent: share of requests that the live version gets a second time; not above `percent`.
         rank_by: what the candidates are ranked by, for the whole experiment.
+        schedule: the steps by which they come to their share, and the hours in which they are called.
     """
 
     model: str
@@ -42,6 +48,7 @@ class Terms:
     bucket_seconds: int = rules.DEFAULT_BUCKET_SECONDS
     noise_percent: float = 0.0
     rank_by: RankBy = RankBy.AGREEMENT
+    schedule: Schedule = NO_SCHEDULE
 
 
 async def list_experiments(store: ControlStore, *, model: str = "") -> Sequence[Experiment]:
@@ -59,13 +66,17 @@ async def list_experiments(store: ControlStore, *, model: str = "") -> Sequence[
 async def start_experiment(store: ControlStore, terms: Terms, *, actor: str) -> tuple[Experiment, int]:
     """Open a comparison and set the candidates' flags to `shadow`, in one revision.
 
+    With a ramp, to its first share; with windows of which none is open, to `off` until one opens.
+
     Raises:
         InvalidInput: the terms are out of range, or name a candidate twice.
         NotFound: no such model or version.
         FailedPrecondition: a candidate is live, or an experiment of this model runs already.
         StoreUnavailable: the database is away.
     """
-    shadow = flag_rules.claim_definition(terms.model, Claim.SHADOW, terms.percent)
+    shares = terms.schedule.shares(terms.percent)
+    # All of them now: a share that no flag can hold must not come to light in the middle of the night.
+    claims = [flag_rules.claim_definition(terms.model, Claim.SHADOW, share) for share in shares]
     rules.check_terms(
         duration=terms.duration,
         bucket_seconds=terms.bucket_seconds,
@@ -78,6 +89,9 @@ async def start_experiment(store: ControlStore, terms: Terms, *, actor: str) -> 
         await _check_alone(change, model)
         if terms.rank_by is RankBy.LABELS:
             names.label_terms(model)
+        schedule_rules.check(terms.schedule, starts_at=change.now, duration=terms.duration)
+        is_open = hours.open_at(terms.schedule.windows, change.now)
+        first = claims[0] if is_open else flag_rules.claim_definition(model.name, Claim.OFF)
         experiment = await change.start_experiment(
             model=model.name,
             candidates=[version.name for version in candidates],
@@ -86,11 +100,13 @@ async def start_experiment(store: ControlStore, terms: Terms, *, actor: str) -> 
             duration=terms.duration,
             noise_percent=terms.noise_percent,
             rank_by=terms.rank_by,
+            schedule=terms.schedule,
+            progress=Progress(since=change.now, percent=shares[0] if is_open else 0.0),
         )
         reason = f"experiment {experiment.id} started"
-        written = {version.flag_key: shadow for version in candidates}
+        written = {version.flag_key: first for version in candidates}
         for key in written:
-            await change.put_flag(key, shadow, reason=reason)
+            await change.put_flag(key, first, reason=reason)
         await epochs.follow(change, experiment, model, {**change.configuration.flags, **written}, reason=reason)
         await change.audit(
             "start_experiment",
@@ -132,7 +148,7 @@ async def _check_alone(change: Change, model: Model) -> None:
     if running is not None:
         raise FailedPrecondition(
             f"experiment {running.id} of {model.name} runs already ({names.listed(running.candidates)} at "
-            f"{running.percent:g} %, started by {running.started_by}); stop it first with `shadowctl stop`"
+            f"{running.present_percent:g} %, started by {running.started_by}); stop it first with `shadowctl stop`"
         )
 
 
@@ -156,23 +172,28 @@ async def stop_experiment(store: ControlStore, *, model: str, actor: str, reason
 
 
 async def _stop(change: Change, model: Model, experiment: Experiment, *, reason: str) -> Experiment:
-    for version in _shadowing(model, change.configuration.flags, experiment):
-        await change.put_flag(version.flag_key, flag_rules.claim_definition(model.name, Claim.OFF), reason=reason)
+    for key, definition in _without_shadows(model, change.configuration.flags, experiment).items():
+        await change.put_flag(key, definition, reason=reason)
     await epochs.close(change, experiment)
     stopped = await change.stop_experiment(experiment, reason=reason)
     await change.audit("stop_experiment", model.name, {"experiment": experiment.id, "reason": reason})
     return stopped
 
 
-def _shadowing(model: Model, flags: Flags, experiment: Experiment) -> list[Version]:
-    """Its candidates that only shadow. One that was promoted meanwhile keeps its claim to `live`."""
-    return [
-        version
-        for version in model.versions
-        if version.name in experiment.candidates
-        and not serving.may_serve(version, flags)
-        and flag_rules.may_claim(serving.flag_of(version, flags), Claim.SHADOW)
-    ]
+def _without_shadows(model: Model, flags: Flags, experiment: Experiment) -> dict[str, Mapping[str, Any]]:
+    """What its candidates' flags are to say, whoever set them: those that only shadow, `off`.
+
+    One that was promoted meanwhile keeps its claim to `live`, for the same requests; promoted in part, it no longer
+    shadows the rest.
+    """
+    off = flag_rules.claim_definition(model.name, Claim.OFF)
+    wanted: dict[str, Mapping[str, Any]] = {}
+    for version in model.versions:
+        present = serving.flag_of(version, flags)
+        if version.name in experiment.candidates and flag_rules.may_claim(present, Claim.SHADOW):
+            serves = serving.may_serve(version, flags)
+            wanted[version.flag_key] = flag_rules.without_shadow(present) if serves else off
+    return wanted
 
 
 async def end_overdue(store: ControlStore, *, clock: Callable[[], float]) -> list[Experiment]:
@@ -194,6 +215,14 @@ async def end_overdue(store: ControlStore, *, clock: Callable[[], float]) -> lis
             if running is None or running.id != experiment.id or running.ends_at > change.now:
                 continue
             model = change.configuration.models[experiment.model]
-            box = rules.in_words(running.ends_at - running.started_at)
-            ended.append(await _stop(change, model, running, reason=f"time box of {box} ended"))
+            ended.append(await _stop(change, model, running, reason=_ended(running, now=change.now)))
     return ended
+
+
+def _ended(experiment: Experiment, *, now: float) -> str:
+    late = now - experiment.ends_at
+    words = f"time box of {rules.in_words(experiment.ends_at - experiment.started_at)} ended"
+    if late < LATE_SECONDS:
+        return words
+    minutes = rules.in_words(late // LATE_SECONDS * LATE_SECONDS)
+    return f"{words} {minutes} before this was noticed; nothing was counted since"

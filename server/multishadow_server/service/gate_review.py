@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from multishadow_server.core import flags as flag_rules
-from multishadow_server.core import gate_findings, gates, segment_report, serving
+from multishadow_server.core import declared_shares, gate_findings, gates, segment_report, serving
+from multishadow_server.core import windows as hours
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.experiment import Epoch, Experiment, collected_for
 from multishadow_server.core.findings import CandidateReport, Report
@@ -15,7 +16,7 @@ from multishadow_server.core.gates import Record, Review
 from multishadow_server.core.model import Model
 from multishadow_server.core.rollup import Family, Rollup, Tables
 from multishadow_server.core.statistics.non_inferiority import LabelledPair
-from multishadow_server.service.ports import ControlStore, FlagRecord
+from multishadow_server.service.ports import ControlStore
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +55,7 @@ async def review(store: ControlStore, reading: Reading, shown: Sequence[str]) ->
     evidence = _Evidence(
         model=reading.configuration.models[reading.experiment.model],
         records=await store.gate_records(reading.epoch.id),
-        shares=_shares(reading, await store.flags()),
+        shares=await _shares(store, reading),
         by_kind=await store.buckets(reading.epoch.id, segment_report.FAMILIES),
         tables=reading.rollup.tables(),
         hours={start: rollup.tables() for start, rollup in reading.buckets.items()},
@@ -90,7 +91,8 @@ class _Evidence:
 
 def _review(reading: Reading, evidence: _Evidence, candidate: CandidateReport, *, reviewed: int) -> Review:
     version, epoch, records = candidate.version, reading.epoch, evidence.records
-    ended = reading.now if reading.experiment.stopped_at is None else reading.experiment.stopped_at
+    ended = min(reading.now, reading.experiment.ends_at, reading.experiment.stopped_at or math.inf)
+    collected = collected_for(epoch, reading.buckets, until=ended)
     found = Findings(
         report=reading.report,
         candidate=candidate,
@@ -98,7 +100,8 @@ def _review(reading: Reading, evidence: _Evidence, candidate: CandidateReport, *
         hours=evidence.hours,
         bucket_seconds=epoch.bucket_seconds,
         candidates=epoch.candidates,
-        collected_for=collected_for(epoch, reading.buckets, until=ended),
+        collected_for=collected,
+        shadowed_for=hours.open_seconds(epoch.windows, since=ended - collected, until=ended),
         shares=evidence.shares,
         labels=_labels(reading.report, version),
         segments=segment_report.build(evidence.by_kind, version=version, alpha=reading.report.alpha),
@@ -123,14 +126,10 @@ def _labels(report: Report, version: str) -> LabelledPair:
     return LabelledPair(only_candidate_right=0, only_live_right=0, alike=0)
 
 
-def _shares(reading: Reading, flags: Sequence[FlagRecord]) -> Mapping[str, float] | None:
-    """Share of requests that each candidate gets copies of; None when it changed within the epoch, or is not known."""
-    records = {record.key: record for record in flags}
-    shares: dict[str, float] = {}
-    for version in reading.epoch.candidates:
-        record = records.get(f"{reading.experiment.model}.{version}")
-        share = flag_rules.copied_share(record.definition) if record else None
-        if record is None or share is None or record.revision > reading.epoch.from_revision:
-            return None
-        shares[version] = share
-    return shares
+async def _shares(store: ControlStore, reading: Reading) -> Mapping[str, float] | None:
+    """What part of the largest sample each candidate should have got; None when that changed, or is not known."""
+    epoch = reading.epoch
+    keys = {version: f"{epoch.model}.{version}" for version in epoch.candidates}
+    last = None if epoch.until_revision is None else epoch.until_revision - 1
+    written = await store.flags_within(list(keys.values()), first_revision=epoch.from_revision, last_revision=last)
+    return declared_shares.of_largest(keys, [(record.revision, record.key, record.definition) for record in written])

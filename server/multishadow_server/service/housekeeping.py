@@ -1,4 +1,7 @@
-"""What control does of its own accord: ending experiments whose time box is over, counting labels that waited."""
+"""What control does of its own accord.
+
+It ends experiments whose time box is over, keeps the others to their schedules, and counts labels that waited.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 
 from multishadow_server.errors import MultishadowError
-from multishadow_server.service import experiments, labelling
+from multishadow_server.service import experiments, labelling, steering
 from multishadow_server.service.ports import ConfigurationSource, ControlStore, LabelStore
 
 INTERVAL = 2.0
@@ -34,6 +37,7 @@ class Housekeeping:
         self._clock = clock
         self._revision = 0
         self._ended = 0
+        self._moved = 0
         self._labels_joined = 0
         self._failed_rounds = 0
 
@@ -46,6 +50,7 @@ class Housekeeping:
         """What was done since the start."""
         return {
             "experiments.ended": self._ended,
+            "experiments.moved": self._moved,
             "labels.joined": self._labels_joined,
             "housekeeping.failed_rounds": self._failed_rounds,
         }
@@ -71,5 +76,8 @@ class Housekeeping:
         for experiment in await experiments.end_overdue(self._store, clock=self._clock):
             self._ended += 1
             _log.info("experiment %d of %s: %s", experiment.id, experiment.model, experiment.stop_reason)
+        for move in await steering.steer(self._store, clock=self._clock):
+            self._moved += 1
+            _log.info("%s: %s, revision %d", move.experiment.model, move.words, move.revision)
         self._revision = await self._source.revision()
         self._labels_joined += await labelling.sweep(self._store, self._labels, clock=self._clock)

@@ -16,7 +16,7 @@ from multishadow_server.core.observation import Observation, Outcome
 from multishadow_server.core.segments import KnownLevels
 from multishadow_server.core.tally import Tally
 from multishadow_server.service.ports import Flush, KeptAnswers, LoggedBatch, StoredComparison
-from multishadow_server.service.shadowing import Fate, Shadowed
+from multishadow_server.service.shadowing import Fate, Shadowed, collects_at
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,7 +159,7 @@ class MicroBatch:
     def _add_drop(self, drop: DropTally, configuration: Configuration) -> None:
         self.counters["log_drops"] += drop.count
         epoch = epoch_of(configuration.epochs, model=drop.model, live=drop.live, revision=drop.revision)
-        if epoch is None:
+        if epoch is None or not collects_at(epoch, drop.received_at):
             self.counters["log_drops.no_experiment"] += drop.count
             return
         versions = [name for name in drop.shadows if name in epoch.candidates]

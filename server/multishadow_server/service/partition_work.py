@@ -13,7 +13,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Protocol
 
@@ -26,6 +26,7 @@ from multishadow_server.errors import LeaseLost, StoreUnavailable
 from multishadow_server.service.ending import INNER_PATIENCE_SECONDS, end
 from multishadow_server.service.in_flight import UnderWay
 from multishadow_server.service.micro_batch import Finished, MicroBatch
+from multishadow_server.service.outage import Outage
 from multishadow_server.service.ports import CaptureReader, Flush, LoggedBatch, ObservationStore, PartitionReader
 from multishadow_server.service.shadowing import Shadowing, assigned_epoch, copies_of
 
@@ -60,7 +61,7 @@ class Pace:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workshop:
-    """What all partitions of a process share."""
+    """What all partitions of a process share; `outage` is the store's."""
 
     readers: CaptureReader
     store: ObservationStore
@@ -71,6 +72,7 @@ class Workshop:
     pace: Pace
     draw: Callable[[], float]
     levels: KnownLevels
+    outage: Outage = field(default_factory=Outage)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -260,12 +262,14 @@ class PartitionWork:
             try:
                 await self._commit_storable(flush)
             except StoreUnavailable as error:
-                _logger.warning("partition %d: the commit's outcome is unknown, looking: %s", self.partition, error)
+                if self._with.outage.begins():
+                    _logger.warning("commits wait until the store is back; their outcome is looked up then: %s", error)
                 if await self._offset_moved_to(flush):
                     return
                 await asyncio.sleep(retry)
                 retry = min(LONGEST_RETRY, 2 * retry)
             else:
+                self._with.outage.ends()
                 return
 
     async def _commit_storable(self, flush: Flush) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from multishadow_server.core import windows as hours
 from multishadow_server.core.capture import Capture, Metadata
 from multishadow_server.core.comparison import Comparison, Verdict
 from multishadow_server.core.configuration import Configuration
@@ -17,12 +18,15 @@ from multishadow_server.core.metadata import header_text
 from multishadow_server.core.model import Version
 from multishadow_server.core.noise_floor import NOISE, is_sampled
 from multishadow_server.core.observation import Observation, Outcome
+from multishadow_server.errors import InvalidInput
 from multishadow_server.service.in_flight import CallSlots
 from multishadow_server.service.ports import Answer, Comparer, ModelGateway
 
 SHADOW_KEY = "x-shadow-deployment"
 REQUEST_ID_KEY = "x-multishadow-request-id"
 LONGEST_DETAIL = 300
+# A window's last captures are still on their way when it closes.
+WINDOW_GRACE_SECONDS = 60.0
 
 DEADLINE_EXCEEDED = 4
 # By number; https://grpc.io/docs/guides/status-codes/
@@ -86,10 +90,26 @@ class Shadowed:
 
 
 def assigned_epoch(capture: Capture, configuration: Configuration) -> Epoch | None:
-    """Whose statistics a capture belongs to. None: no experiment's, or the configuration is older than its decision."""
+    """Whose statistics a capture belongs to.
+
+    None: no experiment's, as none covered it or its hours were over; or the configuration is older than its decision.
+    """
     if configuration.revision < capture.revision:
         return None
-    return epoch_of(configuration.epochs, model=capture.model, live=capture.live, revision=capture.revision)
+    epoch = epoch_of(configuration.epochs, model=capture.model, live=capture.live, revision=capture.revision)
+    return epoch if epoch is not None and collects_at(epoch, capture.received_at) else None
+
+
+def collects_at(epoch: Epoch, received_at: float) -> bool:
+    """Whether a request that was received then is part of the epoch, in seconds since the Unix epoch.
+
+    A machine that does not know a window's time zone counts nothing: it would call shadows at the wrong hours.
+    """
+    try:
+        return epoch.collects_at(received_at)
+    except InvalidInput as error:
+        _logger.error("experiment %d of %s is left out: %s", epoch.experiment_id, epoch.model, error)  # noqa: TRY400  the message says all
+        return False
 
 
 def sampled_candidates(capture: Capture, epoch: Epoch) -> tuple[str, ...]:
@@ -110,12 +130,16 @@ class Shadowing:
         gateway: calls versions.
         comparer: compares their answers with the captured one.
         slots: limits the calls under way.
+        clock: the time, in seconds since the Unix epoch.
     """
 
-    def __init__(self, *, gateway: ModelGateway, comparer: Comparer, slots: CallSlots) -> None:
+    def __init__(
+        self, *, gateway: ModelGateway, comparer: Comparer, slots: CallSlots, clock: Callable[[], float] = time.time
+    ) -> None:
         self._gateway = gateway
         self._comparer = comparer
         self._slots = slots
+        self._clock = clock
 
     async def shadow(
         self, capture: Capture, configuration: Configuration, *, repeated: Collection[str] = ()
@@ -163,12 +187,19 @@ class Shadowing:
         if version is None:
             return Observation(version=name, outcome=Outcome.DROPPED, reason="unknown_version")
         try:
+            if not self._in_time(epoch):
+                return Observation(version=name, outcome=Outcome.DROPPED, reason="window_closed")
             answer = await self._call(version, capture, metadata)
             return await self._judge(epoch, capture, name, answer)
         except Exception:
             # A capture that breaks our own code must neither stop its partition nor count against the shadow.
             _logger.exception("request %s to %s.%s could not be shadowed", capture.request_id, capture.model, name)
             return Observation(version=name, outcome=Outcome.DROPPED, reason="internal_error")
+
+    def _in_time(self, epoch: Epoch) -> bool:
+        """Whether the epoch's shadows may be called now: a worker that is far behind may come when it is too late."""
+        now = self._clock()
+        return hours.open_at(epoch.windows, now) or hours.open_at(epoch.windows, now - WINDOW_GRACE_SECONDS)
 
     async def _call(self, version: Version, capture: Capture, metadata: Metadata) -> Answer | None:
         """None when there was no slot for it in time."""

@@ -78,7 +78,6 @@ class Worker:
         self._rests: dict[int, _Rest] = {}
         # Kept when a partition goes and comes back, so that its quotas hold.
         self._keepers: dict[int, Keeper] = {}
-        self._away = False
 
     def counters(self, *, now: float) -> Mapping[str, int]:
         """What was counted since its start, and how it stands: partitions, captures under way, the oldest one's age.
@@ -118,12 +117,12 @@ class Worker:
             wanted = await self._leases.balance()
             await self._sweep(wanted)
         except StoreUnavailable as error:
-            if not self._away:
+            if self._with.outage.begins():
                 _logger.warning("all partitions are given up until the store is back: %s", error)
-            self._away = True
             await self._abandon()
             return False
-        self._away = False
+        if self._with.outage.ends():
+            _logger.info("the store is back")
         for partition in wanted - self._jobs.keys():
             self._begin(partition)
         return True
@@ -157,7 +156,10 @@ class Worker:
             return
         if isinstance(error, LeaseLost):
             self._with.counters["lease_lost"] += 1
-        if isinstance(error, MultishadowError):
+        if isinstance(error, StoreUnavailable):
+            if self._with.outage.begins():
+                _logger.warning("partitions begin anew when the store is back: %s", error)
+        elif isinstance(error, MultishadowError):
             _logger.warning("partition %d begins anew: %s", partition, error)
         else:
             _logger.error("partition %d failed and begins anew", partition, exc_info=error)

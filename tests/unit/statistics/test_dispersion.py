@@ -7,6 +7,7 @@ import pytest
 
 from multishadow_server.core.statistics import dispersion, evidence
 from multishadow_server.core.statistics.betting import Floats
+from multishadow_server.core.statistics.dispersion import Dispersion
 
 HOURS = 168
 
@@ -17,35 +18,59 @@ def discordance(burst: int, generator: np.random.Generator) -> tuple[Floats, Flo
     return only_first, only_second
 
 
+def found_in(only_first: Floats, only_second: Floats) -> Dispersion:
+    found = dispersion.dispersion(only_first, only_second)
+    assert found is not None
+    return found
+
+
 def test_independent_requests_have_a_dispersion_of_one_and_hardly_ever_warn() -> None:
     generator = np.random.default_rng(1)
-    ratios = [dispersion.dispersion(*discordance(1, generator)) for _ in range(1_000)]
-    found = np.array([ratio for ratio in ratios if ratio is not None])
-    assert len(found) == 1_000
-    assert found.mean() == pytest.approx(1, abs=0.01)
-    assert sum(dispersion.is_excessive(ratio, buckets=HOURS) for ratio in found) <= 3
+    found = [found_in(*discordance(1, generator)) for _ in range(1_000)]
+    assert np.mean([each.ratio for each in found]) == pytest.approx(1, abs=0.01)
+    assert sum(each.is_excessive for each in found) <= 3
 
 
 def test_bursts_of_four_vary_four_times_as_much_and_warn() -> None:
-    generator = np.random.default_rng(2)
-    ratio = dispersion.dispersion(*discordance(4, generator))
-    assert ratio is not None
-    assert ratio == pytest.approx(4, rel=0.35)
-    assert dispersion.is_excessive(ratio, buckets=HOURS)
+    found = found_in(*discordance(4, np.random.default_rng(2)))
+    assert found.ratio == pytest.approx(4, rel=0.35)
+    assert found.is_excessive
+
+
+@pytest.mark.parametrize(("first", "second"), [(0.02, 0.02), (0.04, 0.01), (0.001, 0.02)])
+def test_neither_uneven_traffic_nor_a_steady_difference_looks_like_bursts(first: float, second: float) -> None:
+    # A ramp of 1, 5 and 25 %, then days with nights in which nobody asks.
+    traffic = np.concatenate([np.full(6, 40), np.full(6, 200), np.tile(np.repeat([1_000, 0], 12), 6)])
+    generator = np.random.default_rng(6)
+    found = [
+        found_in(generator.poisson(traffic * first).astype(float), generator.poisson(traffic * second).astype(float))
+        for _ in range(500)
+    ]
+    assert np.mean([each.ratio for each in found]) == pytest.approx(1, abs=0.03)
+    assert sum(each.is_excessive for each in found) <= 3
+
+
+def test_bursts_show_in_uneven_traffic_too() -> None:
+    traffic = np.concatenate([np.full(6, 40), np.full(6, 200), np.full(60, 1_000)])
+    generator = np.random.default_rng(7)
+    only_first, only_second = (4 * generator.poisson(traffic * rate / 4).astype(float) for rate in (0.02, 0.01))
+    found = found_in(only_first, only_second)
+    assert found.ratio == pytest.approx(4, rel=0.35)
+    assert found.is_excessive
 
 
 def test_few_buckets_say_nothing_and_ten_do_not_cry_wolf() -> None:
     quiet = np.array([40.0, 2.0, 3.0])
     assert dispersion.dispersion(quiet, quiet[::-1]) is None
     assert dispersion.dispersion(np.zeros(100), np.ones(100) * 0.1) is None
+    assert dispersion.dispersion(np.repeat([40.0, 0.0], [9, 50]), np.repeat([40.0, 0.0], [9, 50])) is None
     generator = np.random.default_rng(3)
-    warned = 0
-    for _ in range(1_000):
-        only_first, only_second = generator.poisson(30, size=(2, 10)).astype(float)
-        ratio = dispersion.dispersion(only_first, only_second)
-        assert ratio is not None
-        warned += dispersion.is_excessive(ratio, buckets=10)
-    assert warned <= 5
+    found = [found_in(*generator.poisson(30, size=(2, 10)).astype(float)) for _ in range(1_000)]
+    assert sum(each.is_excessive for each in found) <= 5
+
+
+def test_where_only_one_is_ever_bad_alone_nobody_can_tell() -> None:
+    assert dispersion.dispersion(np.full(20, 5.0), np.zeros(20)) is None
 
 
 def test_swapping_the_candidates_changes_nothing() -> None:

@@ -60,6 +60,32 @@ def test_the_paired_bounds_are_where_a_bracketing_solver_finds_them(b: int, c: i
         assert upper == pytest.approx(-brentq(excess, -1 + 1e-12, -mean, args=(c, b), xtol=1e-15), abs=1e-11)
 
 
+def root(b: int, c: int, rest: int, log_threshold: float) -> float:
+    plus, minus, zero = (np.array([float(count)]) for count in (b, c, rest))
+    return float(sequences.paired_root(plus, minus, zero, log_threshold)[0])
+
+
+@given(counts, counts, counts, thresholds)
+def test_the_integral_alone_is_on_the_side_of_zero_that_the_closed_form_says(
+    b: int, c: int, rest: int, threshold: float
+) -> None:
+    # What decides the side is one number found twice: as a root of the integral, which knows nothing of the test, and
+    # by the closed form. They may differ where the evidence is the threshold's to within rounding, and nowhere else.
+    evidence = float(log_evidence(np.array([float(b)]), np.array([float(c)]))[0])
+    bound = root(b, c, rest, math.log(threshold))
+    if abs(evidence - math.log(threshold)) > 1e-9 + 1e-14 * (b + c + rest):
+        assert (bound >= 0) == (evidence >= math.log(threshold))
+    # So putting the interval on the test's side moves it by rounding at most.
+    assert paired(b, c, rest, threshold)[0] == pytest.approx(bound, abs=1e-12)
+
+
+@pytest.mark.parametrize(("b", "c", "rest"), [(60, 30, 1000), (7, 0, 3), (400, 300, 9300), (90_000, 88_000, 10**8)])
+def test_the_integral_alone_crosses_zero_where_the_closed_form_reaches_the_threshold(b: int, c: int, rest: int) -> None:
+    tie = float(log_evidence(np.array([float(b)]), np.array([float(c)]))[0])
+    assert root(b, c, rest, tie) == pytest.approx(0, abs=1e-12)
+    assert root(b, c, rest, tie - 1e-3) > 0 > root(b, c, rest, tie + 1e-3)
+
+
 @given(counts, counts, counts, thresholds)
 def test_test_and_interval_never_disagree(b: int, c: int, rest: int, threshold: float) -> None:
     lower, upper = paired(b, c, rest, threshold)

@@ -25,7 +25,9 @@ from multishadow_server.adapters.postgres.records import (
     flag_revision_of,
     model_record,
     moment,
+    progress_record,
     promotion_of,
+    schedule_record,
     version_record,
 )
 from multishadow_server.adapters.postgres.tables import (
@@ -45,6 +47,7 @@ from multishadow_server.core import flag_definition
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.experiment import Epoch, Experiment, RankBy
 from multishadow_server.core.model import Comparator, Model
+from multishadow_server.core.schedule import NO_SCHEDULE, Progress, Schedule
 from multishadow_server.errors import Conflict, NotFound
 from multishadow_server.service.ports import FlagRevision, Promotion
 
@@ -224,6 +227,8 @@ class PostgresChange:
         duration: float,
         noise_percent: float = 0.0,
         rank_by: RankBy = RankBy.AGREEMENT,
+        schedule: Schedule = NO_SCHEDULE,
+        progress: Progress | None = None,
     ) -> Experiment:
         """Record a new experiment that starts now. Raises Conflict: one runs already."""
         row = ExperimentRow(
@@ -236,9 +241,20 @@ class PostgresChange:
             started_at=self._now,
             ends_at=moment(self.now + duration),
             started_by=self._actor,
+            schedule=schedule_record(schedule),
+            progress=progress_record(progress) if progress else None,
         )
         await self._add(row)
         return experiment_of(row)
+
+    async def put_progress(self, experiment: Experiment, progress: Progress) -> None:
+        """Record how far a running experiment has come. It makes no revision: what flags say of it does."""
+        async with self._reaching():
+            await self._session.exec(
+                update(ExperimentRow)
+                .where(col(ExperimentRow.id) == experiment.id)
+                .values(progress=progress_record(progress))
+            )
 
     async def stop_experiment(self, experiment: Experiment, *, reason: str) -> Experiment:
         """Record that it ended now. Raises Conflict: it did not run any more."""
@@ -275,7 +291,13 @@ class PostgresChange:
             reason=reason,
         )
         await self._add(row)
-        return epoch_of(row, model=experiment.model, bucket_seconds=experiment.bucket_seconds)
+        return epoch_of(
+            row,
+            model=experiment.model,
+            bucket_seconds=experiment.bucket_seconds,
+            schedule=schedule_record(experiment.schedule),
+            ends_at=experiment.ends_at,
+        )
 
     async def close_epoch(self, epoch: Epoch) -> None:
         """Close it: it covers no revision from this change's on. Raises Conflict: it was closed already."""

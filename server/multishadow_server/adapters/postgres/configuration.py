@@ -85,10 +85,7 @@ async def read_configuration(session: AsyncSession) -> Configuration:
         revision=snapshot["revision"],
         models=models_of(models, versions),
         flags=snapshot["flags"],
-        epochs=tuple(
-            epoch_of(EpochRow.model_validate(row["epoch"]), model=row["model"], bucket_seconds=row["bucket_seconds"])
-            for row in snapshot["epochs"]
-        ),
+        epochs=tuple(epoch_of(EpochRow.model_validate(row.pop("epoch")), **row) for row in snapshot["epochs"]),
     )
 
 
@@ -103,7 +100,8 @@ _SNAPSHOT = text(
         'flags', (SELECT coalesce(json_object_agg(key, definition ORDER BY key), '{{}}')
                   FROM flag JOIN flag_revision USING (key, revision)),
         'epochs', (SELECT coalesce(json_agg(
-                       json_build_object('epoch', epoch, 'model', model, 'bucket_seconds', bucket_seconds)
+                       json_build_object('epoch', epoch, 'model', model, 'bucket_seconds', bucket_seconds,
+                                         'schedule', schedule, 'ends_at', extract(epoch FROM ends_at))
                        ORDER BY epoch.id), '[]')
                    FROM epoch JOIN experiment ON experiment.id = experiment_id
                    WHERE stopped_at IS NULL OR closed_at > clock_timestamp() - interval '{LATE_CAPTURES}'))

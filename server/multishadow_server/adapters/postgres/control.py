@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -95,6 +96,25 @@ class PostgresControl:
             rows = (await session.exec(wanted)).all()
         return {key: definition for key, definition in rows if definition is not None}
 
+    async def flags_within(
+        self, keys: Sequence[str], *, first_revision: int, last_revision: int | None
+    ) -> Sequence[FlagRecord]:
+        """Every definition that flags had between two revisions (None: to the present one), oldest first."""
+        former = aliased(FlagRevisionRow)
+        at_first = select(func.max(former.revision)).where(
+            former.key == FlagRevisionRow.key, col(former.revision) <= first_revision
+        )
+        since = func.coalesce(at_first.scalar_subquery(), 0)
+        wanted = (
+            select(FlagRevisionRow)
+            .where(col(FlagRevisionRow.key).in_(keys), col(FlagRevisionRow.revision) >= since)
+            .order_by(col(FlagRevisionRow.revision))
+        )
+        if last_revision is not None:
+            wanted = wanted.where(col(FlagRevisionRow.revision) <= last_revision)
+        async with reaching(self._engine, "reading the history of flags"), AsyncSession(self._engine) as session:
+            return [flag_of(found) for found in await session.exec(wanted)]
+
     async def experiments(self, model: str | None = None) -> Sequence[Experiment]:
         """Newest first."""
         wanted = select(ExperimentRow).order_by(col(ExperimentRow.id).desc())
@@ -106,14 +126,23 @@ class PostgresControl:
     async def epochs(self, experiment_id: int) -> Sequence[Epoch]:
         """An experiment's epochs, by number."""
         wanted = (
-            select(EpochRow, ExperimentRow.model, ExperimentRow.bucket_seconds)
+            select(EpochRow, ExperimentRow)
             .join(ExperimentRow, col(ExperimentRow.id) == EpochRow.experiment_id)
             .where(EpochRow.experiment_id == experiment_id)
             .order_by(col(EpochRow.number))
         )
         async with reaching(self._engine, "reading epochs"), AsyncSession(self._engine) as session:
             rows = (await session.exec(wanted)).all()
-        return [epoch_of(row, model=model, bucket_seconds=seconds) for row, model, seconds in rows]
+        return [
+            epoch_of(
+                epoch,
+                model=experiment.model,
+                bucket_seconds=experiment.bucket_seconds,
+                schedule=experiment.schedule,
+                ends_at=experiment.ends_at.timestamp(),
+            )
+            for epoch, experiment in rows
+        ]
 
     async def rollup(self, epoch_id: int) -> Rollup:
         """An epoch's counts, summed over its buckets."""

@@ -18,12 +18,14 @@ from multishadow_server.adapters.postgres.tables import (
     PromotionRow,
     VersionRow,
 )
+from multishadow_server.core import windows
 from multishadow_server.core.experiment import Epoch, Experiment, RankBy
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.gates import Record
 from multishadow_server.core.model import Comparator, LabelTerms, Model, Version
 from multishadow_server.core.observation import Observation, Outcome
 from multishadow_server.core.prediction import Json
+from multishadow_server.core.schedule import Calls, Progress, Schedule
 from multishadow_server.service.ports import FlagRecord, FlagRevision, ProcessStatus, Promotion
 
 
@@ -167,11 +169,49 @@ def experiment_of(row: ExperimentRow) -> Experiment:
         started_by=row.started_by,
         stopped_at=row.stopped_at.timestamp() if row.stopped_at else None,
         stop_reason=row.stop_reason,
+        schedule=schedule_of(row.schedule),
+        progress=_progress_of(row.progress),
     )
 
 
-def epoch_of(row: EpochRow, *, model: str, bucket_seconds: int) -> Epoch:
-    """An epoch, with what it has of its experiment."""
+def schedule_record(schedule: Schedule) -> dict[str, Any]:
+    """A schedule as it is stored; see `schedule_of`."""
+    return {"ramp": schedule.ramp, "dwell": schedule.dwell, "windows": [str(window) for window in schedule.windows]}
+
+
+def schedule_of(record: Mapping[str, Any] | None) -> Schedule:
+    """The schedule that `schedule_record` stored."""
+    if record is None:
+        return Schedule()
+    return Schedule(
+        ramp=tuple(record["ramp"]), dwell=record["dwell"], windows=tuple(map(windows.parse, record["windows"]))
+    )
+
+
+def progress_record(progress: Progress) -> dict[str, Any]:
+    """How far an experiment has come, as it is stored."""
+    return asdict(progress)
+
+
+def _progress_of(record: Mapping[str, Any] | None) -> Progress | None:
+    if record is None:
+        return None
+    calls = {version: Calls(**counts) for version, counts in record["calls"].items()}
+    return Progress(**{**record, "set_aside": tuple(record["set_aside"]), "calls": calls})
+
+
+def epoch_of(
+    row: EpochRow,
+    *,
+    model: str,
+    bucket_seconds: int,
+    schedule: Mapping[str, Any] | None = None,
+    ends_at: float = math.inf,
+) -> Epoch:
+    """An epoch, with what it has of its experiment.
+
+    `schedule` and `ends_at` (seconds since the Unix epoch) decide what belongs to it, which only matters to workers.
+    """
     assert row.id is not None
     return Epoch(
         id=row.id,
@@ -187,6 +227,8 @@ def epoch_of(row: EpochRow, *, model: str, bucket_seconds: int) -> Epoch:
         reason=row.reason,
         bucket_seconds=bucket_seconds,
         noise_percent=row.noise_percent,
+        windows=schedule_of(schedule).windows,
+        ends_at=ends_at,
     )
 
 

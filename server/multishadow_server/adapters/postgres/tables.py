@@ -133,6 +133,8 @@ class ExperimentRow(Table, table=True):
     started_by: str
     stopped_at: datetime | None = Field(default=None, sa_type=MOMENT)
     stop_reason: str = ""
+    schedule: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
+    progress: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
 
 
 class EpochRow(Table, table=True):

@@ -124,7 +124,7 @@ def drift(found: Findings) -> Gate:
     """Whether some hour diverges from the hours before it, either way."""
     name, bound = GateName.DRIFT, "evidence below 2160: about one false alarm in 90 days"
     hours = _hours(found)
-    alarm, evidence = first_alarm([bad for bad, _ in hours.values()], [n for _, n in hours.values()])
+    alarm, evidence = first_alarm([bad for _, bad, _ in hours], [n for _, _, n in hours])
     if alarm is None:
         strongest = (
             f"strongest evidence {math.exp(evidence):.3g} in {len(hours)} hours"
@@ -132,20 +132,21 @@ def drift(found: Findings) -> Gate:
             else "no second hour yet"
         )
         return Gate(name=name, state=GateState.PASS, number=strongest, bound=bound)
+    # The time, and not the place in the row: nights without requests, and windows, would have people count.
+    hour = wording.moment(hours[alarm.hour][0])
     way = "rose" if alarm.rising else "fell"
     before, then = wording.percent(alarm.before), wording.percent(alarm.then)
     return Gate(
         name=name,
         state=GateState.FAIL,
-        number=f"hour {alarm.hour + 1} ({wording.moment(list(hours)[alarm.hour])}): divergence {way} "
-        f"from {before} to {then}",
+        number=f"{hour}: divergence {way} from {before} to {then}",
         bound=bound,
         remedy="find out what changed then; start anew, so that its figures do not mix with those before",
     )
 
 
-def _hours(found: Findings) -> Mapping[int, tuple[int, int]]:
-    """(bad, n) of the candidate by the start of the hour, or of the bucket where those are longer, oldest first."""
+def _hours(found: Findings) -> list[tuple[int, int, int]]:
+    """(start, bad, n) of the candidate for each hour, or for each bucket where those are longer, oldest first."""
     period = max(HOUR, found.bucket_seconds)
     hours: dict[int, tuple[int, int]] = {}
     for bucket, tables in sorted(found.hours.items()):
@@ -155,4 +156,4 @@ def _hours(found: Findings) -> Mapping[int, tuple[int, int]]:
             bad + sum(outcomes.get(outcome, 0) for outcome in BAD),
             n + sum(outcomes.get(outcome, 0) for outcome in COUNTED),
         )
-    return hours
+    return [(start, bad, n) for start, (bad, n) in hours.items()]

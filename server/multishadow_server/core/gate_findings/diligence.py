@@ -17,11 +17,18 @@ def minimum_duration(found: Findings, limits: GateLimits) -> Gate:
     return Gate(
         name=GateName.MINIMUM_DURATION,
         state=GateState.PASS if missing <= 0 else GateState.UNKNOWN,
-        number=wording.span(found.collected_for),
+        number=_collected(found),
         bound=f"at least {in_words(limits.minimum_duration)}",
         remedy="" if missing <= 0 else f"{wording.span(missing, up=True)} more",
         awaits=Awaits.TIME,
     )
+
+
+def _collected(found: Findings) -> str:
+    words = wording.span(found.collected_for)
+    if found.shadowed_for >= found.collected_for:
+        return words
+    return f"{words}, {wording.span(found.shadowed_for)} of it inside windows"
 
 
 def divergent_samples(found: Findings, limits: GateLimits) -> Gate:

@@ -25,8 +25,9 @@ class Findings:
         bucket_seconds: the buckets' width.
         candidates: the epoch's, in its order.
         collected_for: seconds since the epoch's first capture, see `experiment.collected_for`.
-        shares: share of requests that each candidate should get copies of, by name; None when that is not known, or
-            was changed within the epoch.
+        shadowed_for: seconds of that time in which a window was open: all of it, where there are no windows.
+        shares: what part of the largest sample each candidate should get, by name; None when that is not known, or was
+            changed within the epoch.
         labels: the candidate beside the live version on labelled requests that are old enough.
         segments: the candidate by kinds of request.
         divergent_samples: stored comparisons in which the candidate diverged or failed.
@@ -42,6 +43,7 @@ class Findings:
     bucket_seconds: int
     candidates: Sequence[str]
     collected_for: float
+    shadowed_for: float
     shares: Mapping[str, float] | None
     labels: LabelledPair
     segments: SegmentReport

@@ -98,7 +98,18 @@ def _rate_bound(start: float, s: Floats, n: Floats, constant: Floats) -> Floats:
 
 
 def _paired_lower(plus: Floats, minus: Floats, zero: Floats, log_threshold: float) -> Floats:
-    """sup{m : W(m) >= threshold}, or -1.
+    """sup{m : W(m) >= threshold}, or -1, on that side of zero on which the test says that it lies.
+
+    The root's last digits are rounding; they must not contradict the closed form, and nothing but they does.
+    """
+    lower = paired_root(plus, minus, zero, log_threshold)
+    refuted = log_evidence(plus, minus) >= log_threshold
+    bound: Floats = np.where(refuted, np.maximum(lower, 0.0), np.minimum(lower, -np.finfo(float).tiny))
+    return bound
+
+
+def paired_root(plus: Floats, minus: Floats, zero: Floats, log_threshold: float) -> Floats:
+    """sup{m : W(m) >= threshold}, or -1, as the integral alone has it.
 
     ln W is convex in -ln(1 + m) (a mixture of log-sum-exps), so Newton's method closes in from outside; a first guess
     inside merely costs one step more.
@@ -121,11 +132,8 @@ def _paired_lower(plus: Floats, minus: Floats, zero: Floats, log_threshold: floa
         settled = np.abs(moved - log_mu[active]) <= SMALLEST_STEP
         log_mu[active] = moved
         active[active] = ~settled
-    lower = np.where(open_ended, -1.0, np.expm1(log_mu))
-    # The closed form decides on which side of zero it lies; rounding of the root must not contradict the test.
-    refuted = log_evidence(plus, minus) >= log_threshold
-    bound: Floats = np.where(refuted, np.maximum(lower, 0.0), np.minimum(lower, -np.finfo(float).tiny))
-    return bound
+    root: Floats = np.where(open_ended, -1.0, np.expm1(log_mu))
+    return root
 
 
 def _first_guess(plus: Floats, minus: Floats, zero: Floats, log_threshold: float) -> Floats:

@@ -12,6 +12,7 @@ from multishadow_server.core.experiment import Epoch, Experiment, RankBy
 from multishadow_server.core.gates import Record
 from multishadow_server.core.model import Comparator, Model
 from multishadow_server.core.rollup import Rollup
+from multishadow_server.core.schedule import NO_SCHEDULE, Progress, Schedule
 from multishadow_server.service.ports.processes import ProcessStatus
 
 
@@ -116,8 +117,14 @@ class Change(Protocol):
         duration: float,
         noise_percent: float = 0.0,
         rank_by: RankBy = RankBy.AGREEMENT,
+        schedule: Schedule = NO_SCHEDULE,
+        progress: Progress | None = None,
     ) -> Experiment:
         """Record a new experiment that starts now."""
+        ...
+
+    async def put_progress(self, experiment: Experiment, progress: Progress) -> None:
+        """Record how far a running experiment has come. It makes no revision: what flags say of it does."""
         ...
 
     async def stop_experiment(self, experiment: Experiment, *, reason: str) -> Experiment:
@@ -184,6 +191,15 @@ class ControlStore(Protocol):
 
     async def flags_at(self, revision: int) -> Mapping[str, Mapping[str, Any]]:
         """Every flag's definition by key, as it was at that revision."""
+        ...
+
+    async def flags_within(
+        self, keys: Sequence[str], *, first_revision: int, last_revision: int | None
+    ) -> Sequence[FlagRecord]:
+        """Every definition that flags had between two revisions (None: to the present one), oldest first.
+
+        The first of each key is the one that it had at `first_revision`, from whenever that is.
+        """
         ...
 
     async def experiments(self, model: str | None = None) -> Sequence[Experiment]:
