@@ -13,9 +13,10 @@ import os
 import random
 import socket
 import time
+import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from nats.aio.client import Client
@@ -36,6 +37,7 @@ from multishadow_server.adapters.postgres.configuration import PostgresConfigura
 from multishadow_server.adapters.postgres.control import PostgresControl
 from multishadow_server.adapters.postgres.engine import open_engine
 from multishadow_server.adapters.postgres.labels import PostgresLabels
+from multishadow_server.adapters.postgres.live_counts import PostgresLiveCounts
 from multishadow_server.adapters.postgres.observations import PostgresObservations
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
 from multishadow_server.adapters.postgres.retention import PostgresRetention
@@ -43,6 +45,8 @@ from multishadow_server.adapters.postgres.reviews import PostgresReviews
 from multishadow_server.adapters.prediction_codec import ProtobufPredictionCodec, fingerprint
 from multishadow_server.adapters.processes import unless_set
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
+from multishadow_server.core.configuration import Configuration
+from multishadow_server.core.live_counts import LiveTally
 from multishadow_server.core.segments import KnownLevels
 from multishadow_server.entrypoints.control import ControlServer, ControlServicer
 from multishadow_server.entrypoints.prediction import PredictionHandler, PredictionServer
@@ -53,6 +57,7 @@ from multishadow_server.service.configuration_watch import ConfigurationWatch
 from multishadow_server.service.ending import end
 from multishadow_server.service.housekeeping import Housekeeping
 from multishadow_server.service.in_flight import CallSlots, UnderWay
+from multishadow_server.service.live_count_report import LiveCountReport
 from multishadow_server.service.live_path import LivePath
 from multishadow_server.service.partition_work import Pace, Workshop
 from multishadow_server.service.ports import ProcessStatus
@@ -106,27 +111,44 @@ async def router(settings: Settings, stop: asyncio.Event, *, ready: Callable[[st
         stack.callback(claims.close)
         gateway = GrpcModelGateway(max_message_bytes=settings.max_message_bytes)
         stack.push_async_callback(gateway.aclose)
+
+        def follow(configuration: Configuration) -> None:
+            live_path.load(configuration)
+            report.soon()
+
         watch = ConfigurationWatch(
-            PostgresConfiguration(engine),
-            on_change=lambda configuration: live_path.load(configuration),  # noqa: PLW0108  it is made below
+            # A rollback has to reach the routers also when nothing can be read of experiments.
+            PostgresConfiguration(engine, experiments=False),
+            on_change=follow,
             check_interval=settings.flag_check_interval,
         )
+        served = LiveTally()
         live_path = LivePath(
             gateway=gateway,
             claims=claims,
             buffer=buffer,
             flag_age=lambda: watch.age,
             stale_after=settings.flag_stale_after,
+            served=served,
         )
         handler = PredictionHandler(live_path, max_message_bytes=settings.max_message_bytes)
         server = PredictionServer(settings.router_listen, handler, max_message_bytes=settings.max_message_bytes)
 
         def counters() -> Mapping[str, int]:
             age = {} if math.isinf(watch.age) else {"flag_age_ms": round(watch.age * 1000)}
-            return {**live_path.counters, **buffer.counters(), **age}
+            late = {"live_counts.late": served.late} if served.late else {}
+            return {**live_path.counters, **buffer.counters(), **age, **late}
 
         status = _status("router", settings, revision=lambda: watch.configuration.revision, counters=counters)
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
+        counts = LiveCountReport(
+            PostgresLiveCounts(engine),
+            served,
+            run=f"{settings.instance}/{uuid.uuid4().hex}",
+            interval=settings.report_interval,
+        )
+        stack.push_async_callback(_at_most, WITHDRAW_SECONDS, counts.save)
+        await stack.enter_async_context(_background(counts.run(stop), linger=WITHDRAW_SECONDS))
         await stack.enter_async_context(_background(watch.run()))
         await stack.enter_async_context(_background(report.run(stop), linger=WITHDRAW_SECONDS))
         async with server.listening(drain_seconds=settings.drain_seconds):
@@ -136,6 +158,13 @@ async def router(settings: Settings, stop: asyncio.Event, *, ready: Callable[[st
                 gc.freeze()
                 ready(server.address)
                 await stop.wait()
+
+
+async def _at_most(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    """Do it, but for no longer than that: a store that is away does not keep a router from ending."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await work()
 
 
 async def _capture_buffer(settings: Settings, stack: AsyncExitStack) -> CaptureBuffer:
@@ -276,7 +305,7 @@ async def control(settings: Settings, stop: asyncio.Event, *, ready: Callable[[s
         stack.push_async_callback(backlog.aclose)
         store = PostgresControl(engine)
         labels = PostgresLabels(engine, ProtobufPredictionCodec())
-        housekeeping = Housekeeping(store, PostgresConfiguration(engine), labels, clock=time.time)
+        housekeeping = Housekeeping(store, PostgresConfiguration(engine, experiments=False), labels, clock=time.time)
         server = ControlServer(
             ControlServicer(
                 store=store, probe=GrpcVersionProbe(), labels=labels, reviews=PostgresReviews(engine), backlog=backlog

@@ -22,7 +22,7 @@ async def list_flags(store: ControlStore, *, model: str = "") -> tuple[Sequence[
         StoreUnavailable: the database is away.
     """
     # The revision first: one that is newer than the list would pass off the list as containing a change it missed.
-    configuration = await store.read()
+    configuration = await store.read(experiments=False)
     records = await store.flags()
     if not model:
         return records, configuration.revision

@@ -13,6 +13,7 @@ from multishadow_server.core.gates import Record
 from multishadow_server.core.model import Comparator, Model
 from multishadow_server.core.rollup import Rollup
 from multishadow_server.service.ports.processes import ProcessStatus
+from multishadow_server.service.ports.rollouts import RolloutRecords
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +61,19 @@ class Change(Protocol):
     @property
     def now(self) -> float:
         """The transaction's time, seconds since the Unix epoch."""
+        ...
+
+    @property
+    def rollouts(self) -> RolloutRecords:
+        """The rollouts, to be changed in this change."""
+        ...
+
+    def if_possible(self, purpose: str) -> AbstractAsyncContextManager[None]:
+        """Do what needs experiments, or go on without it.
+
+        The epochs are read, which a change with `experiments=False` left out. When the tables of experiments are
+        broken, or locked for more than an instant, what the block did is undone and the block ends quietly.
+        """
         ...
 
     async def put_model(self, model: Model) -> None:
@@ -138,12 +152,19 @@ class Change(Protocol):
 class ControlStore(Protocol):
     """What control reads and changes."""
 
-    def change(self, actor: str) -> AbstractAsyncContextManager[Change]:
-        """Begin a change; leaving the block commits, an exception in it undoes everything. Raises StoreUnavailable."""
+    def change(self, actor: str, *, experiments: bool = True) -> AbstractAsyncContextManager[Change]:
+        """Begin a change; leaving the block commits, an exception in it undoes everything. Raises StoreUnavailable.
+
+        With `experiments=False` nothing of experiments is read, and its configuration has no epochs: see
+        `Change.if_possible`.
+        """
         ...
 
-    async def read(self) -> Configuration:
-        """Everything at the present revision. Raises StoreUnavailable."""
+    async def read(self, *, experiments: bool = True) -> Configuration:
+        """Everything at the present revision. Raises StoreUnavailable.
+
+        With `experiments=False` it has no epochs, and can be read when experiments cannot.
+        """
         ...
 
     async def flags(self) -> Sequence[FlagRecord]:
