@@ -263,6 +263,16 @@ def _accuracy(evidence: Evidence, rules: Rules) -> Guardrail:
     )
 
 
+def requests_to_clear(rules: Rules) -> int:
+    """Live requests after which a version that never fails is past the guardrail `errors`: a stage needs as many."""
+    n = rules.minimum_requests
+    while (
+        _errors(Evidence(new=LiveCounts(requests=n), base=LiveCounts(requests=n)), rules).standing is not Standing.KEPT
+    ):
+        n += max(1, n // 20)
+    return n
+
+
 def by_standing(guardrails: Sequence[Guardrail]) -> Mapping[Standing, tuple[Guardrail, ...]]:
     """Guardrails by what they say; every standing is there."""
     return {standing: tuple(each for each in guardrails if each.standing is standing) for standing in Standing}

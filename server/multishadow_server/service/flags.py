@@ -10,7 +10,7 @@ from multishadow_server.core.model import Model, Version
 from multishadow_server.core.routing import Claim
 from multishadow_server.core.serving import Flags
 from multishadow_server.errors import Conflict, FailedPrecondition
-from multishadow_server.service import epochs, names
+from multishadow_server.service import epochs, names, rollout_ownership
 from multishadow_server.service.ports import Change, ControlStore, FlagRecord
 
 
@@ -50,7 +50,7 @@ async def set_flag(
     Raises:
         InvalidInput: the percent is out of range.
         NotFound: no such model or version.
-        FailedPrecondition: it would change who serves; the message says which command does.
+        FailedPrecondition: it would change who serves, or a rollout goes on with it; the message says what to do.
         Conflict: the flags are not at `expected_revision`.
         StoreUnavailable: the database is away.
     """
@@ -64,6 +64,7 @@ async def set_flag(
                 "first. Read again, and decide again"
             )
         if serving.flag_of(wanted, before.flags) != definition:
+            await rollout_ownership.check_free(change, model, version=wanted.name)
             _check_claim(before.models[model], before.flags, wanted, claim, percent)
             await _write(change, wanted, {**before.flags, wanted.flag_key: definition}, claim, reason)
             record = FlagRecord(
