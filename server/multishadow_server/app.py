@@ -42,6 +42,7 @@ from multishadow_server.adapters.postgres.observations import PostgresObservatio
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
 from multishadow_server.adapters.postgres.retention import PostgresRetention
 from multishadow_server.adapters.postgres.reviews import PostgresReviews
+from multishadow_server.adapters.postgres.rollouts import PostgresRollouts
 from multishadow_server.adapters.prediction_codec import ProtobufPredictionCodec, fingerprint
 from multishadow_server.adapters.processes import unless_set
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
@@ -50,6 +51,7 @@ from multishadow_server.core.live_counts import LiveTally
 from multishadow_server.core.segments import KnownLevels
 from multishadow_server.entrypoints.control import ControlServer, ControlServicer
 from multishadow_server.entrypoints.prediction import PredictionHandler, PredictionServer
+from multishadow_server.entrypoints.rollouts import RolloutServicer
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.capture_buffer import CaptureBuffer, Limits
 from multishadow_server.service.configuration_in_hand import ConfigurationInHand
@@ -62,6 +64,7 @@ from multishadow_server.service.live_path import LivePath
 from multishadow_server.service.partition_work import Pace, Workshop
 from multishadow_server.service.ports import ProcessStatus
 from multishadow_server.service.process_report import ProcessReport
+from multishadow_server.service.rollout_rounds import RolloutRounds
 from multishadow_server.service.shadowing import Shadowing
 from multishadow_server.service.worker import Quotas, Worker
 from multishadow_server.settings import Settings
@@ -288,7 +291,7 @@ def _shadowing(settings: Settings, stack: AsyncExitStack) -> Shadowing:
 
 
 async def control(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str], None]) -> None:
-    """Serve the control API until `stop`, and end experiments whose time box is over.
+    """Serve the control API until `stop`, end experiments whose time box is over, and go on with rollouts.
 
     It starts, and answers UNAVAILABLE, while the database is away; the log it can do without.
 
@@ -306,15 +309,23 @@ async def control(settings: Settings, stop: asyncio.Event, *, ready: Callable[[s
         store = PostgresControl(engine)
         labels = PostgresLabels(engine, ProtobufPredictionCodec())
         housekeeping = Housekeeping(store, PostgresConfiguration(engine, experiments=False), labels, clock=time.time)
+        rollouts = PostgresRollouts(engine)
+        rounds = RolloutRounds(store, rollouts, interval=settings.rollout_interval)
+        probe = GrpcVersionProbe()
         server = ControlServer(
-            ControlServicer(
-                store=store, probe=GrpcVersionProbe(), labels=labels, reviews=PostgresReviews(engine), backlog=backlog
-            )
+            ControlServicer(store=store, probe=probe, labels=labels, reviews=PostgresReviews(engine), backlog=backlog),
+            rollouts=RolloutServicer(store=store, records=rollouts, probe=probe),
         )
-        status = _status("control", settings, revision=lambda: housekeeping.revision, counters=housekeeping.counters)
+        status = _status(
+            "control",
+            settings,
+            revision=lambda: housekeeping.revision,
+            counters=lambda: {**housekeeping.counters(), **rounds.counters()},
+        )
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
         await stack.enter_async_context(_background(report.run(stop), linger=WITHDRAW_SECONDS))
         await stack.enter_async_context(_background(housekeeping.run(stop)))
+        await stack.enter_async_context(_background(rounds.run(stop)))
         retention = PostgresRetention(engine, keep_days=settings.retention_days)
         await stack.enter_async_context(_background(retention.run(stop)))
         stack.push_async_callback(server.stop, settings.drain_seconds)

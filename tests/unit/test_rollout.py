@@ -210,7 +210,7 @@ def test_nobody_widens_with_a_guardrail_that_is_not_kept(
         ({"stages": (0.0, 100.0)}, "above 0"),
         ({"stages": (float("nan"), 100.0)}, "percent"),
         ({"stages": (0.00001, 100.0)}, "too fine"),
-        ({"dwell": 0.0}, "dwell_seconds: 0 is out of range"),
+        ({"dwell": -1.0}, "dwell_seconds: -1 is out of range"),
         ({"dwell": float("nan")}, "dwell_seconds"),
         ({"minimum_requests": 0}, "minimum_requests"),
         ({"max_setbacks": 0}, "max_setbacks"),

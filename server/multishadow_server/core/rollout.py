@@ -22,7 +22,7 @@ from multishadow_server.core.routing import Claim
 from multishadow_server.errors import InvalidInput
 
 MOST_STAGES = 20
-SHORTEST_DWELL = 1.0
+SHORTEST_DWELL = 0.0
 LONGEST_DWELL = 7 * 86_400.0
 MOST_SETBACKS = 10
 

@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
 
 import grpc
 import grpc.aio
@@ -16,14 +13,18 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from multishadow.v1 import control_pb2 as pb
-from multishadow.v1 import control_pb2_grpc
+from multishadow.v1 import control_pb2_grpc, rollouts_pb2_grpc
 from multishadow_server.core.calibration import DEFAULT_MISSED
 from multishadow_server.core.experiment import DEFAULT_BUCKET_SECONDS, DEFAULT_DURATION
 from multishadow_server.core.statistics import power
 from multishadow_server.entrypoints import control_messages as messages
 from multishadow_server.entrypoints import gate_messages, report_messages, review_messages, segment_messages
-from multishadow_server.entrypoints.status import code_of
-from multishadow_server.errors import FailedPrecondition, MultishadowError
+from multishadow_server.entrypoints.answering import Context
+from multishadow_server.entrypoints.answering import actor_of as _actor
+from multishadow_server.entrypoints.answering import answering as _answering
+from multishadow_server.entrypoints.rollouts import SERVICE as ROLLOUT_SERVICE
+from multishadow_server.entrypoints.rollouts import RolloutServicer
+from multishadow_server.errors import FailedPrecondition
 from multishadow_server.service import (
     calibrating,
     comparison_report,
@@ -49,10 +50,6 @@ _OPTIONS = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),
 )
-
-Context = grpc.aio.ServicerContext[Any, Any]
-
-_log = logging.getLogger(__name__)
 
 
 class ControlServicer(control_pb2_grpc.ControlServiceServicer):
@@ -394,14 +391,17 @@ class ControlServer:
 
     Args:
         servicer: answers it.
+        rollouts: answers what is about rollouts.
     """
 
-    def __init__(self, servicer: ControlServicer) -> None:
+    def __init__(self, servicer: ControlServicer, *, rollouts: RolloutServicer) -> None:
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(options=_OPTIONS)
         control_pb2_grpc.add_ControlServiceServicer_to_server(servicer, self._server)
+        rollouts_pb2_grpc.add_RolloutServiceServicer_to_server(rollouts, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        names = (SERVICE, ROLLOUT_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
 
     async def start(self, listen: str) -> str:
         """Serve, and return the bound address.
@@ -420,7 +420,7 @@ class ControlServer:
                 "a free one)"
             ) from error
         await self._server.start()
-        for name in ("", SERVICE):
+        for name in ("", SERVICE, ROLLOUT_SERVICE):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
 
@@ -428,11 +428,6 @@ class ControlServer:
         """Take no more calls, and give those under way their time."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(drain_seconds)
-
-
-def _actor(named: str, context: Context) -> str:
-    """Who asks; where they come from, when they do not say."""
-    return messages.free_text("actor", named) or str(context.peer())
 
 
 async def _runs(
@@ -446,15 +441,3 @@ async def _runs(
             run = []
     if run:
         yield run
-
-
-@asynccontextmanager
-async def _answering(context: Context) -> AsyncIterator[None]:
-    """Let errors leave as their gRPC status. One that nobody foresaw is logged here, and its innards stay here."""
-    try:
-        yield
-    except MultishadowError as error:
-        await context.abort(code_of(error), str(error))
-    except Exception:  # noqa: BLE001  whatever it is, the caller gets a status and the log gets the reason
-        _log.exception("a call from %s failed", context.peer())
-        await context.abort(grpc.StatusCode.INTERNAL, "control failed on this call; its log says why")

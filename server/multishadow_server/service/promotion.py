@@ -203,8 +203,10 @@ async def write_stage(
             "claim `live` for the rest; see `shadowctl get flags`"
         )
     await _put_flags(change, step, reason=reason or words)
-    async with change.if_possible(f"keeping the epochs of {model.name} in step with its rollout"):
-        await _follow(change, model, step, reason=words)
+    await change.if_possible(
+        f"keeping the epochs of {model.name} in step with its rollout",
+        lambda: _follow(change, model, step, reason=words),
+    )
     await _record(change, model, version, beginning)
 
 
@@ -226,8 +228,10 @@ async def take_back(change: Change, model: Model, last: PromotionRecord, *, reas
     words = f"promotion of {last.version} rolled back"
     if step is not None:
         await _put_flags(change, step, reason=reason or words)
-        async with change.if_possible(f"keeping the epochs of {model.name} in step with a rollback"):
-            await _follow(change, model, step, reason=words)
+        await change.if_possible(
+            f"keeping the epochs of {model.name} in step with a rollback",
+            lambda: _follow(change, model, step, reason=words),
+        )
     if step is not None and not step.arrives:
         return False
     await change.mark_rolled_back(last)

@@ -60,6 +60,10 @@ class RolloutRounds:
             _log.info("rollout %d: %s", rollout.id, error)
         except MultishadowError as error:
             self._note_failure(f"rollout {rollout.id} of {rollout.model}", error)
+        except Exception:  # noqa: BLE001  see below
+            # A rollout that our own code breaks on must end neither control nor the other rollouts.
+            self._failed_rounds += 1
+            _log.exception("rollout %d of %s could not be looked at", rollout.id, rollout.model)
 
     async def _look(self, rollout: Rollout) -> None:
         now = await self._records.now()

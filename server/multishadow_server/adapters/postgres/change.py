@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
@@ -109,8 +109,7 @@ class PostgresChange:
         """The rollouts, to be changed in this change."""
         return PostgresRolloutRecords(self._session, actor=self._actor, revision=self.revision, now=self._now)
 
-    @asynccontextmanager
-    async def if_possible(self, purpose: str) -> AsyncIterator[None]:
+    async def if_possible(self, purpose: str, work: Callable[[], Awaitable[None]]) -> bool:
         """Do what needs experiments, or go on without it when their tables are broken or locked."""
         try:
             async with self._reaching(), self._session.begin_nested():
@@ -118,10 +117,12 @@ class PostgresChange:
                 await connection.execute(_SHORT_LOCKS)
                 if not self._experiments_read:
                     self._configuration = replace(self._configuration, epochs=await read_epochs(self._session))
-                yield
+                await work()
                 await connection.execute(_USUAL_LOCKS)
         except MultishadowError as error:
             logger.warning("%s was left out: %s", purpose, error)
+            return False
+        return True
 
     async def put_model(self, model: Model) -> None:
         """Create or update the model's own settings (not its versions)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -68,11 +68,15 @@ class Change(Protocol):
         """The rollouts, to be changed in this change."""
         ...
 
-    def if_possible(self, purpose: str) -> AbstractAsyncContextManager[None]:
-        """Do what needs experiments, or go on without it.
+    async def if_possible(self, purpose: str, work: Callable[[], Awaitable[None]]) -> bool:
+        """Do what needs experiments, or go on without it; False when it was left out.
 
-        The epochs are read, which a change with `experiments=False` left out. When the tables of experiments are
-        broken, or locked for more than an instant, what the block did is undone and the block ends quietly.
+        The epochs are read first, which a change with `experiments=False` left out. When the tables of experiments are
+        broken, or locked for more than an instant, what the work did is undone, and the rest of the change stays.
+
+        Args:
+            purpose: in words, for the log.
+            work: is done in this change.
         """
         ...
 
