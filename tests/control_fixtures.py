@@ -13,7 +13,7 @@ import grpc
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from multishadow.v1 import control_pb2, control_pb2_grpc
+from multishadow.v1 import control_pb2, control_pb2_grpc, rollouts_pb2, rollouts_pb2_grpc
 
 NOON = 1_795_435_200  # 2026-11-23 12:00 UTC
 DAY = 86_400
@@ -235,24 +235,32 @@ class CannedControl:
         return answer(request) if callable(answer) else answer
 
 
-def _servicer(canned: CannedControl) -> control_pb2_grpc.ControlServiceServicer:
+def arrived(version: str, *, requests: int = 12, **fields: Any) -> rollouts_pb2.GetAcknowledgementResponse:
+    """Both routers follow, and the version answers."""
+    routers = [rollouts_pb2.RouterStanding(instance=f"router-{n}", host="host-a", pid=n, revision=9) for n in (1, 2)]
+    served = [rollouts_pb2.ServedRequests(version=version, requests=requests)]
+    values: dict[str, Any] = {"acknowledged": routers, "served": served, "model": "spam", "revision": 9} | fields
+    return rollouts_pb2.GetAcknowledgementResponse(**values)
+
+
+def _servicer(canned: CannedControl, base: type[Any], service: Any) -> Any:
     def handler(method: str) -> Callable[..., Message]:
         return lambda _self, request, context: canned.answer(method, request, context)
 
-    base = control_pb2_grpc.ControlServiceServicer
-    methods: Mapping[str, Any] = {
-        method.name: handler(method.name)
-        for method in control_pb2.DESCRIPTOR.services_by_name["ControlService"].methods
-    }
-    servicer: control_pb2_grpc.ControlServiceServicer = type("Servicer", (base,), dict(methods))()
-    return servicer
+    methods: Mapping[str, Any] = {method.name: handler(method.name) for method in service.methods}
+    return type("Servicer", (base,), dict(methods))()
 
 
 @contextmanager
 def serving(canned: CannedControl) -> Iterator[CannedControl]:
     """Serve it on a free port of this machine."""
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
-    control_pb2_grpc.add_ControlServiceServicer_to_server(_servicer(canned), server)
+    for module, grpc_module, name in (
+        (control_pb2, control_pb2_grpc, "ControlService"),
+        (rollouts_pb2, rollouts_pb2_grpc, "RolloutService"),
+    ):
+        servicer = _servicer(canned, getattr(grpc_module, f"{name}Servicer"), module.DESCRIPTOR.services_by_name[name])
+        getattr(grpc_module, f"add_{name}Servicer_to_server")(servicer, server)
     canned.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
     try:
