@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
-from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from multishadow.v1 import control_pb2, control_pb2_grpc, flags_pb2, flags_pb2_grpc
+from multishadow.v1 import control_pb2, control_pb2_grpc, flags_pb2, flags_pb2_grpc, rollouts_pb2, rollouts_pb2_grpc
 
 NOON = 1_795_435_200  # 2026-11-23 12:00 UTC
 DAY = 86_400
@@ -236,7 +235,15 @@ class CannedControl:
         return answer(request) if callable(answer) else answer
 
 
-def _servicer(canned: CannedControl, base: type, service: ServiceDescriptor) -> Any:
+def arrived(version: str, *, requests: int = 12, **fields: Any) -> rollouts_pb2.GetAcknowledgementResponse:
+    """Both routers follow, and the version answers."""
+    routers = [rollouts_pb2.RouterStanding(instance=f"router-{n}", host="host-a", pid=n, revision=9) for n in (1, 2)]
+    served = [rollouts_pb2.ServedRequests(version=version, requests=requests)]
+    values: dict[str, Any] = {"acknowledged": routers, "served": served, "model": "spam", "revision": 9} | fields
+    return rollouts_pb2.GetAcknowledgementResponse(**values)
+
+
+def _servicer(canned: CannedControl, base: type[Any], service: Any) -> Any:
     def handler(method: str) -> Callable[..., Message]:
         return lambda _self, request, context: canned.answer(method, request, context)
 
@@ -248,12 +255,13 @@ def _servicer(canned: CannedControl, base: type, service: ServiceDescriptor) -> 
 def serving(canned: CannedControl) -> Iterator[CannedControl]:
     """Serve it on a free port of this machine."""
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
-    control = control_pb2.DESCRIPTOR.services_by_name["ControlService"]
-    base: type = control_pb2_grpc.ControlServiceServicer
-    control_pb2_grpc.add_ControlServiceServicer_to_server(_servicer(canned, base, control), server)
-    flags = flags_pb2.DESCRIPTOR.services_by_name["FlagService"]
-    base = flags_pb2_grpc.FlagServiceServicer
-    flags_pb2_grpc.add_FlagServiceServicer_to_server(_servicer(canned, base, flags), server)
+    for module, grpc_module, name in (
+        (control_pb2, control_pb2_grpc, "ControlService"),
+        (flags_pb2, flags_pb2_grpc, "FlagService"),
+        (rollouts_pb2, rollouts_pb2_grpc, "RolloutService"),
+    ):
+        servicer = _servicer(canned, getattr(grpc_module, f"{name}Servicer"), module.DESCRIPTOR.services_by_name[name])
+        getattr(grpc_module, f"add_{name}Servicer_to_server")(servicer, server)
     canned.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
     try:

@@ -8,7 +8,15 @@ from typing import Any, Self, TypeVar, cast
 
 import grpc
 
-from multishadow.v1 import control_pb2, control_pb2_grpc, flags_pb2, flags_pb2_grpc, prediction_pb2_grpc
+from multishadow.v1 import (
+    control_pb2,
+    control_pb2_grpc,
+    flags_pb2,
+    flags_pb2_grpc,
+    prediction_pb2_grpc,
+    rollouts_pb2,
+    rollouts_pb2_grpc,
+)
 from multishadow_client import _address, _prediction
 from multishadow_client._errors import MultishadowError, from_status
 from multishadow_client._prediction import Prediction
@@ -121,9 +129,10 @@ class Client(_Connection):
 
 
 class ControlClient(_Connection):
-    """What `shadowctl` calls: models, flags, experiments, reports, promotion.
+    """What `shadowctl` calls: models, flags, experiments, reports, promotion, rollouts.
 
-    Requests and responses are the messages of `multishadow.v1.control_pb2` and `flags_pb2`, whose comments say what
+    Requests and responses are the messages of `multishadow.v1`'s `control_pb2`, `flags_pb2` and `rollouts_pb2`, whose
+    comments say what
     fields mean.
 
     Args:
@@ -137,6 +146,7 @@ class ControlClient(_Connection):
         super().__init__(address, default=_address.CONTROL, timeout=timeout)
         self._stub = control_pb2_grpc.ControlServiceStub(self._channel)
         self._flags = flags_pb2_grpc.FlagServiceStub(self._channel)
+        self._rollouts = rollouts_pb2_grpc.RolloutServiceStub(self._channel)
 
     def apply_model(self, request: control_pb2.ApplyModelRequest) -> control_pb2.ApplyModelResponse:
         """Create or update a model and its versions; versions that are not named are left as they are."""
@@ -235,6 +245,43 @@ class ControlClient(_Connection):
     def rollback(self, request: control_pb2.RollbackRequest) -> control_pb2.RollbackResponse:
         """Take the last promotion back."""
         return self._call(self._stub.Rollback, request)
+
+    def acknowledgement(self, model: str, revision: int) -> rollouts_pb2.GetAcknowledgementResponse:
+        """Which routers act on a revision, and who answered live requests since."""
+        request = rollouts_pb2.GetAcknowledgementRequest(model=model, revision=revision)
+        return self._call(self._rollouts.GetAcknowledgement, request)
+
+    def plan_rollout(self, wish: rollouts_pb2.RolloutWish) -> rollouts_pb2.PlanRolloutResponse:
+        """What a staged rollout would be, and what stands in its way; it changes nothing."""
+        return self._call(self._rollouts.PlanRollout, rollouts_pb2.PlanRolloutRequest(wish=wish))
+
+    def start_rollout(self, wish: rollouts_pb2.RolloutWish) -> rollouts_pb2.StartRolloutResponse:
+        """Begin a staged rollout."""
+        return self._call(self._rollouts.StartRollout, rollouts_pb2.StartRolloutRequest(wish=wish))
+
+    def get_rollout(self, model: str = "", rollout_id: int = 0) -> rollouts_pb2.GetRolloutResponse:
+        """Where a rollout stands, what its guardrails say, and what comes next."""
+        return self._call(self._rollouts.GetRollout, rollouts_pb2.GetRolloutRequest(model=model, id=rollout_id))
+
+    def list_rollouts(self, model: str = "") -> rollouts_pb2.ListRolloutsResponse:
+        """A model's rollouts, newest first; of all models when empty."""
+        return self._call(self._rollouts.ListRollouts, rollouts_pb2.ListRolloutsRequest(model=model))
+
+    def pause_rollout(self, request: rollouts_pb2.PauseRolloutRequest) -> rollouts_pb2.PauseRolloutResponse:
+        """Let a rollout stay at its stage; a severe breach still aborts it."""
+        return self._call(self._rollouts.PauseRollout, request)
+
+    def resume_rollout(self, request: rollouts_pb2.ResumeRolloutRequest) -> rollouts_pb2.ResumeRolloutResponse:
+        """Go on with a paused rollout."""
+        return self._call(self._rollouts.ResumeRollout, request)
+
+    def step_rollout(self, request: rollouts_pb2.StepRolloutRequest) -> rollouts_pb2.StepRolloutResponse:
+        """Go to a rollout's next stage now."""
+        return self._call(self._rollouts.StepRollout, request)
+
+    def abort_rollout(self, request: rollouts_pb2.AbortRolloutRequest) -> rollouts_pb2.AbortRolloutResponse:
+        """End a rollout: the flags say again what they said before it."""
+        return self._call(self._rollouts.AbortRollout, request)
 
     def record_label(self, request: control_pb2.RecordLabelRequest) -> control_pb2.RecordLabelResponse:
         """Tell what the right answer to one request was."""

@@ -13,9 +13,10 @@ import os
 import random
 import socket
 import time
+import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from nats.aio.client import Client
@@ -38,14 +39,18 @@ from multishadow_server.adapters.postgres.configuration import PostgresConfigura
 from multishadow_server.adapters.postgres.control import PostgresControl
 from multishadow_server.adapters.postgres.engine import open_engine
 from multishadow_server.adapters.postgres.labels import PostgresLabels
+from multishadow_server.adapters.postgres.live_counts import PostgresLiveCounts
 from multishadow_server.adapters.postgres.observations import PostgresObservations
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
 from multishadow_server.adapters.postgres.retention import PostgresRetention
 from multishadow_server.adapters.postgres.reviews import PostgresReviews
+from multishadow_server.adapters.postgres.rollouts import PostgresRollouts
 from multishadow_server.adapters.prediction_codec import ProtobufPredictionCodec, fingerprint
 from multishadow_server.adapters.processes import unless_set
 from multishadow_server.adapters.provider_claims import ProviderClaims
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
+from multishadow_server.core.configuration import Configuration
+from multishadow_server.core.live_counts import LiveTally
 from multishadow_server.core.segments import KnownLevels
 from multishadow_server.entrypoints import probes
 from multishadow_server.entrypoints.control import ControlServicer
@@ -55,6 +60,7 @@ from multishadow_server.entrypoints.flags import FlagServicer
 from multishadow_server.entrypoints.http import HttpServer, application
 from multishadow_server.entrypoints.ofrep import Ofrep
 from multishadow_server.entrypoints.prediction import PredictionHandler, PredictionServer
+from multishadow_server.entrypoints.rollouts import RolloutServicer
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.capture_buffer import CaptureBuffer, Limits
 from multishadow_server.service.configuration_in_hand import ConfigurationInHand
@@ -63,10 +69,12 @@ from multishadow_server.service.ending import end
 from multishadow_server.service.flag_feed import FlagFeed
 from multishadow_server.service.housekeeping import Housekeeping
 from multishadow_server.service.in_flight import CallSlots, UnderWay
+from multishadow_server.service.live_count_report import LiveCountReport
 from multishadow_server.service.live_path import LivePath
 from multishadow_server.service.partition_work import Pace, Workshop
 from multishadow_server.service.ports import ClaimReader, ProcessStatus
 from multishadow_server.service.process_report import ProcessReport
+from multishadow_server.service.rollout_rounds import RolloutRounds
 from multishadow_server.service.shadowing import Shadowing
 from multishadow_server.service.worker import Quotas, Worker
 from multishadow_server.settings import Settings
@@ -121,17 +129,25 @@ async def router(settings: Settings, stop: asyncio.Event, *, ready: Callable[[st
         claims = _claims(settings, stack)
         gateway = GrpcModelGateway(max_message_bytes=settings.max_message_bytes)
         stack.push_async_callback(gateway.aclose)
+
+        def follow(configuration: Configuration) -> None:
+            live_path.load(configuration)
+            report.soon()
+
         watch = ConfigurationWatch(
-            PostgresConfiguration(engine),
-            on_change=lambda configuration: live_path.load(configuration),  # noqa: PLW0108  it is made below
+            # A rollback has to reach the routers also when nothing can be read of experiments.
+            PostgresConfiguration(engine, experiments=False),
+            on_change=follow,
             check_interval=settings.flag_check_interval,
         )
+        served = LiveTally()
         live_path = LivePath(
             gateway=gateway,
             claims=claims,
             buffer=buffer,
             flag_age=lambda: max(watch.age, claims.age),
             stale_after=settings.flag_stale_after,
+            served=served,
         )
         handler = PredictionHandler(live_path, max_message_bytes=settings.max_message_bytes)
         server = PredictionServer(settings.router_listen, handler, max_message_bytes=settings.max_message_bytes)
@@ -139,7 +155,8 @@ async def router(settings: Settings, stop: asyncio.Event, *, ready: Callable[[st
         def counters() -> Mapping[str, int]:
             age = max(watch.age, claims.age)
             aged = {} if math.isinf(age) else {"flag_age_ms": round(age * 1000)}
-            return {**live_path.counters, **buffer.counters(), **claims.counters(), **aged}
+            late = {"live_counts.late": served.late} if served.late else {}
+            return {**live_path.counters, **buffer.counters(), **claims.counters(), **aged, **late}
 
         async def readable() -> bool:
             await watch.first_read.wait()
@@ -154,6 +171,14 @@ async def router(settings: Settings, stop: asyncio.Event, *, ready: Callable[[st
             flag_source=lambda: claims.source,
         )
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
+        counts = LiveCountReport(
+            PostgresLiveCounts(engine),
+            served,
+            run=f"{settings.instance}/{uuid.uuid4().hex}",
+            interval=settings.report_interval,
+        )
+        stack.push_async_callback(_at_most, WITHDRAW_SECONDS, counts.save)
+        await stack.enter_async_context(_background(counts.run(stop), linger=WITHDRAW_SECONDS))
         await stack.enter_async_context(_background(watch.run()))
         await stack.enter_async_context(_background(report.run(stop), linger=WITHDRAW_SECONDS))
         async with server.listening(drain_seconds=settings.drain_seconds):
@@ -178,6 +203,13 @@ def _claims(settings: Settings, stack: AsyncExitStack) -> ClaimReader:
         )
     stack.callback(reader.close)
     return reader
+
+
+async def _at_most(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    """Do it, but for no longer than that: a store that is away does not keep a router from ending."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await work()
 
 
 async def _capture_buffer(settings: Settings, stack: AsyncExitStack) -> CaptureBuffer:
@@ -307,7 +339,7 @@ async def control(
     ready: Callable[[str], None],
     http_ready: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Serve the control API and flags until `stop`, and end experiments whose time box is over.
+    """Serve the control API and flags until `stop`, end experiments whose time box is over, and go on with rollouts.
 
     It starts, and answers UNAVAILABLE, while the database is away; the log it can do without. Flags that were read
     once are served on. `http_ready` gets the bound address of HTTP, before `ready` gets that of gRPC.
@@ -325,26 +357,31 @@ async def control(
         stack.push_async_callback(backlog.aclose)
         store = PostgresControl(engine)
         labels = PostgresLabels(engine, ProtobufPredictionCodec())
-        housekeeping = Housekeeping(store, PostgresConfiguration(engine), labels, clock=time.time)
-        feed = await _flag_feed(settings, PostgresConfiguration(engine), stack)
+        # What keeps serving and rolling back has to go on when nothing can be read of experiments.
+        flags_only = PostgresConfiguration(engine, experiments=False)
+        housekeeping = Housekeeping(store, flags_only, labels, clock=time.time)
+        feed = await _flag_feed(settings, flags_only, stack)
         flagd = FlagdServices(feed, shared_context=SHARED_CONTEXT)
+        rollouts = PostgresRollouts(engine)
+        rounds = RolloutRounds(store, rollouts, interval=settings.rollout_interval)
+        probe = GrpcVersionProbe()
         server = ControlServer(
-            ControlServicer(
-                store=store, probe=GrpcVersionProbe(), labels=labels, reviews=PostgresReviews(engine), backlog=backlog
-            ),
+            ControlServicer(store=store, probe=probe, labels=labels, reviews=PostgresReviews(engine), backlog=backlog),
             FlagServicer(store),
+            RolloutServicer(store=store, records=rollouts, probe=probe),
             later=flagd,
         )
         ofrep = Ofrep(feed, evaluations_per_second=settings.ofrep_evaluations_per_second)
         http = HttpServer(application(probes.routes(feed), ofrep.routes()), drain_seconds=settings.drain_seconds)
 
         def counters() -> Mapping[str, int]:
-            return {**housekeeping.counters(), **feed.counters()}
+            return {**housekeeping.counters(), **feed.counters(), **rounds.counters()}
 
         status = _status("control", settings, revision=lambda: housekeeping.revision, counters=counters)
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
         await stack.enter_async_context(_background(report.run(stop), linger=WITHDRAW_SECONDS))
         await stack.enter_async_context(_background(housekeeping.run(stop)))
+        await stack.enter_async_context(_background(rounds.run(stop)))
         retention = PostgresRetention(engine, keep_days=settings.retention_days)
         await stack.enter_async_context(_background(retention.run(stop)))
         stack.push_async_callback(http.stop)

@@ -84,4 +84,7 @@ class Settings(BaseSettings):
     retention_days: int = Field(default=30, gt=0, description="Days that stored comparisons are kept.")
 
     report_interval: float = Field(default=1.0, gt=0, description="Seconds between a process's reports of itself.")
+    rollout_interval: float = Field(
+        default=1.0, gt=0, description="Seconds between control's looks at rollouts that go on."
+    )
     drain_seconds: float = Field(default=10.0, gt=0, description="Longest time for calls under way when a role stops.")

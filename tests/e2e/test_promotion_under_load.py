@@ -18,6 +18,8 @@ from waiting import until
 
 CALLERS = 16
 ROUNDS = 5
+# bench/flag_flip.py makes five hundred, and takes their times.
+FLIPS = 60
 PREDICT = "/multishadow.v1.PredictionService/Predict"
 
 
@@ -25,13 +27,14 @@ class Callers:
     """Calls under way all the time; they keep what they were answered.
 
     Each caller's connection is its own, so that both routers are called. `answers` holds (version by metadata, version
-    by the answer itself).
+    by the answer itself), `revisions` which version answered by which revision of the flags.
     """
 
     def __init__(self, address: str) -> None:
         self._address = address
         self._stop = asyncio.Event()
         self.answers: list[tuple[str, str]] = []
+        self.revisions: set[tuple[int, str]] = set()
         self.errors: list[grpc.aio.AioRpcError] = []
 
     async def run(self) -> None:
@@ -64,7 +67,9 @@ class Callers:
                     self.errors.append(error)
                 else:
                     metadata = {str(key): value for key, value in await call.trailing_metadata() or ()}
-                    self.answers.append((str(metadata["x-multishadow-version"]), answer.classification.label))
+                    version = str(metadata["x-multishadow-version"])
+                    self.answers.append((version, answer.classification.label))
+                    self.revisions.add((int(metadata["x-multishadow-revision"]), version))
 
 
 def naming(label: str) -> object:
@@ -143,3 +148,31 @@ async def test_every_request_is_answered_by_a_live_version_while_versions_are_pr
     # Whoever the router names is who answered, at every moment of every flip.
     assert {named for named, _ in callers.answers} == {"base", "A"}
     assert all(named == answered for named, answered in callers.answers)
+
+
+async def test_flips_back_to_back_are_each_answered_by_who_was_live_at_that_moment(settings: Settings) -> None:
+    async with deployed(settings) as (endpoints, control):
+        callers = Callers(endpoints.router)
+        calling = asyncio.create_task(callers.run())
+        live: dict[int, str] = {}
+        try:
+            await until(lambda: callers.answers)
+            for _ in range(FLIPS // 2):
+                promoted = await control.Promote(
+                    control_pb2.PromoteRequest(model="spam", version="A", actor="test", reason="test", force=True)
+                )
+                live[promoted.revision] = "A"
+                back = await control.Rollback(control_pb2.RollbackRequest(model="spam", actor="test", reason="test"))
+                live[back.revision] = "base"
+            last = max(live)
+            await until(lambda: (last, "base") in callers.revisions)
+        finally:
+            callers.stop()
+            await calling
+
+    assert callers.errors == []
+    assert all(named == answered for named, answered in callers.answers)
+    # A router that is overtaken may leave revisions out, but by each that it acts on it has whom that one made live.
+    acted_on = {(revision, version) for revision, version in callers.revisions if revision >= min(live)}
+    assert acted_on <= set(live.items())
+    assert len(acted_on) > 10

@@ -18,7 +18,7 @@ import canned_router
 import control_fixtures as reports
 from canned_router import Router
 from control_fixtures import CannedControl, models
-from multishadow.v1 import control_pb2, flags_pb2, prediction_pb2
+from multishadow.v1 import control_pb2, flags_pb2, prediction_pb2, rollouts_pb2
 from multishadow_client import cli
 
 SHADOWCTL = str(Path(sys.executable).with_name("shadowctl"))
@@ -38,6 +38,7 @@ def control(monkeypatch: pytest.MonkeyPatch) -> Iterator[CannedControl]:
     with reports.serving(CannedControl()) as canned:
         canned.answers["ListModels"] = models(spam=["base", "A", "B", "C"])
         canned.answers["GetFlagDefinition"] = (grpc.StatusCode.NOT_FOUND, "there is no such flag")
+        canned.answers["GetAcknowledgement"] = reports.arrived("A")
         monkeypatch.setenv("MULTISHADOW_CONTROL", canned.address)
         monkeypatch.setenv("MULTISHADOW_ACTOR", "ann")
         monkeypatch.setenv("COLUMNS", "100")
@@ -272,6 +273,7 @@ def test_a_promotion_says_what_was_live_and_how_to_take_it_back(control: CannedC
     result = shadowctl("promote", "A", "--percent", "5", "--yes", "--reason", "release 41")
     assert result.out == (
         "spam: A answers 5 % of requests, base the others, revision 12\nTake it back: shadowctl rollback --model spam\n"
+        "2 of 2 routers follow\nA answered 12 requests since\n"
     )
     assert control.asked(control_pb2.PromoteRequest) == [
         control_pb2.PromoteRequest(model="spam", version="A", percent=5, actor="ann", reason="release 41")
@@ -280,8 +282,9 @@ def test_a_promotion_says_what_was_live_and_how_to_take_it_back(control: CannedC
 
 def test_promoting_what_is_live_changes_nothing_and_succeeds(control: CannedControl, shadowctl: Shadowctl) -> None:
     control.answers["Promote"] = control_pb2.PromoteResponse(model="spam", version="A", revision=12)
-    result = shadowctl("promote", "A", "--yes")
+    result = shadowctl("promote", "A", "--yes", "--no-wait")
     assert (result.code, result.out) == (0, "spam: live is A already; nothing changed\n")
+    assert not control.asked(rollouts_pb2.GetAcknowledgementRequest)
 
 
 def test_a_refused_promotion_ends_with_four(control: CannedControl, shadowctl: Shadowctl) -> None:
@@ -326,8 +329,13 @@ def test_a_rollback_asks_nothing(control: CannedControl, shadowctl: Shadowctl) -
     control.answers["Rollback"] = control_pb2.RollbackResponse(
         model="spam", version="base", rolled_back_version="A", revision=13
     )
+    control.answers["GetAcknowledgement"] = reports.arrived("base")
     result = shadowctl("rollback")
-    assert (result.code, result.out) == (0, "spam: live is base; the promotion of A is taken back, revision 13\n")
+    assert result.code == 0
+    assert result.out == (
+        "spam: live is base; the promotion of A is taken back, revision 13\n"
+        "2 of 2 routers follow\nbase answered 12 requests since\n"
+    )
 
 
 @pytest.mark.parametrize(

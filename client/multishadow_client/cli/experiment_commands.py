@@ -204,7 +204,13 @@ def compare(
             model=selection.model(model, control), candidates=versions or [], experiment_id=experiment, alpha=alpha
         )
         if watch:
-            response = watching.watch(lambda: control.compare(request), output=output, every=every)
+            watch_ = watching.Watch(
+                output=output,
+                every=every,
+                page=lambda report: comparison_view.ComparisonView(report, advice_first=True),
+                render=comparison_view.render,
+            )
+            response = watch_.watch(lambda: control.compare(request))
         else:
             response = control.compare(request)
             terminal.show(output, comparison_view.render(response), document.plain(response))

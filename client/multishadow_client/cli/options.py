@@ -13,6 +13,7 @@ from multishadow_client.cli import completion, duration
 from multishadow_client.cli.terminal import Format
 
 DEFAULT_TIMEOUT = 10
+DEFAULT_PATIENCE = 30
 _CONNECTION = "Connection and output"
 
 Server = Annotated[
@@ -37,6 +38,18 @@ Timeout = Annotated[
         rich_help_panel=_CONNECTION,
     ),
 ]
+Patience = Annotated[
+    int,
+    typer.Option(
+        "--timeout",
+        metavar="TIME",
+        parser=duration.seconds,
+        show_default="30s",
+        help="How long to wait for the routers, and for a call.",
+        rich_help_panel=_CONNECTION,
+    ),
+]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until every router follows, and see who answers.")]
 Output = Annotated[
     Format,
     typer.Option("--output", "-o", help="For people, or for programs.", rich_help_panel=_CONNECTION),

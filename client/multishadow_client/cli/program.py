@@ -28,6 +28,7 @@ from multishadow_client.cli import (
     predict_command,
     promotion_commands,
     review_commands,
+    rollout_commands,
     segment_commands,
     status_command,
     terminal,
@@ -92,6 +93,7 @@ def _add(
 _get = typer.Typer(no_args_is_help=True, help="List models, versions, flags or experiments.", epilog=GET_EXAMPLES)
 _label = typer.Typer(no_args_is_help=True, help="Tell what the right answers were, by request id.")
 _review = typer.Typer(no_args_is_help=True, help="Look at two answers side by side, and say which is better.")
+_rollout = typer.Typer(no_args_is_help=True, help="See and steer a staged promotion.")
 _flags = typer.Typer(no_args_is_help=True, help="Read and change flags: of versions, and any others.")
 
 _add(program, "apply", model_commands.apply, model_commands.APPLY_EXAMPLES)
@@ -136,6 +138,13 @@ _add(_review, "record", review_commands.record, review_commands.RECORD_EXAMPLES)
 _add(program, "calibrate", calibrate_command.calibrate, calibrate_command.EXAMPLES)
 _add(program, "promote", promotion_commands.promote, promotion_commands.PROMOTE_EXAMPLES)
 _add(program, "rollback", promotion_commands.rollback, promotion_commands.ROLLBACK_EXAMPLES)
+program.add_typer(_rollout, name="rollout")
+_add(_rollout, "status", rollout_commands.status, rollout_commands.STATUS_EXAMPLES)
+_add(_rollout, "list", rollout_commands.list_rollouts, rollout_commands.LIST_EXAMPLES)
+_add(_rollout, "pause", rollout_commands.pause, rollout_commands.PAUSE_EXAMPLES)
+_add(_rollout, "resume", rollout_commands.resume, rollout_commands.RESUME_EXAMPLES)
+_add(_rollout, "step", rollout_commands.step, rollout_commands.STEP_EXAMPLES)
+_add(_rollout, "abort", rollout_commands.abort, rollout_commands.ABORT_EXAMPLES)
 _add(program, "status", status_command.status, "")
 _add(program, "predict", predict_command.predict, predict_command.EXAMPLES)
 

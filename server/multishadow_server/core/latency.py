@@ -31,6 +31,11 @@ def ratio_histogram(seconds: NDArray[np.float64], live_seconds: NDArray[np.float
     return _count(np.maximum(seconds, SHORTEST) / np.maximum(live_seconds, SHORTEST))
 
 
+def bin_of(seconds: float) -> int:
+    """The bin of one latency."""
+    return math.floor(math.log(max(seconds, SHORTEST) / SHORTEST) / LOG_WIDTH)
+
+
 def percentile(levels: Mapping[str, int], percent: int) -> float | None:
     """The smallest latency, in seconds, that at least `percent` % of the answers kept to.
 

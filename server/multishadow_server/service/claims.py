@@ -9,7 +9,7 @@ from multishadow_server.core import claim_edit, serving
 from multishadow_server.core import flags as flag_rules
 from multishadow_server.core.model import Version
 from multishadow_server.core.serving import Flags
-from multishadow_server.service import epochs
+from multishadow_server.service import epochs, rollout_ownership
 from multishadow_server.service.ports import Change
 
 
@@ -25,8 +25,9 @@ async def put(change: Change, flags: Flags, version: Version, definition: Mappin
 
     Raises:
         InvalidInput: some reader of flags would not take the definition.
-        FailedPrecondition: it would change who serves; the message says which command does.
+        FailedPrecondition: it would change who serves, or is a staged rollout's; the message says which command does.
     """
+    await rollout_ownership.check_free(change, version.model, version=version.name)
     claim_edit.check(change.configuration.models[version.model], flags, version, definition)
     await change.put_flag(version.flag_key, definition, reason=reason)
     if not serving.may_serve(version, {version.flag_key: definition}):

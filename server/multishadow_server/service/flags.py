@@ -21,7 +21,7 @@ async def list_flags(store: ControlStore, *, model: str = "") -> tuple[Sequence[
         StoreUnavailable: the database is away.
     """
     # The revision first: one that is newer than the list would pass off the list as containing a change it missed.
-    configuration = await store.read()
+    configuration = await store.read(experiments=False)
     records = await store.flags()
     if not model:
         return records, configuration.revision
@@ -57,7 +57,7 @@ async def set_flag(
     Raises:
         InvalidInput: the percent is out of range.
         NotFound: no such model or version.
-        FailedPrecondition: it would change who serves; the message says which command does.
+        FailedPrecondition: it would change who serves, or a rollout goes on with it; the message says what to do.
         Conflict: the flags are not at `expected_revision`.
         StoreUnavailable: the database is away.
     """

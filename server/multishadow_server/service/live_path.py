@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from multishadow_server.core import routing, serving, targeting
 from multishadow_server.core.capture import Capture, Metadata
 from multishadow_server.core.configuration import Configuration
+from multishadow_server.core.live_counts import LiveTally, Share
 from multishadow_server.core.metadata import without_credentials
 from multishadow_server.core.model import Model
 from multishadow_server.core.prediction import Json
@@ -92,6 +93,7 @@ class LivePath:
         buffer: takes captures.
         flag_age: seconds since the flags were last known to be current.
         stale_after: flags older than so many seconds stop shadowing; the last known live version goes on serving.
+        served: counts who served how.
 
     Attributes:
         counters: what happened so far, by name.
@@ -105,9 +107,11 @@ class LivePath:
         buffer: CaptureBuffer,
         flag_age: Callable[[], float],
         stale_after: float,
+        served: LiveTally | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._gateway = gateway
+        self._served = LiveTally() if served is None else served
         self._claims = claims
         self._buffer = buffer
         self._flag_age = flag_age
@@ -151,6 +155,7 @@ class LivePath:
         except asyncio.CancelledError:
             self._note_cancelled(attempt, started=now)
             raise
+        self._count(attempt, version, answer)
         self._capture(attempt, version, answer)
         return LiveAnswer(answer=answer, version=version, revision=decision.revision)
 
@@ -215,7 +220,20 @@ class LivePath:
             self.counters["cancelled"] += 1
             return
         timeout = ports.Answer(status_code=DEADLINE_EXCEEDED, status_message="Deadline Exceeded", latency=now - started)
+        self._count(attempt, attempt.decision.live, timeout)
         self._capture(attempt, attempt.decision.live, timeout)
+
+    def _count(self, attempt: _Attempt, version: str, answer: ports.Answer) -> None:
+        """Count it for the version that was chosen: if another one had to answer, that is the chosen one's failure."""
+        decision = attempt.decision
+        covered = version != decision.live
+        self._served.note(
+            Share(attempt.route.model.name, decision.live, decision.revision),
+            seconds=answer.latency,
+            failed=covered or answer.status_code != 0,
+            timed_out=not covered and answer.status_code == DEADLINE_EXCEEDED,
+            covered=covered,
+        )
 
     def _capture(self, attempt: _Attempt, version: str, answer: ports.Answer) -> None:
         """Offer what happened to the buffer, if anybody shadows this request."""

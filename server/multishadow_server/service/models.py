@@ -107,7 +107,7 @@ async def list_models(store: ControlStore, *, model: str = "") -> list[ModelView
         NotFound: there is no such model.
         StoreUnavailable: the database is away.
     """
-    configuration = await store.read()
+    configuration = await store.read(experiments=False)
     if model:
         return [view_of(names.model_of(configuration, model), configuration.flags)]
     return [view_of(configuration.models[name], configuration.flags) for name in sorted(configuration.models)]

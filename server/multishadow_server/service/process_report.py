@@ -1,4 +1,4 @@
-"""A process says how it is, every so often."""
+"""A process says how it is: every so often, and at once when there is news."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from multishadow_server.errors import MultishadowError
+from multishadow_server.service.ending import end
 from multishadow_server.service.ports import ProcessRegistry, ProcessStatus
 
 _logger = logging.getLogger(__name__)
@@ -26,17 +27,32 @@ class ProcessReport:
         self._registry = registry
         self._status = status
         self._interval = interval
+        self._news = asyncio.Event()
         self._away = False
+
+    def soon(self) -> None:
+        """There is news (a new revision) that somebody may be waiting for: report now, not at the next interval."""
+        self._news.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Report until `stop` is set, then withdraw."""
-        while not stop.is_set():
-            await self._report()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._interval):
-                    await stop.wait()
+        stopping = asyncio.create_task(self._stopping(stop))
+        try:
+            while not stop.is_set():
+                # Taken before the reading, so that news which comes during a report makes another one.
+                self._news.clear()
+                await self._report()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._interval):
+                        await self._news.wait()
+        finally:
+            await end(stopping)
         with suppress(Exception):
             await self._registry.withdraw(self._status().instance)
+
+    async def _stopping(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._news.set()
 
     async def _report(self) -> None:
         try:

@@ -8,18 +8,16 @@ from dataclasses import dataclass
 from multishadow_server.core import flags as flag_rules
 from multishadow_server.core import promotion as rules
 from multishadow_server.core import serving
-from multishadow_server.core.configuration import Configuration
-from multishadow_server.core.experiment import Epoch
 from multishadow_server.core.model import Model, Version
 from multishadow_server.core.promotion import Step
+from multishadow_server.core.rollout import Decision, Move
 from multishadow_server.core.routing import Claim
 from multishadow_server.core.serving import Flags
-from multishadow_server.errors import Conflict, FailedPrecondition, InvalidInput, NotFound, VersionUnavailable
-from multishadow_server.service import comparison_report, epochs, flag_sources, names
+from multishadow_server.errors import Conflict, FailedPrecondition
+from multishadow_server.service import epochs, flag_sources, names, promotion_gates, rollout_ownership
 from multishadow_server.service.ports import Change, ControlStore, VersionProbe
 from multishadow_server.service.ports import Promotion as PromotionRecord
 
-PROBE_SECONDS = 2.0
 # Two revisions are the most that a promotion or a rollback needs; more means that somebody else writes against it.
 MOST_STEPS = 4
 
@@ -76,7 +74,7 @@ async def promote(
         InvalidInput: the percent is out of range, or gates are to be passed over without a reason.
         NotFound: no such model or version.
         FailedPrecondition: some router reads its flags elsewhere, its server does not answer, its gates do not all
-            pass, or a stage cannot be had beside the other live claims.
+            pass, a staged rollout of the model goes on, or a stage cannot be had beside the other live claims.
         Conflict: somebody else keeps changing the same flags.
         StoreUnavailable: the database is away.
     """
@@ -89,14 +87,15 @@ async def promote(
     if serving.standing(owner, present.flags) != wanted:
         if not force:
             await flag_sources.check_promotion(store, wanted.flag_key, clock=clock)
-            await _check_reachable(probe, wanted)
-        passed_over = await _check_gates(store, wanted, force=force, reason=reason, clock=clock)
+            await promotion_gates.check_reachable(probe, wanted)
+        passed_over = await promotion_gates.check(store, wanted, force=force, reason=reason, clock=clock)
     beginning: _Beginning | None = None
     for _ in range(MOST_STEPS):
         async with store.change(actor) as change:
             configuration = change.configuration
             owner = names.model_of(configuration, model)
             wanted = names.version_of(owner, version)
+            await rollout_ownership.check_free(change, owner.name)
             beginning = beginning or _beginning(owner, configuration.flags)
             step = await _next_step(change, owner, wanted, percent=percent, previous=beginning.previous)
             if step is None:
@@ -129,78 +128,20 @@ def _promoted(version: Version, beginning: _Beginning, revision: int, *, changed
 def _beginning(model: Model, flags: Flags) -> _Beginning:
     live = serving.live_version(model, flags)
     assert live is not None, "a model with a version to promote has a base"
-    return _Beginning(
-        flags={version.flag_key: serving.flag_of(version, flags) for version in model.versions}, previous=live
-    )
+    return _Beginning(flags=_flags_of(model, flags), previous=live)
 
 
-async def _check_reachable(probe: VersionProbe, version: Version) -> None:
-    try:
-        await probe.connect(version.address, within=PROBE_SECONDS)
-    except VersionUnavailable as error:
-        raise FailedPrecondition(
-            f"{version.name} does not answer at {version.address} ({error}), so it was not promoted and nothing "
-            "changed. Start it, or correct its address with `shadowctl apply`. If only the routers can reach it, "
-            "promote it with `force` (`shadowctl promote --force`)"
-        ) from error
-
-
-async def _check_gates(
-    store: ControlStore, version: Version, *, force: bool, reason: str, clock: Callable[[], float]
-) -> list[str]:
-    """Names of the gates that are passed over; refuses when there are any, unless forced with a reason."""
-    try:
-        found = await comparison_report.compare(store, model=version.model, candidates=[version.name], clock=clock)
-    except (FailedPrecondition, NotFound) as error:
-        holding: list[str] = ["comparison"]
-        why = f"it has not been compared with the live version: {error}"
-    else:
-        (review,) = found.reviews
-        holding = [gate.name for gate in review.holding]
-        why = f"{review.verdict}\n" + "\n".join(
-            f"  {gate.name} {gate.state}: {gate.number}; asked for: {gate.bound}" for gate in review.holding
-        )
-        if past := _of_another_time(found.epoch, await store.read()):
-            holding, why = ["comparison"], past
-    if not holding:
-        return []
-    if not force:
-        raise FailedPrecondition(
-            f"{version.name} was not promoted and nothing changed: {why}\n`shadowctl gates {version.name}` says what "
-            f"would change it; `shadowctl waive {version.name} GATE --reason TEXT` passes over one gate, and promoting "
-            "with force and a reason over all"
-        )
-    if not reason.strip():
-        raise InvalidInput(
-            f"reason: {version.name} does not pass its gates ({names.listed(holding)}); say why it is promoted"
-        )
-    return holding
-
-
-def _of_another_time(epoch: Epoch, present: Configuration) -> str:
-    """Why a comparison vouches for nothing any more: nothing keeps that of an experiment that has ended up to date."""
-    model = present.models[epoch.model]
-    live = serving.live_version(model, present.flags)
-    again = "Compare it anew with `shadowctl start`"
-    if live is not None and epoch.live != live.name:
-        return f"it was compared with {epoch.live}, and {live.name} is live now. {again}"
-    if epoch.comparator != model.comparator:
-        return f"it was compared before the model's comparator was changed. {again}"
-    return ""
+def _flags_of(model: Model, flags: Flags) -> Flags:
+    return {version.flag_key: serving.flag_of(version, flags) for version in model.versions}
 
 
 async def _next_step(
     change: Change, model: Model, version: Version, *, percent: float, previous: Version
 ) -> Step | None:
     flags = change.configuration.flags
-    target = rules.promotion_target(
-        model,
-        flags,
-        version,
-        percent=percent,
-        previous=previous,
-        experiment=await change.running_experiment(model.name),
-    )
+    # Who is demoted at 100 % goes on shadowing where an experiment names it; smaller shares demote nobody.
+    experiment = await change.running_experiment(model.name) if percent >= 100 else None
+    target = rules.promotion_target(model, flags, version, percent=percent, previous=previous, experiment=experiment)
     step = rules.next_step(model, flags, target)
     if step is not None:
         rules.check_stage(model, flags, version, percent)
@@ -208,12 +149,20 @@ async def _next_step(
 
 
 async def _write(change: Change, model: Model, step: Step, *, reason: str, epoch_reason: str) -> None:
+    await _put_flags(change, step, reason=reason)
+    await _follow(change, model, step, reason=epoch_reason)
+
+
+async def _put_flags(change: Change, step: Step, *, reason: str) -> None:
     for key, definition in step.writes.items():
         await change.put_flag(key, definition, reason=reason)
+
+
+async def _follow(change: Change, model: Model, step: Step, *, reason: str) -> None:
     experiment = await change.running_experiment(model.name)
     if experiment is not None:
         flags = {**change.configuration.flags, **step.writes}
-        await epochs.follow(change, experiment, model, flags, reason=epoch_reason)
+        await epochs.follow(change, experiment, model, flags, reason=reason)
 
 
 async def _record(change: Change, model: Model, version: Version, beginning: _Beginning) -> None:
@@ -234,11 +183,68 @@ def _goes_on(last: PromotionRecord, version: Version, beginning: _Beginning) -> 
     )
 
 
+async def write_stage(
+    change: Change, model: Model, version: Version, *, percent: float, previous: Version, reason: str
+) -> None:
+    """Write one stage of a rollout, which began with `previous` live: one revision of the version's flag.
+
+    The first stage of a rollout is remembered as the promotion that a rollback takes back, later ones belong to it.
+
+    Raises:
+        FailedPrecondition: the share cannot be had beside the other live claims.
+    """
+    beginning = _Beginning(flags=_flags_of(model, change.configuration.flags), previous=previous)
+    words = f"{version.name} rolled out at {percent:g} %"
+    step = await _next_step(change, model, version, percent=percent, previous=previous)
+    if step is None:
+        return
+    if not step.arrives:
+        raise FailedPrecondition(
+            f"{version.name} of {model.name} cannot be brought to {percent:g} % by one write: {previous.name} does not "
+            "claim `live` for the rest; see `shadowctl get flags`"
+        )
+    await _put_flags(change, step, reason=reason or words)
+    await change.if_possible(
+        f"keeping the epochs of {model.name} in step with its rollout",
+        lambda: _follow(change, model, step, reason=words),
+    )
+    await _record(change, model, version, beginning)
+
+
+async def take_back(change: Change, model: Model, last: PromotionRecord, *, reason: str) -> bool:
+    """Write the next revision on the way back to before a promotion.
+
+    Args:
+        change: may have left out experiments: their epochs are kept in step if they can be reached at all.
+        model: whose promotion.
+        last: the newest one that was not taken back.
+        reason: for the flags' history.
+
+    Returns:
+        Whether everything is as it was; the promotion is marked as rolled back then.
+    """
+    flags = change.configuration.flags
+    target = rules.rollback_target(model, flags, before=last.flags_before, previous=last.previous)
+    step = rules.next_step(model, flags, target)
+    words = f"promotion of {last.version} rolled back"
+    if step is not None:
+        await _put_flags(change, step, reason=reason or words)
+        await change.if_possible(
+            f"keeping the epochs of {model.name} in step with a rollback",
+            lambda: _follow(change, model, step, reason=words),
+        )
+    if step is not None and not step.arrives:
+        return False
+    await change.mark_rolled_back(last)
+    return True
+
+
 async def rollback(store: ControlStore, *, model: str, actor: str, reason: str = "") -> RolledBack:
     """Take the last promotion back: the flags that decide who is live say again what they said before it.
 
-    Nothing is asked of the versions' servers, and nothing is read but the configuration: this has to work at the worst
-    moment. Repeated, it takes the promotion before that back.
+    A staged rollout of it ends with that. Nothing is asked of the versions' servers, and nothing has to be readable but
+    models, flags and promotions: this has to work at the worst moment. Repeated, it takes the promotion before that
+    back.
 
     Raises:
         NotFound: no such model.
@@ -247,24 +253,26 @@ async def rollback(store: ControlStore, *, model: str, actor: str, reason: str =
         StoreUnavailable: the database is away.
     """
     for _ in range(MOST_STEPS):
-        async with store.change(actor) as change:
+        async with store.change(actor, experiments=False) as change:
             owner = names.only_model(change.configuration, model)
             last = await change.last_promotion(owner.name)
             if last is None:
                 raise _nothing_to_roll_back(owner, change.configuration.flags)
-            flags = change.configuration.flags
-            target = rules.rollback_target(owner, flags, before=last.flags_before, previous=last.previous)
-            step = rules.next_step(owner, flags, target)
-            words = f"promotion of {last.version} rolled back"
-            if step is not None:
-                await _write(change, owner, step, reason=reason or words, epoch_reason=words)
-            if step is None or step.arrives:
-                await change.mark_rolled_back(last)
+            # Ended by the first write, so that control does not go on with it before the second.
+            await _end_rollout(change, owner.name, actor=actor, reason=reason)
+            if await take_back(change, owner, last, reason=reason):
                 detail = {"version": last.version, "live": last.previous, "reason": reason}
                 await change.audit("rollback", owner.name, detail)
                 revision = change.revision
                 return RolledBack(model=owner.name, version=last.previous, rolled_back=last.version, revision=revision)
     raise _contended(model)
+
+
+async def _end_rollout(change: Change, model: str, *, actor: str, reason: str) -> None:
+    rollout = await change.rollouts.running(model)
+    if rollout is not None:
+        decision = Decision(move=Move.ROLL_BACK, stage=rollout.stage, why=reason or f"rolled back by {actor}")
+        await rollout_ownership.record(change, rollout, decision, actor=actor, percent=0.0)
 
 
 def _nothing_to_roll_back(model: Model, flags: Flags) -> FailedPrecondition:

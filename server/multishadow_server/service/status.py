@@ -53,7 +53,7 @@ async def overview(store: ControlStore, backlog: CaptureBacklog, *, clock: Calla
     Raises:
         StoreUnavailable: the database is away.
     """
-    configuration = await store.read()
+    configuration = await store.read(experiments=False)
     processes = await store.processes()
     now = clock()
     return Overview(

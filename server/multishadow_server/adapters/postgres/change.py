@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Update, delete, func, update
+from sqlalchemy import Update, delete, func, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from multishadow_server.adapters import flagd_core
-from multishadow_server.adapters.postgres.configuration import CHANNEL, read_configuration
+from multishadow_server.adapters.postgres.configuration import CHANNEL, read_configuration, read_epochs
 from multishadow_server.adapters.postgres.engine import reaching
 from multishadow_server.adapters.postgres.records import (
     comparator_record,
@@ -30,6 +31,7 @@ from multishadow_server.adapters.postgres.records import (
     schedule_record,
     version_record,
 )
+from multishadow_server.adapters.postgres.rollouts import PostgresRolloutRecords
 from multishadow_server.adapters.postgres.tables import (
     AuditRow,
     ConfigurationRevisionRow,
@@ -48,15 +50,24 @@ from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.experiment import Epoch, Experiment, RankBy
 from multishadow_server.core.model import Comparator, Model
 from multishadow_server.core.schedule import NO_SCHEDULE, Progress, Schedule
-from multishadow_server.errors import Conflict, NotFound
+from multishadow_server.errors import Conflict, MultishadowError, NotFound
 from multishadow_server.service.ports import FlagRevision, Promotion
+
+logger = logging.getLogger(__name__)
+
+# Experiments are waited for no longer than this by what has to go on without them.
+_SHORT_LOCKS = text("SET LOCAL lock_timeout = '250ms'")
+_USUAL_LOCKS = text("SET LOCAL lock_timeout TO DEFAULT")
 
 
 class PostgresChange:
     """A Change; `PostgresControl.change` begins and commits it."""
 
-    def __init__(self, session: AsyncSession, *, actor: str, configuration: Configuration, now: datetime) -> None:
+    def __init__(
+        self, session: AsyncSession, *, actor: str, configuration: Configuration, now: datetime, experiments: bool
+    ) -> None:
         self._session = session
+        self._experiments_read = experiments
         self._actor = actor
         self._configuration = configuration
         self._now = now
@@ -67,13 +78,13 @@ class PostgresChange:
         self._flags = dict(configuration.flags)
 
     @classmethod
-    async def begin(cls, session: AsyncSession, actor: str) -> PostgresChange:
-        """Take the lock on the revision, then read what it protects."""
+    async def begin(cls, session: AsyncSession, actor: str, *, experiments: bool = True) -> PostgresChange:
+        """Take the lock on the revision, then read what it protects; epochs only with `experiments`."""
         await session.exec(select(ConfigurationRevisionRow.id).with_for_update())
-        configuration = await read_configuration(session)
+        configuration = await read_configuration(session, experiments=experiments)
         # Not `now()`, which is when the wait for the lock began: times would not follow the order of revisions.
         now = (await session.exec(select(func.clock_timestamp()))).one()
-        return cls(session, actor=actor, configuration=configuration, now=now)
+        return cls(session, actor=actor, configuration=configuration, now=now, experiments=experiments)
 
     async def commit(self) -> None:
         """Make and announce the revision, when something was written. Raises StoreUnavailable: outcome unknown."""
@@ -103,6 +114,26 @@ class PostgresChange:
     def now(self) -> float:
         """The database's time when the lock was taken, seconds since the Unix epoch."""
         return self._now.timestamp()
+
+    @property
+    def rollouts(self) -> PostgresRolloutRecords:
+        """The rollouts, to be changed in this change."""
+        return PostgresRolloutRecords(self._session, actor=self._actor, revision=self.revision, now=self._now)
+
+    async def if_possible(self, purpose: str, work: Callable[[], Awaitable[None]]) -> bool:
+        """Do what needs experiments, or go on without it when their tables are broken or locked."""
+        try:
+            async with self._reaching(), self._session.begin_nested():
+                connection = await self._session.connection()
+                await connection.execute(_SHORT_LOCKS)
+                if not self._experiments_read:
+                    self._configuration = replace(self._configuration, epochs=await read_epochs(self._session))
+                await work()
+                await connection.execute(_USUAL_LOCKS)
+        except MultishadowError as error:
+            logger.warning("%s was left out: %s", purpose, error)
+            return False
+        return True
 
     async def put_model(self, model: Model) -> None:
         """Create or update the model's own settings (not its versions)."""

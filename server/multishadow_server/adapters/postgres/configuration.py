@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from typing import Any
 
 from psycopg import AsyncConnection
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -22,6 +23,7 @@ from multishadow_server.adapters.postgres.tables import (
     VersionRow,
 )
 from multishadow_server.core.configuration import Configuration
+from multishadow_server.core.experiment import Epoch
 
 CHANNEL = "multishadow_configuration"
 # How long after an epoch closed its captures may still arrive: lagging and off-peak workers.
@@ -33,17 +35,20 @@ class PostgresConfiguration:
 
     Args:
         engine: see `open_engine`.
+        experiments: whether epochs are read too. Who does not need them goes on when the tables of experiments are
+            broken or locked: a router has to hear of a rollback then.
     """
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, *, experiments: bool = True) -> None:
         self._engine = engine
+        self._experiments = experiments
 
     async def read(self) -> Configuration:
         """Everything at the present revision, in one snapshot of the database. Raises StoreUnavailable."""
         # A statement is its own snapshot; a transaction around it would only cost two round trips more.
         single = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         async with reaching(self._engine, "reading the configuration"), AsyncSession(single) as session:
-            return await read_configuration(session)
+            return await read_configuration(session, experiments=self._experiments)
 
     async def revision(self) -> int:
         """The present revision alone. Raises StoreUnavailable."""
@@ -76,37 +81,61 @@ async def _present_revision(connection: AsyncConnection) -> int:
     return int(row[0])
 
 
-async def read_configuration(session: AsyncSession) -> Configuration:
-    """Everything at the present revision: one statement, so one snapshot and one round trip."""
-    snapshot = (await (await session.connection()).execute(_SNAPSHOT)).scalar_one()
+async def read_configuration(session: AsyncSession, *, experiments: bool = True) -> Configuration:
+    """Everything at the present revision: one statement, so one snapshot and one round trip.
+
+    Without `experiments` it has no epochs, and no table of experiments is touched.
+    """
+    wanted = _SNAPSHOT if experiments else _WITHOUT_EPOCHS
+    snapshot = (await (await session.connection()).execute(wanted)).scalar_one()
     models = (ModelRow.model_validate(row) for row in snapshot["models"])
     versions = (VersionRow.model_validate(row) for row in snapshot["versions"])
     return Configuration(
         revision=snapshot["revision"],
         models=models_of(models, versions),
         flags=snapshot["flags"],
-        epochs=tuple(epoch_of(EpochRow.model_validate(row.pop("epoch")), **row) for row in snapshot["epochs"]),
+        epochs=_epochs_of(snapshot["epochs"]),
     )
 
 
-# A promotion waits for this reading in every router. Row by row, through five statements in a transaction of their own,
-# it took 7 ms of processor time and nine round trips.
-_SNAPSHOT = text(
-    f"""
-    SELECT json_build_object(
-        'revision', (SELECT revision FROM configuration_revision),
-        'models', (SELECT coalesce(json_agg(model), '[]') FROM model),
-        'versions', (SELECT coalesce(json_agg(version), '[]') FROM version),
-        'flags', (SELECT coalesce(json_object_agg(key, definition ORDER BY key), '{{}}')
-                  FROM flag JOIN flag_revision USING (key, revision)),
-        'epochs', (SELECT coalesce(json_agg(
-                       json_build_object('epoch', epoch, 'model', model, 'bucket_seconds', bucket_seconds,
-                                         'schedule', schedule, 'ends_at', extract(epoch FROM ends_at))
-                       ORDER BY epoch.id), '[]')
-                   FROM epoch JOIN experiment ON experiment.id = experiment_id
-                   WHERE stopped_at IS NULL OR closed_at > clock_timestamp() - interval '{LATE_CAPTURES}'))
-    """  # noqa: S608  a constant
-)
+async def read_epochs(session: AsyncSession) -> tuple[Epoch, ...]:
+    """The epochs of a configuration, alone."""
+    return _epochs_of((await (await session.connection()).execute(_EPOCHS_ALONE)).scalar_one())
+
+
+def _epochs_of(rows: Sequence[dict[str, Any]]) -> tuple[Epoch, ...]:
+    return tuple(epoch_of(EpochRow.model_validate(row.pop("epoch")), **row) for row in rows)
+
+
+_EPOCHS = f"""
+    (SELECT coalesce(json_agg(
+                json_build_object('epoch', epoch, 'model', model, 'bucket_seconds', bucket_seconds,
+                                  'schedule', schedule, 'ends_at', extract(epoch FROM ends_at))
+                ORDER BY epoch.id), '[]')
+     FROM epoch JOIN experiment ON experiment.id = experiment_id
+     WHERE stopped_at IS NULL OR closed_at > clock_timestamp() - interval '{LATE_CAPTURES}')
+"""  # noqa: S608  a constant
+
+
+def _snapshot(epochs: str) -> TextClause:
+    # A promotion waits for this reading in every router. Row by row, through five statements in a transaction of their
+    # own, it took 7 ms of processor time and nine round trips.
+    return text(
+        f"""
+        SELECT json_build_object(
+            'revision', (SELECT revision FROM configuration_revision),
+            'models', (SELECT coalesce(json_agg(model), '[]') FROM model),
+            'versions', (SELECT coalesce(json_agg(version), '[]') FROM version),
+            'flags', (SELECT coalesce(json_object_agg(key, definition ORDER BY key), '{{}}')
+                      FROM flag JOIN flag_revision USING (key, revision)),
+            'epochs', {epochs})
+        """  # noqa: S608  a constant
+    )
+
+
+_SNAPSHOT = _snapshot(_EPOCHS)
+_WITHOUT_EPOCHS = _snapshot("'[]'::json")
+_EPOCHS_ALONE = text(f"SELECT {_EPOCHS}")
 _REVISION = select(ConfigurationRevisionRow.revision)
 FLAGS = (
     select(FlagRevisionRow)

@@ -49,23 +49,25 @@ class PostgresControl:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._configuration = PostgresConfiguration(engine)
+        self._without_experiments = PostgresConfiguration(engine, experiments=False)
         self._reviews = PostgresReviews(engine)
 
     @asynccontextmanager
-    async def change(self, actor: str) -> AsyncIterator[PostgresChange]:
+    async def change(self, actor: str, *, experiments: bool = True) -> AsyncIterator[PostgresChange]:
         """Begin a change; leaving the block commits, an exception in it undoes everything.
 
-        Changes happen one after the other: a second one waits here for the first.
+        Changes happen one after the other: a second one waits here for the first. With `experiments=False` no table of
+        experiments is touched before `PostgresChange.if_possible`.
         """
         async with AsyncSession(self._engine, expire_on_commit=False) as session:
             async with reaching(self._engine, "beginning a change"):
-                change = await PostgresChange.begin(session, actor)
+                change = await PostgresChange.begin(session, actor, experiments=experiments)
             yield change
             await change.commit()
 
-    async def read(self) -> Configuration:
-        """Everything at the present revision."""
-        return await self._configuration.read()
+    async def read(self, *, experiments: bool = True) -> Configuration:
+        """Everything at the present revision; with `experiments=False` no table of experiments is touched."""
+        return await (self._configuration if experiments else self._without_experiments).read()
 
     async def flags(self) -> Sequence[FlagRecord]:
         """Every flag with its last change, by key."""

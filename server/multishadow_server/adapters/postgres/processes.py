@@ -36,7 +36,9 @@ class PostgresProcesses:
         }
         statement = insert(ProcessRow).values(role=status.role, instance=status.instance, **said)
         upsert = statement.on_conflict_do_update(index_elements=["role", "instance"], set_=said)
-        async with reaching(self._engine, "reporting a process"), self._engine.begin() as connection:
+        # One statement needs no transaction around it: a promotion waits for this, and each round trip is time.
+        single = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        async with reaching(self._engine, "reporting a process"), single.connect() as connection:
             await connection.execute(upsert)
 
     async def withdraw(self, instance: str) -> None:

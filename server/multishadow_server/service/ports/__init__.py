@@ -12,9 +12,17 @@ from multishadow_server.service.ports.configuration import ClaimReader, Configur
 from multishadow_server.service.ports.control import Change, ControlStore, FlagRecord, FlagRevision, Promotion
 from multishadow_server.service.ports.flag_evaluation import Evaluation, FlagType, PublishedFlags
 from multishadow_server.service.ports.labels import LabelChange, LabelRecord, LabelStore
+from multishadow_server.service.ports.live_counts import LiveCountStore
 from multishadow_server.service.ports.observations import Flush, KeptAnswers, ObservationStore, StoredComparison
 from multishadow_server.service.ports.processes import ProcessRegistry, ProcessStatus
 from multishadow_server.service.ports.reviews import ComparisonLine, KeptComparison, ReviewStore
+from multishadow_server.service.ports.rollouts import (
+    NewRollout,
+    RolloutEvent,
+    RolloutRecords,
+    RolloutStore,
+    StageCounts,
+)
 from multishadow_server.service.ports.versions import Answer, Comparer, ModelGateway, PredictionCodec, VersionProbe
 
 __all__ = [
@@ -38,8 +46,10 @@ __all__ = [
     "LabelChange",
     "LabelRecord",
     "LabelStore",
+    "LiveCountStore",
     "LoggedBatch",
     "ModelGateway",
+    "NewRollout",
     "ObservationStore",
     "PartitionLeases",
     "PartitionReader",
@@ -49,6 +59,10 @@ __all__ = [
     "Promotion",
     "PublishedFlags",
     "ReviewStore",
+    "RolloutEvent",
+    "RolloutRecords",
+    "RolloutStore",
+    "StageCounts",
     "StoredComparison",
     "VersionProbe",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from multishadow_server.core.model import Comparator, Model
 from multishadow_server.core.rollup import Rollup
 from multishadow_server.core.schedule import NO_SCHEDULE, Progress, Schedule
 from multishadow_server.service.ports.processes import ProcessStatus
+from multishadow_server.service.ports.rollouts import RolloutRecords
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +74,23 @@ class Change(Protocol):
     @property
     def now(self) -> float:
         """The transaction's time, seconds since the Unix epoch."""
+        ...
+
+    @property
+    def rollouts(self) -> RolloutRecords:
+        """The rollouts, to be changed in this change."""
+        ...
+
+    async def if_possible(self, purpose: str, work: Callable[[], Awaitable[None]]) -> bool:
+        """Do what needs experiments, or go on without it; False when it was left out.
+
+        The epochs are read first, which a change with `experiments=False` left out. When the tables of experiments are
+        broken, or locked for more than an instant, what the work did is undone, and the rest of the change stays.
+
+        Args:
+            purpose: in words, for the log.
+            work: is done in this change.
+        """
         ...
 
     async def put_model(self, model: Model) -> None:
@@ -173,12 +191,19 @@ class Change(Protocol):
 class ControlStore(Protocol):
     """What control reads and changes."""
 
-    def change(self, actor: str) -> AbstractAsyncContextManager[Change]:
-        """Begin a change; leaving the block commits, an exception in it undoes everything. Raises StoreUnavailable."""
+    def change(self, actor: str, *, experiments: bool = True) -> AbstractAsyncContextManager[Change]:
+        """Begin a change; leaving the block commits, an exception in it undoes everything. Raises StoreUnavailable.
+
+        With `experiments=False` nothing of experiments is read, and its configuration has no epochs: see
+        `Change.if_possible`.
+        """
         ...
 
-    async def read(self) -> Configuration:
-        """Everything at the present revision. Raises StoreUnavailable."""
+    async def read(self, *, experiments: bool = True) -> Configuration:
+        """Everything at the present revision. Raises StoreUnavailable.
+
+        With `experiments=False` it has no epochs, and can be read when experiments cannot.
+        """
         ...
 
     async def flags(self) -> Sequence[FlagRecord]:

@@ -1,0 +1,142 @@
+"""How the versions that serve fare: every live request, counted where it is answered.
+
+A router counts by model, by the version that the flags chose, and by the revision that chose it. So a stage of a
+rollout, which is a revision, is told apart exactly, and so are the requests of a router that did not hear of it yet.
+Whoever answers in place of a version that is away does not get its requests: they are the chosen version's failures
+(intention to treat), or a version that is down would look like the one that covers for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from multishadow_server.core import latency
+
+# Revisions that a router keeps counting for: requests under way belong to the revision that they began by.
+MOST_REVISIONS = 256
+
+
+class Share(NamedTuple):
+    """Whose requests: those of a model that a version was chosen for by a revision of the flags."""
+
+    model: str
+    version: str
+    revision: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LiveCounts:
+    """What became of live requests.
+
+    Args:
+        requests: that the version was chosen for, and whose caller waited for the answer.
+        failed: the version itself failed these.
+        covered: of the failed ones, an older live version answered.
+        latencies: answers by bin of `latency`; timeouts are `inf`, other failures are left out, as they may be quick.
+    """
+
+    requests: int = 0
+    failed: int = 0
+    covered: int = 0
+    latencies: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def answered(self) -> int:
+        """Requests that the version itself answered."""
+        return self.requests - self.failed
+
+    def __add__(self, other: LiveCounts) -> LiveCounts:
+        return LiveCounts(
+            requests=self.requests + other.requests,
+            failed=self.failed + other.failed,
+            covered=self.covered + other.covered,
+            latencies=Counter(self.latencies) + Counter(other.latencies),
+        )
+
+
+class _Count:
+    """Counts of one share, as they grow."""
+
+    __slots__ = ("covered", "failed", "latencies", "requests")
+
+    def __init__(self) -> None:
+        self.requests = self.failed = self.covered = 0
+        self.latencies: Counter[float] = Counter()
+
+    def value(self) -> LiveCounts:
+        return LiveCounts(
+            requests=self.requests,
+            failed=self.failed,
+            covered=self.covered,
+            latencies={
+                latency.TIMED_OUT if math.isinf(edge) else str(int(edge)): n for edge, n in self.latencies.items()
+            },
+        )
+
+
+class LiveTally:
+    """One router's counts since it began. They only grow, so that saving them again is no harm.
+
+    Attributes:
+        late: requests that ended so long after their revision that they are counted nowhere.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[Share, _Count] = {}
+        self._changed: set[Share] = set()
+        self._oldest = 0
+        self.late = 0
+
+    def note(
+        self, share: Share, *, seconds: float, failed: bool = False, timed_out: bool = False, covered: bool = False
+    ) -> None:
+        """Count one request.
+
+        Args:
+            share: whose it is.
+            seconds: how long the version took.
+            failed: whether the version itself failed.
+            timed_out: whether it failed by taking too long.
+            covered: whether another version answered instead.
+        """
+        count = self._counts.get(share)
+        if count is None:
+            if share.revision < self._oldest:
+                self.late += 1
+                return
+            count = self._begin(share)
+        count.requests += 1
+        if failed:
+            count.failed += 1
+            count.covered += covered
+        if timed_out:
+            count.latencies[math.inf] += 1
+        elif not failed:
+            count.latencies[latency.bin_of(seconds)] += 1
+        self._changed.add(share)
+
+    def changed(self) -> Mapping[Share, LiveCounts]:
+        """Counts since the beginning, of every share that was counted for since this was asked last."""
+        shares, self._changed = self._changed, set()
+        return {share: self._counts[share].value() for share in shares}
+
+    def not_saved(self, shares: Iterable[Share]) -> None:
+        """Have `changed` give these again: they could not be saved."""
+        self._changed.update(share for share in shares if share in self._counts)
+
+    def _begin(self, share: Share) -> _Count:
+        revisions = sorted({known.revision for known in self._counts} | {share.revision})
+        if len(revisions) > MOST_REVISIONS:
+            self._forget(before=revisions[-MOST_REVISIONS])
+        count = self._counts[share] = _Count()
+        return count
+
+    def _forget(self, *, before: int) -> None:
+        """A share that is begun anew would overwrite what was saved of it, so forgotten revisions stay forgotten."""
+        for share in [share for share in self._counts if share.revision < before and share not in self._changed]:
+            del self._counts[share]
+        self._oldest = max(self._oldest, before)
