@@ -43,14 +43,14 @@ class FlagServer:
 
 @asynccontextmanager
 async def flag_server(
-    flags: Mapping[str, Any] | None, *, keep_alive: float = 20.0, rate: float = 20_000, body_seconds: float = 10.0
+    flags: Mapping[str, Any] | None, *, keep_alive: float = 20.0, rate: float = 20_000, **ofrep_bounds: Any
 ) -> AsyncIterator[FlagServer]:
     """Serve these flags until the block ends; None: none were read yet."""
     server = FlagServer()
     if flags is not None:
         server.load(flags)
     async with AsyncExitStack() as stack:
-        ofrep = Ofrep(server.feed, evaluations_per_second=rate, keep_alive=keep_alive, body_seconds=body_seconds)
+        ofrep = Ofrep(server.feed, evaluations_per_second=rate, keep_alive=keep_alive, **ofrep_bounds)
         http = HttpServer(application(probes.routes(server.feed), ofrep.routes()), drain_seconds=0.5)
         stack.push_async_callback(http.stop)
         rpc = grpc.aio.server()

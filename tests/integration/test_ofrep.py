@@ -17,6 +17,7 @@ from multishadow_server.entrypoints.http import HttpServer, application
 from multishadow_server.errors import FailedPrecondition, InvalidInput
 from running_control import control_addresses
 from serving_flags import flag
+from waiting import until
 
 ONE, ALL = "/ofrep/v1/evaluate/flags/{}", "/ofrep/v1/evaluate/flags"
 FLAGS = {
@@ -250,6 +251,22 @@ async def test_a_quiet_event_stream_shows_that_it_lives() -> None:
     async with flag_server(FLAGS, keep_alive=0.02) as server, connected(server.http) as stream:
         await opened(stream, "/ofrep/v1/events")
         assert [(await stream.event())[0] for _ in range(3)] == [":", ":", ":"]
+
+
+async def test_event_streams_are_bounded_and_one_that_is_left_makes_room() -> None:
+    async with flag_server(FLAGS, most_streams=1, keep_alive=0.02) as server:
+        async with connected(server.http) as stream:
+            await opened(stream, "/ofrep/v1/events")
+            await stream.event()
+            async with connected(server.http) as other:
+                refused = await other.get("/ofrep/v1/events")
+                assert (refused.status, refused.headers["retry-after"]) == (429, "5")
+
+        async def there_is_room() -> bool:
+            async with connected(server.http) as next_one:
+                return (await opened(next_one, "/ofrep/v1/events"))[0] == 200
+
+        await until(there_is_room)
 
 
 async def test_who_was_told_of_a_revision_by_another_control_is_given_that_revision(

@@ -63,7 +63,8 @@ def test_it_says_where_everything_is_and_stops_it_all_when_asked(tmp_path: Path)
     with serve(tmp_path / "data") as command:
         assert set(pids(command)) == {"router-1", "router-2", "worker-1", "control"}
         assert {"postgres", "nats-server"} <= names(command)
-        assert re.search(r"router +127\.0\.0\.1:\d+", command.output)
+        for served in ("router", "control", "http"):
+            assert re.search(rf"{served} +127\.0\.0\.1:[1-9]\d+", command.output)
         assert f"embedded in {tmp_path / 'data'}" in command.output
         _apply_as_it_says(command.output, tmp_path)
         command.process.send_signal(signal.SIGTERM)

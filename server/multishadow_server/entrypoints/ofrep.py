@@ -63,6 +63,7 @@ class Ofrep:
         evaluations_per_second: most flags that are evaluated in a second; beyond it requests get 429.
         keep_alive: seconds without a change after which an event stream shows that it lives.
         body_seconds: longest time that a request's body may take to come.
+        most_streams: most event streams that are open at once.
         monotonic: a clock that only goes forward, seconds.
     """
 
@@ -73,11 +74,13 @@ class Ofrep:
         evaluations_per_second: float,
         keep_alive: float = KEEP_ALIVE_SECONDS,
         body_seconds: float = BODY_SECONDS,
+        most_streams: int = MOST_EVENT_STREAMS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._feed = feed
         self._keep_alive = keep_alive
         self._body_seconds = body_seconds
+        self._most_streams = most_streams
         self._monotonic = monotonic
         self._bucket = TokenBucket(rate=evaluations_per_second, tokens=evaluations_per_second, at=monotonic())
         self._streams = 0
@@ -126,8 +129,8 @@ class Ofrep:
 
     async def _events(self, request: Request) -> Response:
         selector = _selector(request.query_params.get("selector", "") or request.headers.get(SELECTOR_HEADER, ""))
-        if self._streams >= MOST_EVENT_STREAMS:
-            raise _Refused(429, "GENERAL", f"{MOST_EVENT_STREAMS} event streams are open; poll instead", retry_after=5)
+        if self._streams >= self._most_streams:
+            raise _Refused(429, "GENERAL", f"{self._streams} event streams are open; poll instead", retry_after=5)
         flags = await self._feed.first()
         missed = request.headers.get("last-event-id", str(flags.revision)) != str(flags.revision)
         return StreamingResponse(
