@@ -158,7 +158,7 @@ def flaw_of(key: str, definition: Mapping[str, Any]) -> str | None:
     """Why stock clients would not load a flag, or None.
 
     flagd-core loads it (Python's clients); and its default is one of its variants, without which the clients of
-    JavaScript, Go and Java reject the set.
+    JavaScript and Go reject the set.
     """
     try:
         FlagdCore().set_flags({"flags": {key: dict(definition)}})

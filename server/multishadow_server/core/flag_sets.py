@@ -6,7 +6,6 @@ reader without a selector gets every flag. https://flagd.dev/reference/selector-
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -84,8 +83,14 @@ def changes(before: Definitions, after: Definitions) -> dict[str, str]:
     return happened
 
 
-def same(first: Mapping[str, Any] | None, second: Mapping[str, Any]) -> bool:
+def same(first: Any, second: Any) -> bool:  # noqa: ANN401 — JSON of any shape
     """Whether two definitions are the same for every reader: 1, 1.0 and true are three things to them."""
     if first is second:
         return True
-    return first == second and json.dumps(first, sort_keys=True) == json.dumps(second, sort_keys=True)
+    if type(first) is not type(second):
+        return False
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(value, second[name]) for name, value in first.items())
+    if isinstance(first, list):
+        return len(first) == len(second) and all(map(same, first, second))
+    return bool(first == second)

@@ -17,7 +17,7 @@ from multishadow_server.errors import EvaluationFailed, Unavailable
 from multishadow_server.service.ports import Evaluation, FlagType, PublishedFlags
 
 Flags = TypeVar("Flags", bound=PublishedFlags)
-# How long who opens a stream waits for the first reading: a client that is turned away comes back after ten seconds.
+# How long who opens a stream waits for the first reading: a client that is turned away comes back after seconds.
 FIRST_READING_SECONDS = 2.0
 
 
