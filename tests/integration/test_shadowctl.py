@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -194,25 +194,32 @@ def read_all(terminal: int, into: bytearray) -> None:
         into += data
 
 
+@asynccontextmanager
+async def a_process(control: str, *arguments: str, **more: Any) -> AsyncIterator[asyncio.subprocess.Process]:
+    """One command as a process, which ends with the block: one left behind would hold this process's loop open."""
+    env = os.environ | environment(control) | more.pop("env", {})
+    process = await asyncio.create_subprocess_exec(SHADOWCTL, *arguments, env=env, **more)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
 async def test_watching_on_a_terminal_ends_cleanly_and_leaves_the_last_report() -> None:
     with reports.serving(reports.CannedControl()) as canned:
         canned.answers |= {"ListModels": reports.models(spam=["base", "A"]), "Compare": reports.undecided()}
         ours, theirs = pty.openpty()
         shown = bytearray()
-        process = await asyncio.create_subprocess_exec(
-            SHADOWCTL,
-            *("compare", "--watch", "--every", "1s"),
-            env=os.environ | environment(canned.address) | {"TERM": "xterm"},
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-        )
-        os.close(theirs)
-        reading = asyncio.create_task(asyncio.to_thread(read_all, ours, shown))
-        await until(lambda: len(canned.asked(CompareRequest)) >= 3)
-        process.send_signal(signal.SIGINT)
-        assert await asyncio.wait_for(process.wait(), PATIENCE) == 3
-        await asyncio.wait_for(reading, PATIENCE)
+        terminal = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "env": {"TERM": "xterm"}}
+        async with a_process(canned.address, "compare", "--watch", "--every", "1s", **terminal) as process:
+            os.close(theirs)
+            reading = asyncio.create_task(asyncio.to_thread(read_all, ours, shown))
+            await until(lambda: len(canned.asked(CompareRequest)) >= 3, within=PATIENCE)
+            process.send_signal(signal.SIGINT)
+            assert await asyncio.wait_for(process.wait(), PATIENCE) == 3
+            await asyncio.wait_for(reading, PATIENCE)
         os.close(ours)
     text = shown.decode()
     screen, after = text.rsplit("\x1b[?1049l", 1)
@@ -225,43 +232,33 @@ async def test_watching_on_a_terminal_ends_cleanly_and_leaves_the_last_report() 
     assert text.count("\x1b[?25h") >= text.count("\x1b[?25l"), "the cursor is there again"
 
 
+@asynccontextmanager
+async def watching_in_a_pipe(control: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, Any, Any]]:
+    """The process, and what it writes to its two outputs."""
+    pipes = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE, "limit": 1 << 20}
+    async with a_process(control, "compare", "--watch", "--every", "1s", "-o", "json", **pipes) as process:
+        yield process, process.stdout, process.stderr
+
+
 async def test_watching_in_a_pipe_writes_a_line_of_json_for_each_reading() -> None:
     with reports.serving(reports.CannedControl()) as canned:
         canned.answers |= {"ListModels": reports.models(spam=["base", "A"]), "Compare": reports.decided()}
-        process = await asyncio.create_subprocess_exec(
-            SHADOWCTL,
-            *("compare", "--watch", "--every", "1s", "-o", "json"),
-            env=os.environ | environment(canned.address),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            limit=1 << 20,
-        )
-        assert process.stdout is not None
-        assert process.stderr is not None
-        lines = [json.loads(await asyncio.wait_for(process.stdout.readline(), PATIENCE)) for _ in range(2)]
-        process.send_signal(signal.SIGINT)
-        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
-        assert await process.stderr.read() == b""
+        async with watching_in_a_pipe(canned.address) as (process, out, err):
+            lines = [json.loads(await asyncio.wait_for(out.readline(), PATIENCE)) for _ in range(2)]
+            process.send_signal(signal.SIGINT)
+            assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
+            assert await err.read() == b""
     assert [line["winner"] for line in lines] == ["A", "A"]
 
 
 async def test_watching_goes_on_while_control_is_away() -> None:
     with reports.serving(reports.CannedControl()) as canned:
         canned.answers |= {"ListModels": reports.models(spam=["base", "A"]), "Compare": reports.decided()}
-        process = await asyncio.create_subprocess_exec(
-            SHADOWCTL,
-            *("compare", "--watch", "--every", "1s", "-o", "json"),
-            env=os.environ | environment(canned.address),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            limit=1 << 20,
-        )
-        assert process.stdout is not None
-        assert process.stderr is not None
-        await asyncio.wait_for(process.stdout.readline(), PATIENCE)
-        canned.answers["Compare"] = (grpc.StatusCode.UNAVAILABLE, "the database is away")
-        assert b"the database is away" in await asyncio.wait_for(process.stderr.readline(), PATIENCE)
-        canned.answers["Compare"] = reports.decided()
-        assert await asyncio.wait_for(process.stdout.readline(), PATIENCE)
-        process.send_signal(signal.SIGINT)
-        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
+        async with watching_in_a_pipe(canned.address) as (process, out, err):
+            await asyncio.wait_for(out.readline(), PATIENCE)
+            canned.answers["Compare"] = (grpc.StatusCode.UNAVAILABLE, "the database is away")
+            assert b"the database is away" in await asyncio.wait_for(err.readline(), PATIENCE)
+            canned.answers["Compare"] = reports.decided()
+            assert await asyncio.wait_for(out.readline(), PATIENCE)
+            process.send_signal(signal.SIGINT)
+            assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
