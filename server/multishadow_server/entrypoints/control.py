@@ -49,6 +49,8 @@ _OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),
+    # A document of all flags, whatever its blanks; the store bounds what it keeps of it.
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
 )
 
 
