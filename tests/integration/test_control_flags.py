@@ -339,7 +339,8 @@ async def test_a_flagd_document_is_imported_and_comes_out_as_it_went_in(control:
 
 
 async def test_flags_may_stand_in_a_list_as_the_daemon_takes_them(control: Control) -> None:
-    await imported(control, {"flags": [{"key": "a", **SWITCH}, {"key": "b", **SWITCH}]})
+    document = json.dumps({"flags": [{"key": "a", **SWITCH}, {"key": "b", **SWITCH}]})
+    await imported(control, " " * 5_000_000 + document)
     assert await definitions(control) == {"a": SWITCH, "b": SWITCH}
 
 

@@ -99,6 +99,8 @@ async def test_a_flag_is_set_with_its_author_and_reason(control: Control) -> Non
 async def test_setting_what_a_flag_says_already_makes_no_revision(control: Control) -> None:
     await control.apply("base", "A")
     first = await control.set_flag("A", pb.CLAIM_SHADOW, percent=25)
+    assert [effect.split(",")[0] for effect in first.effects] == ["no experiment of spam runs"]
+    first.ClearField("effects")
     again = await control.set_flag("A", pb.CLAIM_SHADOW, percent=25)
     assert again == first
     assert (await control.set_flag("base", pb.CLAIM_LIVE)).revision == 2
