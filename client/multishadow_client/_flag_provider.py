@@ -106,6 +106,7 @@ class MultishadowProvider(AbstractProvider):
         self._channels: list[grpc.Channel] = []
         self._sync: FlagSync | None = None
         self._outcomes: Outcomes | None = None
+        self._counting = threading.Lock()
         self._ignored = 0
 
     # --- its life --------------------------------------------------------------------------------------------------
@@ -253,7 +254,8 @@ class MultishadowProvider(AbstractProvider):
             logger.debug("the event %s cannot be recorded: %s", tracking_event_name, error)
             outcome = None
         if outcome is None or self._outcomes is None:
-            self._ignored += 1
+            with self._counting:
+                self._ignored += 1
         else:
             self._outcomes.offer(outcome)
 
@@ -284,6 +286,7 @@ class MultishadowProvider(AbstractProvider):
         self._failure = f"the server published flags that cannot be used: {reason}"
         self._lose()
         if self._flags is not None:
+            self._decided.set()
             self._settle(
                 ProviderStatus.ERROR, ProviderEventDetails(message=self._failure, error_code=ErrorCode.PARSE_ERROR)
             )

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import grpc
-from google.protobuf.json_format import MessageToDict
+from google.protobuf import json_format
 from openfeature.schemas.protobuf.flagd.sync.v1 import sync_pb2, sync_pb2_grpc
 
-from multishadow_client._flag_set import FlagSet, MalformedFlags
+from multishadow_client._flag_set import FlagSet
 
 logger = logging.getLogger(__name__)
 
@@ -170,8 +170,8 @@ class FlagSync:
 
     def _take(self, published: sync_pb2.SyncFlagsResponse) -> bool:
         try:
-            flags = FlagSet.parse(published.flag_configuration, MessageToDict(published.sync_context))
-        except MalformedFlags as error:
+            flags = FlagSet.parse(published.flag_configuration, json_format.MessageToDict(published.sync_context))
+        except (ValueError, json_format.Error) as error:
             logger.warning("the server published flags that cannot be used; the last ones stay: %s", error)
             self._follower.note_malformed(str(error))
             return False

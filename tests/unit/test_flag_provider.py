@@ -68,6 +68,11 @@ def test_flagds_provider_is_a_factory_configured_by_its_own_variables(
     named.provider.shutdown()
 
 
+def test_our_own_provider_for_applications_says_that_it_is_local() -> None:
+    named = make_provider("multishadow_client.openfeature:MultishadowProvider")
+    assert (named.name, named.local) == ("multishadow", True)
+
+
 def test_ofrep_is_configured_by_the_variables_of_the_other_languages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OFREP_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setenv("OFREP_HEADERS", "Authorization=Bearer x=y, X-Team=ml")
