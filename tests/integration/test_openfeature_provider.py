@@ -35,6 +35,7 @@ from waiting import until_sync
 
 READY, STALE, ERROR, FATAL = ProviderStatus.READY, ProviderStatus.STALE, ProviderStatus.ERROR, ProviderStatus.FATAL
 GREETING = {"greeting": text_flag("hello")}
+OWN_THREADS = {"multishadow-flags", "multishadow-flags-stream", "multishadow-outcomes"}
 KINDS = {
     "text": text_flag("hello"),
     "switch": {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "on"},
@@ -104,7 +105,7 @@ def start() -> Iterator[Start]:
 
 
 def own_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("multishadow-")]
+    return [thread.name for thread in threading.enumerate() if thread.name in OWN_THREADS]
 
 
 # --- evaluating ---------------------------------------------------------------------------------------------------

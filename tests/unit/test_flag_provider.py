@@ -29,7 +29,8 @@ def said_remote():
     return provider
 def nothing(): return None
 def failing(): raise KeyError("FLAGD_HOST")
-def hanging(): threading.Event().wait()
+released = threading.Event()
+def hanging(): released.wait()
 number = 7
 """
 
@@ -40,8 +41,10 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     (tmp_path / "broken_flags.py").write_text("import no_such_vendor")
     monkeypatch.syspath_prepend(tmp_path)
     yield "operators_flags"
-    for name in ("operators_flags", "broken_flags"):
-        sys.modules.pop(name, None)
+    sys.modules.pop("broken_flags", None)
+    imported = sys.modules.pop("operators_flags", None)
+    if imported is not None:
+        imported.released.set()
 
 
 @pytest.mark.parametrize(
