@@ -20,7 +20,7 @@ from openfeature.track import TrackingEventDetails
 
 from multishadow_client import _address
 from multishadow_client._flag_set import FlagFile, FlagSet
-from multishadow_client._flag_sync import FlagSync
+from multishadow_client._flag_sync import FlagSync, Follower
 from multishadow_client._outcomes import OutcomeCounts, Outcomes
 from multishadow_client._tracking import Tracking, outcome_of
 
@@ -106,6 +106,7 @@ class MultishadowProvider(AbstractProvider):
         self._channels: list[grpc.Channel] = []
         self._sync: FlagSync | None = None
         self._outcomes: Outcomes | None = None
+        self._counting = threading.Lock()
         self._ignored = 0
 
     # --- its life --------------------------------------------------------------------------------------------------
@@ -135,7 +136,13 @@ class MultishadowProvider(AbstractProvider):
         )
         self._sync = FlagSync(
             channel,
-            self,
+            Follower(
+                take=self._take,
+                note_malformed=self._note_malformed,
+                note_failure=self._note_failure,
+                note_hopeless=self._note_hopeless,
+                note_stale=self._note_stale,
+            ),
             selector=self._selector,
             grace=self._grace,
             first_grace=self._init_timeout,
@@ -253,7 +260,8 @@ class MultishadowProvider(AbstractProvider):
             logger.debug("the event %s cannot be recorded: %s", tracking_event_name, error)
             outcome = None
         if outcome is None or self._outcomes is None:
-            self._ignored += 1
+            with self._counting:
+                self._ignored += 1
         else:
             self._outcomes.offer(outcome)
 
@@ -266,7 +274,7 @@ class MultishadowProvider(AbstractProvider):
 
     # --- what the following thread tells ---------------------------------------------------------------------------
 
-    def take(self, flags: FlagSet) -> None:
+    def _take(self, flags: FlagSet) -> None:
         """These are the flags from now on."""
         before = self._flags
         self._flags, self._lost_at, self._failure, self._current = flags, None, "", True
@@ -279,36 +287,40 @@ class MultishadowProvider(AbstractProvider):
         if self._file is not None and (before is None or before.text != flags.text):
             self._file.write(flags)
 
-    def note_malformed(self, reason: str) -> None:
+    def _note_malformed(self, reason: str) -> None:
         """The newest set cannot be used."""
         self._failure = f"the server published flags that cannot be used: {reason}"
         self._lose()
         if self._flags is not None:
+            self._decided.set()
             self._settle(
                 ProviderStatus.ERROR, ProviderEventDetails(message=self._failure, error_code=ErrorCode.PARSE_ERROR)
             )
 
-    def note_failure(self, reason: str, *, hopeless: bool) -> bool:
-        """The stream was lost, or could not be opened; True when there is no point in going on."""
+    def _note_failure(self, reason: str) -> None:
+        """The stream was lost, or could not be opened."""
         self._failure = reason
         self._lose()
-        kept_only = self._flags is not None and not self._current
-        if hopeless and self._flags is None:
-            self._hopeless = True
-            self._decided.set()
-            code = ErrorCode.PROVIDER_FATAL
-            self._settle(ProviderStatus.FATAL, ProviderEventDetails(message=reason, error_code=code))
-            return True
-        if hopeless:
-            self._decided.set()
-            self._settle(ProviderStatus.ERROR, ProviderEventDetails(message=reason, error_code=ErrorCode.GENERAL))
-        elif kept_only:
+        if self._flags is not None and not self._current:
             # Kept flags are better than waiting for a server that is away.
             self._decided.set()
             self._settle(ProviderStatus.STALE, self._away())
+
+    def _note_hopeless(self, reason: str) -> bool:
+        """The server says what it will say again; True when there is no point in asking again."""
+        self._failure = reason
+        self._lose()
+        self._hopeless = True
+        self._decided.set()
+        if self._flags is None:
+            code = ErrorCode.PROVIDER_FATAL
+            self._settle(ProviderStatus.FATAL, ProviderEventDetails(message=reason, error_code=code))
+            return True
+        # FATAL would make OpenFeature answer with defaults; what was known is better, and somebody may heal it.
+        self._settle(ProviderStatus.ERROR, ProviderEventDetails(message=reason, error_code=ErrorCode.GENERAL))
         return False
 
-    def note_stale(self, reason: str) -> None:
+    def _note_stale(self, reason: str) -> None:
         """The server was away for the grace period."""
         self._failure = reason
         if self._flags is not None:

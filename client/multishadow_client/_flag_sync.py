@@ -8,15 +8,15 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
-from google.protobuf.json_format import MessageToDict
+from google.protobuf import json_format
 from openfeature.schemas.protobuf.flagd.sync.v1 import sync_pb2, sync_pb2_grpc
 
-from multishadow_client._flag_set import FlagSet, MalformedFlags
+from multishadow_client._flag_set import FlagSet
 
 logger = logging.getLogger(__name__)
 
@@ -31,24 +31,23 @@ _HOPELESS = {
 }
 
 
-class Follower(Protocol):
-    """Whoever is told what becomes of the flags; always in the following thread, one call at a time."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Follower:
+    """Whoever is told what becomes of the flags; always in the following thread, one call at a time.
 
-    def take(self, flags: FlagSet) -> None:
-        """These are the flags now."""
-        ...
+    Args:
+        take: these are the flags now.
+        note_malformed: what was published cannot be used, for this reason; the flags of before are not current.
+        note_failure: an attempt to follow failed or a stream ended, for this reason.
+        note_hopeless: it will go on failing for this reason; True gives up for good.
+        note_stale: the flags could not be followed for the grace period, for this reason.
+    """
 
-    def note_malformed(self, reason: str) -> None:
-        """What was published cannot be used; the flags of before are not current."""
-        ...
-
-    def note_failure(self, reason: str, *, hopeless: bool) -> bool:
-        """An attempt to follow failed, or a stream ended; True gives up for good."""
-        ...
-
-    def note_stale(self, reason: str) -> None:
-        """The flags could not be followed for the grace period."""
-        ...
+    take: Callable[[FlagSet], None]
+    note_malformed: Callable[[str], None]
+    note_failure: Callable[[str], None]
+    note_hopeless: Callable[[str], bool]
+    note_stale: Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +169,8 @@ class FlagSync:
 
     def _take(self, published: sync_pb2.SyncFlagsResponse) -> bool:
         try:
-            flags = FlagSet.parse(published.flag_configuration, MessageToDict(published.sync_context))
-        except MalformedFlags as error:
+            flags = FlagSet.parse(published.flag_configuration, json_format.MessageToDict(published.sync_context))
+        except (ValueError, json_format.Error) as error:
             logger.warning("the server published flags that cannot be used; the last ones stay: %s", error)
             self._follower.note_malformed(str(error))
             return False
@@ -193,7 +192,10 @@ class FlagSync:
             logger.info("the flags' stream is lost: %s", reason)
             self._stale_at = time.monotonic() + self._grace
         self._reason = reason
-        return self._follower.note_failure(reason, hopeless=hopeless)
+        if hopeless:
+            return self._follower.note_hopeless(reason)
+        self._follower.note_failure(reason)
+        return False
 
     def _next(self, until: float) -> _News | None:
         """What comes next; None when `until` has passed, or when all ends."""

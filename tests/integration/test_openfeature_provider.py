@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -34,6 +35,7 @@ from waiting import until_sync
 
 READY, STALE, ERROR, FATAL = ProviderStatus.READY, ProviderStatus.STALE, ProviderStatus.ERROR, ProviderStatus.FATAL
 GREETING = {"greeting": text_flag("hello")}
+OWN_THREADS = {"multishadow-flags", "multishadow-flags-stream", "multishadow-outcomes"}
 KINDS = {
     "text": text_flag("hello"),
     "switch": {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "on"},
@@ -103,7 +105,7 @@ def start() -> Iterator[Start]:
 
 
 def own_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("multishadow-")]
+    return [thread.name for thread in threading.enumerate() if thread.name in OWN_THREADS]
 
 
 # --- evaluating ---------------------------------------------------------------------------------------------------
@@ -231,6 +233,27 @@ def test_a_malformed_set_is_not_taken_and_the_last_one_stays(start: Start, serve
     assert application.becomes(READY)
     until_sync(lambda: application.changes() == [["greeting"]])
     assert application.text() == "bye"
+
+
+def test_a_context_that_is_no_json_is_malformed_too(start: Start, server: SyncServer) -> None:
+    application = start(server.address)
+    server.context = {"load": math.nan}
+    server.publish(flag_set({"greeting": text_flag("bye")}, revision=2))
+    assert application.becomes(ERROR)
+    assert application.text() == "hello"
+
+
+def test_kept_flags_and_a_server_that_publishes_nonsense_are_an_error(
+    start: Start, server: SyncServer, tmp_path: Path
+) -> None:
+    kept = tmp_path / "flags.json"
+    start(server.address, cache_path=kept)
+    until_sync(kept.exists)
+    server.publish("nonsense")
+    application = start(server.address, cache_path=kept, init_timeout=60.0)
+    assert application.becomes(ERROR)
+    assert application.text() == "hello"
+    assert "hello" in kept.read_text()
 
 
 def test_ten_thousand_flags_are_swapped_whole_under_threads_that_evaluate(start: Start, server: SyncServer) -> None:

@@ -29,7 +29,8 @@ def said_remote():
     return provider
 def nothing(): return None
 def failing(): raise KeyError("FLAGD_HOST")
-def hanging(): threading.Event().wait()
+released = threading.Event()
+def hanging(): released.wait()
 number = 7
 """
 
@@ -40,8 +41,10 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     (tmp_path / "broken_flags.py").write_text("import no_such_vendor")
     monkeypatch.syspath_prepend(tmp_path)
     yield "operators_flags"
-    for name in ("operators_flags", "broken_flags"):
-        sys.modules.pop(name, None)
+    sys.modules.pop("broken_flags", None)
+    imported = sys.modules.pop("operators_flags", None)
+    if imported is not None:
+        imported.released.set()
 
 
 @pytest.mark.parametrize(
@@ -66,6 +69,11 @@ def test_flagds_provider_is_a_factory_configured_by_its_own_variables(
     named = make_provider("openfeature.contrib.provider.flagd:FlagdProvider")
     assert (named.name, named.local) == ("FlagdProvider", local)
     named.provider.shutdown()
+
+
+def test_our_own_provider_for_applications_says_that_it_is_local() -> None:
+    named = make_provider("multishadow_client.openfeature:MultishadowProvider")
+    assert (named.name, named.local) == ("multishadow", True)
 
 
 def test_ofrep_is_configured_by_the_variables_of_the_other_languages(monkeypatch: pytest.MonkeyPatch) -> None:
