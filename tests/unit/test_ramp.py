@@ -46,6 +46,8 @@ def test_a_step_is_due_when_it_has_lasted_and_all_is_well() -> None:
     assert waits_for() == ()
     assert waits_for(now=NOON + 1_799.5) == ("1 s more at 1 %",)
     assert waits_for(now=NOON) == ("30 min more at 1 %",)
+    assert waits_for(now=NOON + 3.2) == ("30 min more at 1 %",)
+    assert waits_for(now=NOON + 1_690) == ("110 s more at 1 %",)
 
 
 def test_only_time_inside_windows_counts_as_dwell() -> None:

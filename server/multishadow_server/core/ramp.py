@@ -84,8 +84,14 @@ def hindrances(experiment: Experiment, sight: Sight) -> tuple[str, ...]:
     if not hours.open_at(experiment.schedule.windows, sight.now):
         return ("a window to open",)
     if missing := dwell_left(experiment, now=sight.now):
-        return (f"{in_words(math.ceil(missing))} more at {progress.percent:g} %",)
+        return (f"{in_words(_rounded_up(missing))} more at {progress.percent:g} %",)
     return (*_of_workers(sight), *_of_candidates(experiment, sight))
+
+
+def _rounded_up(seconds: float) -> float:
+    """To whole minutes, where there are several: people read this."""
+    unit = 60 if seconds > 120 else 1
+    return math.ceil(seconds / unit) * unit
 
 
 def _of_workers(sight: Sight) -> Sequence[str]:

@@ -89,8 +89,8 @@ def _days(words: str) -> tuple[int, ...] | None:
     """`sat,sun`, `mon-fri`, `fri-mon`; None when these are no days."""
     chosen: set[int] = set()
     for part in words.lower().split(","):
-        first, _, last = part.partition("-")
-        if first not in DAYS or (last and last not in DAYS):
+        first, dash, last = part.partition("-")
+        if first not in DAYS or (dash and last not in DAYS):
             return None
         begin, end = DAYS.index(first), DAYS.index(last or first)
         chosen.update(day % len(DAYS) for day in range(begin, end + 1 + (len(DAYS) if end < begin else 0)))

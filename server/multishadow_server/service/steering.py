@@ -140,7 +140,8 @@ async def steer(store: ControlStore, *, clock: Callable[[], float]) -> list[Move
 
     Args:
         store: several processes may do this at once.
-        clock: the time, in seconds since the Unix epoch, that says when to look; the database's time decides.
+        clock: the time, in seconds since the Unix epoch, that says when to look; the database's time has the last word
+            on what is open.
 
     Raises:
         StoreUnavailable: the database is away.
