@@ -19,7 +19,7 @@ from multishadow_client._errors import DeadlineExpired, Unavailable
 from multishadow_client.cli import document, figures, terminal
 from multishadow_client.cli.terminal import Format
 
-Reading = TypeVar("Reading", CompareResponse, GetRolloutResponse)
+Reading = TypeVar("Reading", bound=CompareResponse | GetRolloutResponse)
 
 
 class Watch(Generic[Reading]):
