@@ -254,8 +254,11 @@ def test_the_status_shows_stages_guardrails_and_what_comes_next(control: CannedC
     assert "● 1 % ─── ◉ 25 % ─── ○ 100 %" in said
     assert "at 25 % for 1 m of 15 m; 0 of 2 setbacks" in said
     assert "✓ errors 3 of 4,210 failed 12 of 12,600 failed −0.02 pp, −0.40 – +0.60 +1 pp (+5 pp is severe)" in said
-    assert "next: 100 % at 12:15:00 UTC, if every guardrail is kept then" in said
+    assert "next: back to 1 % at 12:15:00 UTC, as divergence is broken" in said
     assert "advance 25 % 9 control kept" in said
+    control.answers["GetRollout"] = view(guardrails=GUARDRAILS[:1])
+    well = " ".join(shadowctl("rollout", "status").out.split())
+    assert "next: 100 % at 12:15:00 UTC, if every guardrail is kept then" in well
     control.answers["GetRollout"] = view(next="hold", next_why="more requests for errors", stragglers=["r-2 on b"])
     held = " ".join(shadowctl("rollout", "status").out.split())
     assert "next: 100 %, held for more requests for errors" in held

@@ -144,18 +144,34 @@ def _guardrails(guardrails: Sequence[Guardrail]) -> Table:
 
 def _next(view: GetRolloutResponse) -> Iterator[Text]:
     rollout = view.rollout
-    stages = list(rollout.terms.stages)
-    after = f"{stages[rollout.stage + 1]:g} %" if rollout.stage + 1 < len(stages) else "the end"
     if view.stragglers:
         yield Text(f"! not acknowledged by {', '.join(view.stragglers)}", style="yellow")
-    if rollout.state == "running" and view.next == "wait":
-        yield Text(f"next: {after} at {figures.clock(view.next_at)}, if every guardrail is kept then", style="bold")
-    elif rollout.state == "running" and view.next == "hold":
-        yield Text(f"next: {after}, held for {view.next_why}", style="bold yellow")
-    elif rollout.state == "running":
-        yield Text(f"next: {view.next.replace('_', ' ')}, any moment now: {view.next_why}", style="bold")
-    elif rollout.state == "paused":
+    if rollout.state == "paused":
         yield Text("next: nothing until `shadowctl rollout resume`; a severe breach still aborts it", "bold yellow")
+    if rollout.state != "running":
+        return
+    broken = [each.name for each in view.guardrails if each.standing == "broken"]
+    at = figures.clock(view.next_at)
+    if view.next == "wait" and broken:
+        yield Text(f"next: {_back(rollout)} at {at}, as {', '.join(broken)} is broken", style="bold red")
+    elif view.next == "wait":
+        yield Text(f"next: {_onwards(rollout)} at {at}, if every guardrail is kept then", style="bold")
+    elif view.next == "hold":
+        yield Text(f"next: {_onwards(rollout)}, held for {view.next_why}", style="bold yellow")
+    else:
+        yield Text(f"next: {view.next.replace('_', ' ')}, any moment now: {view.next_why}", style="bold")
+
+
+def _onwards(rollout: Rollout) -> str:
+    stages = rollout.terms.stages
+    return f"{stages[rollout.stage + 1]:g} %" if rollout.stage + 1 < len(stages) else "the end"
+
+
+def _back(rollout: Rollout) -> str:
+    spent = rollout.setbacks + 1 >= rollout.terms.max_setbacks
+    if spent or not rollout.stage:
+        return f"back to {rollout.previous_version}"
+    return f"back to {rollout.terms.stages[rollout.stage - 1]:g} %"
 
 
 def _events(events: Sequence[RolloutEvent]) -> Group:

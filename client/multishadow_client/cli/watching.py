@@ -7,19 +7,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
-from google.protobuf.message import Message
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from multishadow.v1.control_pb2 import CompareResponse
+from multishadow.v1.rollouts_pb2 import GetRolloutResponse
 from multishadow_client._errors import DeadlineExpired, Unavailable
-from multishadow_client.cli import document, terminal
+from multishadow_client.cli import document, figures, terminal
 from multishadow_client.cli.terminal import Format
 
-Reading = TypeVar("Reading", bound=Message)
+Reading = TypeVar("Reading", bound=CompareResponse | GetRolloutResponse)
 
 
 class Watch(Generic[Reading]):
@@ -86,7 +86,7 @@ class Watch(Generic[Reading]):
             yield lambda reading, problem: live.update(self._screen(reading, problem), refresh=True)
 
     def _screen(self, reading: Reading, problem: str) -> Group:
-        read = Text(f"{datetime.now(UTC):%H:%M:%S} UTC · Ctrl-C ends", style="dim")
+        read = Text(f"read at {figures.clock(reading.read_at)} · Ctrl-C ends", style="dim")
         trouble = [Text(f"this is old: {problem}", style="bold red")] if problem else []
         return Group(read, *trouble, self._page(reading))
 

@@ -201,7 +201,7 @@ def _latency(evidence: Evidence, rules: Rules) -> Guardrail:
         new=f"p99 {_milliseconds(new)}",
         base=f"p99 {_milliseconds(base)}{_when(evidence)}",
         found=f"× {_number(ratio.lower)} – {_number(ratio.upper)}",
-        limit=f"× {limits.latency_ratio:g}, or {1000 * limits.latency_slack:g} ms more "
+        limit=f"× {limits.latency_ratio:g} and {1000 * limits.latency_slack:g} ms more "
         f"(× {2 * limits.latency_ratio:g} is severe)",
         bounds=ratio,
     )

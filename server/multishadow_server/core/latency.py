@@ -33,7 +33,8 @@ def ratio_histogram(seconds: NDArray[np.float64], live_seconds: NDArray[np.float
 
 def bin_of(seconds: float) -> int:
     """The bin of one latency."""
-    return math.floor(math.log(max(seconds, SHORTEST) / SHORTEST) / LOG_WIDTH)
+    # Counted in the live path: a comparison is quicker than a call of `max`.
+    return int(math.log(seconds / SHORTEST) / LOG_WIDTH) if seconds > SHORTEST else 0
 
 
 def percentile(levels: Mapping[str, int], percent: int) -> float | None:

@@ -61,11 +61,12 @@ class LiveCounts:
 class _Count:
     """Counts of one share, as they grow."""
 
-    __slots__ = ("covered", "failed", "latencies", "requests")
+    __slots__ = ("changed", "covered", "failed", "latencies", "requests")
 
     def __init__(self) -> None:
         self.requests = self.failed = self.covered = 0
-        self.latencies: Counter[float] = Counter()
+        self.latencies: dict[float, int] = {}
+        self.changed = False
 
     def value(self) -> LiveCounts:
         return LiveCounts(
@@ -87,7 +88,6 @@ class LiveTally:
 
     def __init__(self) -> None:
         self._counts: dict[Share, _Count] = {}
-        self._changed: set[Share] = set()
         self._oldest = 0
         self.late = 0
 
@@ -110,23 +110,27 @@ class LiveTally:
                 return
             count = self._begin(share)
         count.requests += 1
+        count.changed = True
         if failed:
             count.failed += 1
             count.covered += covered
-        if timed_out:
-            count.latencies[math.inf] += 1
-        elif not failed:
-            count.latencies[latency.bin_of(seconds)] += 1
-        self._changed.add(share)
+            if not timed_out:
+                return
+        edge = math.inf if timed_out else latency.bin_of(seconds)
+        count.latencies[edge] = count.latencies.get(edge, 0) + 1
 
     def changed(self) -> Mapping[Share, LiveCounts]:
         """Counts since the beginning, of every share that was counted for since this was asked last."""
-        shares, self._changed = self._changed, set()
-        return {share: self._counts[share].value() for share in shares}
+        counts = {share: count for share, count in self._counts.items() if count.changed}
+        for count in counts.values():
+            count.changed = False
+        return {share: count.value() for share, count in counts.items()}
 
     def not_saved(self, shares: Iterable[Share]) -> None:
         """Have `changed` give these again: they could not be saved."""
-        self._changed.update(share for share in shares if share in self._counts)
+        for share in shares:
+            if share in self._counts:
+                self._counts[share].changed = True
 
     def _begin(self, share: Share) -> _Count:
         revisions = sorted({known.revision for known in self._counts} | {share.revision})
@@ -137,6 +141,6 @@ class LiveTally:
 
     def _forget(self, *, before: int) -> None:
         """A share that is begun anew would overwrite what was saved of it, so forgotten revisions stay forgotten."""
-        for share in [share for share in self._counts if share.revision < before and share not in self._changed]:
+        for share in [share for share, count in self._counts.items() if share.revision < before and not count.changed]:
             del self._counts[share]
         self._oldest = max(self._oldest, before)

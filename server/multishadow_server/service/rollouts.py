@@ -124,10 +124,16 @@ async def get(store: ControlStore, records: RolloutStore, *, model: str = "", ro
         StoreUnavailable: the database is away.
     """
     rollout = await _find(store, records, model=model, rollout_id=rollout_id)
-    now = await records.now()
-    checkup = Checkup()
-    if not rollout.state.ended:
-        checkup = await rollout_findings.checkup(store, records, rollout, now=now)
+    while True:
+        now = await records.now()
+        checkup = Checkup()
+        if not rollout.state.ended:
+            checkup = await rollout_findings.checkup(store, records, rollout, now=now)
+        # What moved on meanwhile would be shown as somebody's interference with where it was.
+        present = await records.rollout(rollout.id)
+        if present is None or present.turn == rollout.turn:
+            break
+        rollout = present
     return RolloutView(
         rollout=rollout,
         checkup=checkup,
