@@ -4,8 +4,8 @@
 
 Processor time (user and system) of a worker's own process over captures that are logged to a real nats-server, sent to
 three version servers in processes of their own, compared, and committed to a real PostgreSQL. Beside it, in the same
-run: a process that does nothing but the same calls to the same servers with the worker's own gateway; and the worker's
-other parts, one by one, over the same captures.
+run: a process that does nothing but the same calls to the same servers with the worker's own gateway and its setting of
+gRPC's core; and the worker's other parts, one by one, over the same captures.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from multishadow_server.core.experiment import Epoch
 from multishadow_server.core.model import Comparator, Model, Version
 from multishadow_server.core.observation import Observation, Outcome
 from multishadow_server.core.tally import Tally
+from multishadow_server.entrypoints import grpc_core
 from multishadow_server.settings import Settings
 
 ROUNDS = 5
@@ -94,7 +95,7 @@ def process(role: str, *arguments: str, **settings: object) -> Iterator[subproce
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, **environment},
+        env={"GRPC_EXPERIMENTS": grpc_core.POLLED_SOCKETS, **os.environ, **environment},
     )
     assert started.stdin is not None
     assert started.stdout is not None

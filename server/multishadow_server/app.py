@@ -145,6 +145,7 @@ async def router(settings: Settings, stop: asyncio.Event, *, ready: Callable[[st
             gateway=gateway,
             claims=claims,
             buffer=buffer,
+            fingerprint=fingerprint,
             flag_age=lambda: max(watch.age, claims.age),
             stale_after=settings.flag_stale_after,
             served=served,
@@ -225,9 +226,7 @@ async def _capture_buffer(settings: Settings, stack: AsyncExitStack) -> CaptureB
         flush_captures=settings.flush_captures,
         flush_bytes=settings.flush_bytes,
     )
-    buffer = CaptureBuffer(
-        JetStreamLog(client, settings), router=settings.instance, limits=limits, fingerprint=fingerprint
-    )
+    buffer = CaptureBuffer(JetStreamLog(client, settings), router=settings.instance, limits=limits)
     await stack.enter_async_context(_background(buffer.run()))
     stack.push_async_callback(buffer.close, within=settings.drain_seconds)
     return buffer

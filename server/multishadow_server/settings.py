@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     buffer_captures: int = Field(default=10_000, gt=0, description="Most captures that a router holds before the log.")
     buffer_bytes: int = Field(default=64 * MEBIBYTE, gt=0, description="Most bytes of captures that a router holds.")
     flush_interval: float = Field(
-        default=0.05, gt=0, description="Longest time a capture waits for its batch, seconds."
+        default=0.25, gt=0, description="Longest time a capture waits for its batch, seconds."
     )
     flush_captures: int = Field(default=256, gt=0, description="Most captures in one message of the log.")
     flush_bytes: int = Field(

@@ -18,11 +18,15 @@ def json_of(struct: Struct) -> dict[str, Json]:
     Raises:
         InvalidInput: a number is infinite or not a number: neither JSON nor the store knows such.
     """
-    return {name: _value(value) for name, value in struct.fields.items()}
+    fields = struct.fields
+    # By name, because `items` of a protobuf map goes through two layers of Python.
+    return {name: _value(fields[name]) for name in fields}
 
 
 def _value(value: Value) -> Json:
     kind = value.WhichOneof("kind")
+    if kind == "string_value":
+        return value.string_value
     if kind == "struct_value":
         return json_of(value.struct_value)
     if kind == "list_value":

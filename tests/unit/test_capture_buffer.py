@@ -11,7 +11,7 @@ import pytest
 
 from multishadow_server.core.capture import Capture, CaptureBatch, partition_of
 from multishadow_server.errors import LogFull, LogUnavailable, MessageTooLarge
-from multishadow_server.service.capture_buffer import MOST_TALLIES, CaptureBuffer, Limits
+from multishadow_server.service.capture_buffer import BRIEF_BYTES, MOST_TALLIES, CaptureBuffer, Limits
 from waiting import until
 
 LIMITS = Limits(
@@ -64,14 +64,13 @@ def a_capture(
     )  # fmt: skip
 
 
-def _by_body(capture: Capture) -> bytes:
-    """A request's own bytes; there are none in most of these tests."""
-    return capture.request
+def offer(buffer: CaptureBuffer, capture: Capture) -> bool:
+    return buffer.offer(capture.size, lambda: capture)
 
 
 @asynccontextmanager
 async def running(log: FakeLog, limits: Limits = LIMITS) -> AsyncIterator[CaptureBuffer]:
-    buffer = CaptureBuffer(log, router="router-1", limits=limits, fingerprint=_by_body)
+    buffer = CaptureBuffer(log, router="router-1", limits=limits)
     task = asyncio.create_task(buffer.run())
     try:
         yield buffer
@@ -85,7 +84,7 @@ async def test_captures_reach_their_partition_in_the_order_of_their_session() ->
     log = FakeLog()
     async with running(log) as buffer:
         for i in range(500):
-            assert buffer.offer(a_capture(f"r-{i}", session_id=f"s-{i % 7}"))
+            assert offer(buffer, a_capture(f"r-{i}", session_id=f"s-{i % 7}"))
     assert sorted(log.captures) == sorted(f"r-{i}" for i in range(500))
     for partition, batch in log.messages.values():
         assert {partition_of(capture.partition_key, 4) for capture in batch.captures} == {partition}
@@ -96,21 +95,44 @@ async def test_captures_reach_their_partition_in_the_order_of_their_session() ->
     assert (buffer.held_captures, buffer.held_bytes, buffer.appended) == (0, 0, 500)
 
 
-async def test_captures_of_one_input_meet_in_one_partition_with_their_fingerprint() -> None:
+async def test_captures_of_one_input_meet_in_one_partition() -> None:
     log = FakeLog()
     async with running(log) as buffer:
         for i in range(100):
-            assert buffer.offer(a_capture(f"r-{i}", session_id=f"s-{i}", request=b"alike"))
+            assert offer(buffer, dataclasses.replace(a_capture(f"r-{i}", session_id=f"s-{i}"), fingerprint=b"alike"))
     assert len({partition for partition, _ in log.messages.values()}) == 1
-    assert {item.fingerprint for _, batch in log.messages.values() for item in batch.captures} == {b"alike"}
+    assert len(log.captures) == 100
+
+
+async def test_a_capture_is_made_when_its_batch_is_and_in_time_for_others() -> None:
+    log, made, began = FakeLog(), 0, asyncio.Event()
+
+    def make() -> Capture:
+        nonlocal made
+        made += 1
+        began.set()
+        return a_capture(request=bytes(BRIEF_BYTES))
+
+    buffer = CaptureBuffer(log, router="router-1", limits=LIMITS)
+    for _ in range(10):
+        assert buffer.offer(BRIEF_BYTES + 512, make)
+    assert (made, buffer.held_captures) == (0, 10)
+    task = asyncio.create_task(buffer.run())
+    await began.wait()
+    # Others had their turn after the first, which is large.
+    assert made == 1
+    await buffer.close(within=5)
+    task.cancel()
+    await asyncio.wait([task])
+    assert (made, len(log.captures), buffer.held_bytes) == (10, 10, 0)
 
 
 async def test_a_batch_holds_at_most_so_many_bytes() -> None:
     log = FakeLog(partitions=1)
     async with running(log, dataclasses.replace(LIMITS, flush_bytes=5000)) as buffer:
         for i in range(20):
-            buffer.offer(a_capture(f"r-{i}", request=bytes(1000)))
-        buffer.offer(a_capture("large", request=bytes(9000)))
+            offer(buffer, a_capture(f"r-{i}", request=bytes(1000)))
+        offer(buffer, a_capture("large", request=bytes(9000)))
     sizes = [[capture.size for capture in batch.captures] for _, batch in log.messages.values()]
     assert all(sum(batch) <= 5000 or len(batch) == 1 for batch in sizes)
     assert len(log.captures) == 21
@@ -127,7 +149,7 @@ async def test_the_bound_in_captures_holds_and_the_newest_is_dropped() -> None:
     log = FakeLog()
     log.failure = LogUnavailable("away")
     async with running(log, dataclasses.replace(LIMITS, buffer_captures=10)) as buffer:
-        taken = [buffer.offer(a_capture(f"r-{i}")) for i in range(25)]
+        taken = [offer(buffer, a_capture(f"r-{i}")) for i in range(25)]
         await until(lambda: log.attempts > 3)
         assert taken == [True] * 10 + [False] * 15
         assert buffer.held_captures == 10
@@ -144,7 +166,7 @@ async def test_the_bound_in_bytes_holds() -> None:
     log = FakeLog()
     log.failure = LogUnavailable("away")
     async with running(log, dataclasses.replace(LIMITS, buffer_bytes=10_000)) as buffer:
-        taken = [buffer.offer(a_capture(f"r-{i}", request=bytes(2000))) for i in range(6)]
+        taken = [offer(buffer, a_capture(f"r-{i}", request=bytes(2000))) for i in range(6)]
         assert taken == [True] * 3 + [False] * 3
         assert buffer.held_bytes <= 10_000
         log.failure = None
@@ -155,10 +177,10 @@ async def test_a_full_log_is_named_as_the_reason() -> None:
     log = FakeLog()
     log.failure = LogFull("full")
     async with running(log, dataclasses.replace(LIMITS, buffer_captures=2)) as buffer:
-        buffer.offer(a_capture("a"))
+        offer(buffer, a_capture("a"))
         await until(lambda: log.attempts)
-        buffer.offer(a_capture("b"))
-        assert not buffer.offer(a_capture("c"))
+        offer(buffer, a_capture("b"))
+        assert not offer(buffer, a_capture("c"))
         assert buffer.dropped == {"log_full": 1}
         log.failure = None
     assert (sorted(log.captures), log.drops) == (["a", "b"], {"log_full": 1})
@@ -167,8 +189,8 @@ async def test_a_full_log_is_named_as_the_reason() -> None:
 async def test_a_capture_larger_than_a_message_is_dropped_at_once() -> None:
     log = FakeLog()
     async with running(log) as buffer:
-        assert not buffer.offer(a_capture("huge", request=bytes((1 << 20) + 1)))
-        assert buffer.offer(a_capture("small"))
+        assert not offer(buffer, a_capture("huge", request=bytes((1 << 20) + 1)))
+        assert offer(buffer, a_capture("small"))
     assert (log.captures, log.drops) == (["small"], {"too_large": 1})
 
 
@@ -176,9 +198,9 @@ async def test_a_batch_that_turns_out_too_large_is_halved_until_it_fits() -> Non
     log = FakeLog(partitions=1)
     async with running(log, dataclasses.replace(LIMITS, buffer_bytes=1 << 22)) as buffer:
         for i in range(9):
-            assert buffer.offer(a_capture(f"r-{i}", request=bytes(5000)))
+            assert offer(buffer, a_capture(f"r-{i}", request=bytes(5000)))
         log.largest_message = 12_000  # the server was reached, and takes less than was thought
-        buffer.offer(a_capture("huge", request=bytes(20_000)))
+        offer(buffer, a_capture("huge", request=bytes(20_000)))
     assert log.captures == [f"r-{i}" for i in range(9)]
     assert log.drops == {"too_large": 1}
     assert buffer.held_captures == 0
@@ -187,8 +209,8 @@ async def test_a_batch_that_turns_out_too_large_is_halved_until_it_fits() -> Non
 async def test_what_was_held_when_the_limit_shrank_is_counted_when_nothing_helps() -> None:
     log = FakeLog(partitions=1)
     async with running(log) as buffer:
-        buffer.offer(a_capture("huge", request=bytes(20_000)))
-        buffer.offer(a_capture("small"))
+        offer(buffer, a_capture("huge", request=bytes(20_000)))
+        offer(buffer, a_capture("small"))
         log.largest_message = 12_000
     assert (log.captures, log.drops) == (["small"], {"too_large": 1})
 
@@ -198,7 +220,7 @@ async def test_a_lost_acknowledgement_makes_no_duplicate() -> None:
     log.loses_acknowledgements = True
     async with running(log) as buffer:
         for i in range(30):
-            buffer.offer(a_capture(f"r-{i}"))
+            offer(buffer, a_capture(f"r-{i}"))
         await until(lambda: log.attempts > 12)
         log.loses_acknowledgements = False
     assert sorted(log.captures) == sorted(f"r-{i}" for i in range(30))
@@ -210,10 +232,10 @@ async def test_a_batch_that_cannot_be_written_does_not_stop_the_others(failure: 
     log = FakeLog()
     log.failure = failure
     async with running(log) as buffer:
-        buffer.offer(a_capture("bad"))
+        offer(buffer, a_capture("bad"))
         await until(lambda: buffer.dropped)
         log.failure = None
-        buffer.offer(a_capture("good"))
+        offer(buffer, a_capture("good"))
     assert (log.captures, log.drops) == (["good"], {"unwritable": 1})
     assert buffer.held_captures == 0
 
@@ -222,7 +244,7 @@ async def test_drops_carry_their_decision_and_minute() -> None:
     log = FakeLog()
     async with running(log, dataclasses.replace(LIMITS, buffer_bytes=600)) as buffer:
         for received_at in (600.0, 601.0, 659.9, 660.0):
-            buffer.offer(a_capture(request=bytes(5000), received_at=received_at))
+            offer(buffer, a_capture(request=bytes(5000), received_at=received_at))
     drops = [drop for _, batch in log.messages.values() for drop in batch.drops]
     assert [(drop.received_at, drop.count) for drop in drops] == [(600.0, 3), (660.0, 1)]
     assert {(drop.model, drop.live, drop.shadows, drop.revision) for drop in drops} == {("spam", "base", ("B", "A"), 3)}
@@ -234,7 +256,7 @@ async def test_counts_of_drops_do_not_grow_with_the_outage() -> None:
     async with running(log, dataclasses.replace(LIMITS, buffer_captures=1)) as buffer:
         minutes = MOST_TALLIES + 500
         for minute in range(minutes + 1):
-            buffer.offer(a_capture(received_at=60.0 * minute))
+            offer(buffer, a_capture(received_at=60.0 * minute))
         log.failure = None
     drops = [drop for _, batch in log.messages.values() for drop in batch.drops]
     assert len(drops) <= MOST_TALLIES
@@ -244,9 +266,9 @@ async def test_counts_of_drops_do_not_grow_with_the_outage() -> None:
 async def test_closing_gives_up_after_its_time_and_says_what_is_lost(caplog: pytest.LogCaptureFixture) -> None:
     log = FakeLog()
     log.failure = LogUnavailable("no connection")
-    buffer = CaptureBuffer(log, router="router-1", limits=LIMITS, fingerprint=_by_body)
+    buffer = CaptureBuffer(log, router="router-1", limits=LIMITS)
     task = asyncio.create_task(buffer.run())
-    buffer.offer(a_capture())
+    offer(buffer, a_capture())
     await buffer.close(within=0.05)
     task.cancel()
     await asyncio.wait([task])
@@ -258,5 +280,5 @@ async def test_two_processes_of_one_name_never_share_an_id() -> None:
     log = FakeLog()
     for _ in range(2):
         async with running(log) as buffer:
-            buffer.offer(a_capture("same"))
+            offer(buffer, a_capture("same"))
     assert len(log.messages) == 2

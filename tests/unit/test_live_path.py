@@ -64,11 +64,12 @@ class Kept(CaptureBuffer):
 
     def __init__(self, captures: list[Capture]) -> None:
         limits = Limits(buffer_captures=1, buffer_bytes=1, flush_interval=1, flush_captures=1, flush_bytes=1)
-        super().__init__(NoLog(), router="r", limits=limits, fingerprint=lambda _: b"")
+        super().__init__(NoLog(), router="r", limits=limits)
         self._captures = captures
 
-    def offer(self, capture: Capture) -> bool:
-        self._captures.append(capture)
+    def offer(self, size: int, capture: Callable[[], Capture]) -> bool:
+        self._captures.append(capture())
+        assert self._captures[-1].size == size
         return True
 
 
@@ -87,6 +88,7 @@ class World:
             gateway=self.gateway,
             claims=self.claims,
             buffer=Kept(self.captured),
+            fingerprint=lambda model, body: b"%b asked %b" % (model.encode(), body),
             flag_age=lambda: self.flag_age,
             stale_after=10.0,
             monotonic=lambda: self.now,
@@ -134,6 +136,13 @@ async def test_flags_older_than_allowed_stop_shadowing_until_they_are_fresh_agai
         world.flag_age = age
         assert (await path.answer(REQUEST)).version == "base"
         assert len(world.captured) == captures
+
+
+async def test_a_request_is_captured_with_its_fingerprint(world: World) -> None:
+    path = world.live_path()
+    path.load(configuration(CLAIMS))
+    await path.answer(REQUEST)
+    assert [capture.fingerprint for capture in world.captured] == [b"spam asked ?"]
 
 
 async def test_a_cancelled_call_is_counted_and_not_captured(world: World) -> None:

@@ -11,11 +11,9 @@ MICROSECONDS = 1_000_000
 
 def encode(batch: CaptureBatch) -> bytes:
     """The bytes of a `multishadow.v1.CaptureBatch`."""
-    message = capture_pb2.CaptureBatch(
-        router=batch.router,
-        captures=[_capture_message(capture) for capture in batch.captures],
-        drops=[_drop_message(drop) for drop in batch.drops],
-    )
+    message = capture_pb2.CaptureBatch(router=batch.router, drops=[_drop_message(drop) for drop in batch.drops])
+    for capture in batch.captures:
+        _add(message, capture)
     return message.SerializeToString()
 
 
@@ -32,8 +30,9 @@ def decode(data: bytes) -> CaptureBatch:
     )
 
 
-def _capture_message(capture: Capture) -> capture_pb2.Capture:
-    message = capture_pb2.Capture(
+def _add(batch: capture_pb2.CaptureBatch, capture: Capture) -> None:
+    # Made in its place: a message that is given to the batch's constructor is copied.
+    message = batch.captures.add(
         request_id=capture.request_id,
         session_id=capture.session_id,
         model=capture.model,
@@ -53,7 +52,6 @@ def _capture_message(capture: Capture) -> capture_pb2.Capture:
         fill(message.attributes, capture.attributes)
     for key, value in capture.metadata:
         message.metadata.add(key=key, value=value.encode() if isinstance(value, str) else value)
-    return message
 
 
 def _capture(message: capture_pb2.Capture) -> Capture:

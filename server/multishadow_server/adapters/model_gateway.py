@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import grpc
 import grpc.aio
@@ -37,7 +37,7 @@ class GrpcModelGateway(ports.ModelGateway):
         """Call one version; see ports.ModelGateway."""
         started = time.monotonic()
         timeout = None if deadline is None else max(0.0, deadline - started)
-        call = self._method(address, method)(request, timeout=timeout, metadata=_sendable(metadata))
+        call = self._method(address, method)(request, timeout=timeout, metadata=_Sent(_sendable(metadata)))
         try:
             response = await call
         except grpc.aio.AioRpcError as error:
@@ -95,6 +95,24 @@ def _sendable(metadata: Metadata) -> Metadata:
         for key, value in metadata
         if key not in _TRANSPORT_KEYS and not (key.startswith("grpc-") and not key.endswith("-bin"))
     )
+
+
+class _Sent(grpc.aio.Metadata):
+    """Metadata of a call as the entries that it is made of.
+
+    grpc.aio takes any sequence, makes a dictionary of lists of it, and of that a sequence again, which it sends. What
+    is Metadata already it only measures and iterates.
+    """
+
+    def __init__(self, entries: Metadata) -> None:
+        super().__init__()
+        self._entries = entries
+
+    def __iter__(self) -> Iterator[tuple[str, str | bytes]]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
 
 def _plain(metadata: Iterable[tuple[str, str | bytes]] | None) -> Metadata:

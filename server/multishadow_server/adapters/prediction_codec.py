@@ -8,7 +8,6 @@ from google.protobuf.message import DecodeError
 
 from multishadow.v1 import prediction_pb2
 from multishadow_server.core import duplicates
-from multishadow_server.core.capture import Capture
 from multishadow_server.core.prediction import (
     Classification,
     Embedding,
@@ -35,19 +34,19 @@ class ProtobufPredictionCodec:
         return _prediction(message)
 
 
-def fingerprint(capture: Capture) -> bytes:
-    """The capture's fingerprint: of its request's input alone, whoever asked with whatever id and attributes.
+def fingerprint(model: str, request: bytes) -> bytes:
+    """A PredictRequest's fingerprint: of its input alone, whoever asked with whatever id and attributes.
 
     Deterministic serialization sorts maps, which the same caller may send in another order each time. Empty when the
     input cannot be read: the router reads no more than the envelope, and lets the live version judge the rest.
     """
     try:
-        request = prediction_pb2.PredictRequest.FromString(capture.request)
+        message = prediction_pb2.PredictRequest.FromString(request)
     except DecodeError:
         return b""
     for field in ("model", "request_id", "session_id", "attributes"):
-        request.ClearField(field)
-    return duplicates.fingerprint(capture.model, request.SerializeToString(deterministic=True))
+        message.ClearField(field)
+    return duplicates.fingerprint(model, message.SerializeToString(deterministic=True))
 
 
 def _prediction(message: prediction_pb2.PredictResponse) -> Prediction:  # noqa: PLR0911  # one per kind of answer

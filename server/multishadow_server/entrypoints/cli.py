@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -23,12 +22,14 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
+from multishadow_server.entrypoints import grpc_core
 from multishadow_server.errors import MultishadowError
 from multishadow_server.settings import Settings
 
 # Beyond `drain_seconds`: closing connections. Then the process ends itself, whatever it hangs in.
 EXIT_MARGIN_SECONDS = 5.0
 PLAIN_COLUMNS = 100
+CALLING_ROLES = frozenset({"router", "worker"})
 INTERRUPTED = 130  # as a shell says it of SIGINT
 
 Ready = Callable[[str], None]
@@ -288,8 +289,7 @@ def traffic(
 
 def main() -> None:
     """Run the command line."""
-    # gRPC's core writes lines of its own to standard error, beside the errors that it raises.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    grpc_core.quiet()
     cli()
 
 
@@ -318,6 +318,8 @@ def _require(role: str, **needed: str | None) -> None:
 def _run_role(name: str, settings: Settings, log_level: LogLevel, *, needs_log: bool = True) -> None:
     _require(name, database_url=settings.database_url, **({"nats_url": settings.nats_url} if needs_log else {}))
     _log_to_stderr(name, log_level)
+    if name in CALLING_ROLES:
+        grpc_core.poll_sockets()
     from multishadow_server import app as composition  # noqa: PLC0415  see the module's docstring
 
     roles: Mapping[str, Role] = {

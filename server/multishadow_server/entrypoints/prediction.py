@@ -74,7 +74,7 @@ class PredictionHandler:
                     request_id=request_id,
                     session_id=envelope.session_id,
                     attributes=_attributes(envelope),
-                    metadata=tuple(context.invocation_metadata() or ()),
+                    metadata=_metadata(context),
                     deadline=None if remaining is None else arrived + remaining,
                     received_at=received_at,
                 )
@@ -108,6 +108,11 @@ def _envelope(body: bytes) -> envelope_pb2.PredictEnvelope:
         if len(value) > LONGEST_ID:
             raise InvalidInput(f"{name} has {len(value)} characters; at most {LONGEST_ID} are allowed")
     return envelope
+
+
+def _metadata(context: Context) -> Metadata:
+    # The user agent is gRPC's own, of every call; nobody can pass it on.
+    return tuple(entry for entry in context.invocation_metadata() or () if entry[0] != "user-agent")
 
 
 def _attributes(envelope: envelope_pb2.PredictEnvelope) -> dict[str, Json]:
@@ -156,8 +161,9 @@ class PredictionServer:
         self._server = grpc.aio.server(options=_options(max_message_bytes))
         self._server.add_generic_rpc_handlers((handler.handlers(),))
         self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        aside = _NotRegistered(self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, aside)
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), aside)
         self.address = address
 
     @asynccontextmanager
@@ -184,6 +190,20 @@ class PredictionServer:
     async def _say(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for service in ("", SERVICE):
             await self._health.set(service, status)
+
+
+class _NotRegistered:
+    """A server to which generated code adds its handlers as generic ones only.
+
+    It would register their methods too, and for every call grpc.aio waits anew for each registered method's next one:
+    each Predict would pay for the methods of health and reflection.
+    """
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
+
+    def add_registered_method_handlers(self, _service: str, _handlers: object) -> None:
+        """Leave them out."""
 
 
 def _options(max_message_bytes: int) -> list[tuple[str, int]]:

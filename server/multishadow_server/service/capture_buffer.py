@@ -55,7 +55,6 @@ class CaptureBuffer:
         log: the capture log.
         router: this process's name, written into every batch.
         limits: bounds of what it holds and of what it sends at once.
-        fingerprint: takes a capture's fingerprint.
 
     Attributes:
         appended: captures that the log has.
@@ -63,14 +62,11 @@ class CaptureBuffer:
         held_captures, held_bytes: what it holds now, with what is being appended.
     """
 
-    def __init__(
-        self, log: ports.CaptureLog, *, router: str, limits: Limits, fingerprint: Callable[[Capture], bytes]
-    ) -> None:
+    def __init__(self, log: ports.CaptureLog, *, router: str, limits: Limits) -> None:
         self._log = log
         self._router = router
         self._limits = limits
-        self._fingerprint = fingerprint
-        self._pending: deque[Capture] = deque()
+        self._pending: deque[Callable[[], Capture]] = deque()
         self._tallies = _Tallies()
         self._messages = 0
         # Ids must not repeat a former process's of the same name, or the log would take new captures for old ones.
@@ -83,13 +79,17 @@ class CaptureBuffer:
         self.held_captures = 0
         self.held_bytes = 0
 
-    def offer(self, capture: Capture) -> bool:
-        """Take a capture, or drop and count it; whether it was taken. Never blocks."""
-        size = capture.size
+    def offer(self, size: int, capture: Callable[[], Capture]) -> bool:
+        """Take a capture, or drop and count it; whether it was taken. Never blocks.
+
+        Args:
+            size: of the capture; see `size_of`.
+            capture: makes it, when its batch is made: no caller waits for that.
+        """
         if size > min(self._limits.buffer_bytes, self._log.largest_message):
-            return self._drop([capture], TOO_LARGE)
+            return self._drop([capture()], TOO_LARGE)
         if self.held_captures >= self._limits.buffer_captures or self.held_bytes + size > self._limits.buffer_bytes:
-            return self._drop([capture], LOG_FULL if isinstance(self._trouble, LogFull) else BUFFER_FULL)
+            return self._drop([capture()], LOG_FULL if isinstance(self._trouble, LogFull) else BUFFER_FULL)
         self._pending.append(capture)
         self.held_captures += 1
         self.held_bytes += size
@@ -143,9 +143,9 @@ class CaptureBuffer:
         """The oldest captures, at most `flush_captures`: encoding more at once would hold up callers."""
         taken = []
         for _ in range(min(len(self._pending), self._limits.flush_captures)):
-            capture = self._pending.popleft()
-            taken.append(replace(capture, fingerprint=self._fingerprint(capture)))
-            # Fingerprints are not taken where captures are offered, and so many of large inputs not in one go either.
+            capture = self._pending.popleft()()
+            taken.append(capture)
+            # Making one takes the fingerprint of its input: not so many of large inputs in one go.
             if capture.size > BRIEF_BYTES:
                 await asyncio.sleep(0)
         return taken

@@ -11,9 +11,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from multishadow_server.core import routing, serving, targeting
-from multishadow_server.core.capture import Capture, Metadata
+from multishadow_server.core.capture import Capture, Metadata, size_of
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.live_counts import LiveTally, Share
 from multishadow_server.core.metadata import without_credentials
@@ -91,6 +92,7 @@ class LivePath:
         gateway: calls versions.
         claims: reads what versions claim.
         buffer: takes captures.
+        fingerprint: takes the fingerprint of a model's name and a request's bytes.
         flag_age: seconds since the flags were last known to be current.
         stale_after: flags older than so many seconds stop shadowing; the last known live version goes on serving.
         served: counts who served how.
@@ -105,6 +107,7 @@ class LivePath:
         gateway: ports.ModelGateway,
         claims: ports.ClaimReader,
         buffer: CaptureBuffer,
+        fingerprint: Callable[[str, bytes], bytes],
         flag_age: Callable[[], float],
         stale_after: float,
         served: LiveTally | None = None,
@@ -114,6 +117,7 @@ class LivePath:
         self._served = LiveTally() if served is None else served
         self._claims = claims
         self._buffer = buffer
+        self._fingerprint = fingerprint
         self._flag_age = flag_age
         self._stale_after = stale_after
         self._monotonic = monotonic
@@ -247,23 +251,29 @@ class LivePath:
             return
         self.counters["sampled"] += 1
         self._buffer.offer(
-            Capture(
-                request_id=request.request_id,
-                session_id=request.session_id,
-                model=request.model,
-                method=request.method,
-                attributes=request.attributes,
-                request=request.body,
-                metadata=without_credentials(request.metadata),
-                live=version,
-                shadows=shadows,
-                revision=decision.revision,
-                response=answer.response,
-                status_code=answer.status_code,
-                status_message=answer.status_message,
-                live_latency=answer.latency,
-                received_at=request.received_at,
-            )
+            size_of(request.body, answer.response),
+            partial(self._captured, attempt, answer, live=version, shadows=shadows),
+        )
+
+    def _captured(self, attempt: _Attempt, answer: ports.Answer, *, live: str, shadows: tuple[str, ...]) -> Capture:
+        request = attempt.request
+        return Capture(
+            request_id=request.request_id,
+            session_id=request.session_id,
+            model=request.model,
+            method=request.method,
+            attributes=request.attributes,
+            request=request.body,
+            metadata=without_credentials(request.metadata),
+            live=live,
+            shadows=shadows,
+            revision=attempt.decision.revision,
+            response=answer.response,
+            status_code=answer.status_code,
+            status_message=answer.status_message,
+            live_latency=answer.latency,
+            received_at=request.received_at,
+            fingerprint=self._fingerprint(request.model, request.body),
         )
 
 
