@@ -10,6 +10,7 @@ from typing import Any
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.experiment import Epoch, Experiment, RankBy
 from multishadow_server.core.model import Comparator, Model
+from multishadow_server.core.rollout import Rollout
 from multishadow_server.core.rollup import Cell, Family, Rollup
 from multishadow_server.core.schedule import NO_SCHEDULE, Progress, Schedule
 from multishadow_server.service.ports import FlagRecord, ProcessStatus, Promotion
@@ -70,8 +71,18 @@ class MemoryControl:
         return [worker]
 
 
+class NoRollouts:
+    """As much of RolloutRecords as histories without staged rollouts need."""
+
+    async def running(self, model: str) -> Rollout | None:
+        del model
+        return None
+
+
 class MemoryChange:
     """A Change of a MemoryControl."""
+
+    rollouts = NoRollouts()
 
     def __init__(self, store: MemoryControl, actor: str) -> None:
         self._actor = actor

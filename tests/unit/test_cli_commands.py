@@ -201,7 +201,7 @@ def test_whoever_writes_a_flag_that_some_router_does_not_read_is_warned(
     control.answers["StartExperiment"] = control_pb2.StartExperimentResponse(warnings=warnings)
     control.answers["StopExperiment"] = control_pb2.StopExperimentResponse(warnings=warnings)
     control.answers["Promote"] = control_pb2.PromoteResponse(warnings=warnings)
-    control.answers["Rollback"] = control_pb2.RollbackResponse(warnings=warnings)
+    control.answers["Rollback"] = control_pb2.RollbackResponse(version="A", warnings=warnings)
     for words in ("flag set spam.A off", "start A", "stop", "promote A --yes", "rollback"):
         result = shadowctl(*words.split(), "-o", "json")
         assert (result.code, result.err) == (0, "warning: r1 (Vendor) reads flags from another source\n"), words
