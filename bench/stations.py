@@ -26,9 +26,10 @@ import grpc.aio
 import psutil
 
 from multishadow.v1 import prediction_pb2
-from multishadow_server import app
 from multishadow_server.adapters.embedded import EmbeddedNats, EmbeddedPostgres, dies_with_parent
 from multishadow_server.adapters.postgres import PostgresControl, open_engine
+from multishadow_server.app import router as router_role
+from multishadow_server.app import worker as worker_role
 from multishadow_server.core import flags
 from multishadow_server.core.model import Model, Version
 from multishadow_server.core.routing import Claim
@@ -117,7 +118,7 @@ async def bare_proxy(address: str) -> None:
 async def router() -> None:
     """A router, with settings from the environment."""
     stop = asyncio.Event()
-    role = asyncio.create_task(app.router(Settings(), stop, ready=_ready))
+    role = asyncio.create_task(router_role.run(Settings(), stop, ready=_ready))
     await asyncio.wait((role, asyncio.create_task(_until_input_ends())), return_when=asyncio.FIRST_COMPLETED)
     stop.set()
     await role
@@ -126,7 +127,7 @@ async def router() -> None:
 async def worker() -> None:
     """A worker, with settings from the environment."""
     stop = asyncio.Event()
-    role = asyncio.create_task(app.worker(Settings(), stop, ready=_ready))
+    role = asyncio.create_task(worker_role.run(Settings(), stop, ready=_ready))
     await asyncio.wait((role, asyncio.create_task(_until_input_ends())), return_when=asyncio.FIRST_COMPLETED)
     stop.set()
     await role

@@ -29,13 +29,13 @@ from rich.table import Table
 from stations import MODEL, PREDICT, SHADOWS, a_request, station
 
 from multishadow.v1 import prediction_pb2
-from multishadow_server import app
 from multishadow_server.adapters import capture_codec
 from multishadow_server.adapters.comparison_pool import ComparisonPool
 from multishadow_server.adapters.embedded import EmbeddedNats, EmbeddedPostgres
 from multishadow_server.adapters.jetstream_log import JetStreamLog
 from multishadow_server.adapters.model_gateway import GrpcModelGateway
 from multishadow_server.adapters.postgres import PostgresControl, migrate, open_engine
+from multishadow_server.app import worker as worker_role
 from multishadow_server.core.capture import Capture, CaptureBatch, partition_of
 from multishadow_server.core.experiment import Epoch
 from multishadow_server.core.model import Comparator, Model, Version
@@ -57,7 +57,7 @@ METADATA = (("x-shadow-deployment", "true"), ("x-multishadow-request-id", "reque
 async def work() -> None:
     """A worker, with settings from the environment, until its input ends."""
     stop = asyncio.Event()
-    role = asyncio.create_task(app.worker(Settings(), stop, ready=_say))
+    role = asyncio.create_task(worker_role.run(Settings(), stop, ready=_say))
     await asyncio.to_thread(sys.stdin.read)
     stop.set()
     await role

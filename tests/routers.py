@@ -14,9 +14,9 @@ from nats.aio.client import Client
 from nats.js.errors import NotFoundError
 
 from multishadow.v1 import prediction_pb2
-from multishadow_server import app
 from multishadow_server.adapters import capture_codec
 from multishadow_server.adapters.postgres import PostgresControl, open_engine
+from multishadow_server.app import router as router_role
 from multishadow_server.core import flags
 from multishadow_server.core.capture import Capture, CaptureBatch, DropTally
 from multishadow_server.core.model import Model, Version
@@ -201,7 +201,7 @@ async def router(database_url: str, nats_url: str, log_name: str, **more: Any) -
         }
     )
     stop, serving = asyncio.Event(), asyncio.get_running_loop().create_future()
-    role = asyncio.create_task(app.router(settings, stop, ready=serving.set_result))
+    role = asyncio.create_task(router_role.run(settings, stop, ready=serving.set_result))
     try:
         await asyncio.wait((role, serving), return_when=asyncio.FIRST_COMPLETED, timeout=20)
         if role.done():

@@ -13,7 +13,7 @@ import pytest
 
 from multishadow.v1 import control_pb2 as pb
 from multishadow.v1 import control_pb2_grpc, flags_pb2_grpc
-from multishadow_server import app
+from multishadow_server.app import control as control_role
 from multishadow_server.settings import Settings
 
 
@@ -31,7 +31,7 @@ async def control_addresses(database_url: str | None, **settings: Any) -> AsyncI
     stop = asyncio.Event()
     address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     http: list[str] = []
-    role = asyncio.create_task(app.control(chosen, stop, ready=address.set_result, http_ready=http.append))
+    role = asyncio.create_task(control_role.run(chosen, stop, ready=address.set_result, http_ready=http.append))
     try:
         role.add_done_callback(lambda _: address.cancel())
         async with asyncio.timeout(10):

@@ -21,8 +21,8 @@ from openfeature.evaluation_context import EvaluationContext
 from openfeature.event import EventDetails, ProviderEvent
 from openfeature.provider import FeatureProvider
 
-from multishadow_server import app
 from multishadow_server.adapters.postgres import PostgresControl, open_engine
+from multishadow_server.app import control as control_role
 from multishadow_server.settings import Settings
 
 _domains = itertools.count(1)
@@ -80,7 +80,7 @@ class Serving:
         async def serve() -> None:
             stop, loop = asyncio.Event(), asyncio.get_running_loop()
             self._end = partial(loop.call_soon_threadsafe, stop.set)
-            await app.control(settings, stop, ready=ready.put, http_ready=self._found_http)
+            await control_role.run(settings, stop, ready=ready.put, http_ready=self._found_http)
 
         def run() -> None:
             try:

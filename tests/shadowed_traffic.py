@@ -15,10 +15,10 @@ from nats.aio.client import Client
 from sqlalchemy import text
 
 from multishadow.v1 import prediction_pb2
-from multishadow_server import app
 from multishadow_server.adapters.jetstream_log import JetStreamLog
 from multishadow_server.adapters.postgres.control import PostgresControl
 from multishadow_server.adapters.postgres.engine import open_engine
+from multishadow_server.app import worker as worker_role
 from multishadow_server.core.capture import Capture, CaptureBatch, partition_of
 from multishadow_server.core.experiment import Epoch
 from multishadow_server.core.model import Comparator, Model, Version
@@ -311,7 +311,7 @@ async def working(settings: Settings, *, instance: str = "worker-1") -> AsyncIte
     """A worker in this process until the block ends; set the event to stop it earlier."""
     stop, ready = asyncio.Event(), asyncio.Event()
     own = settings.model_copy(update={"instance": instance})
-    role = asyncio.create_task(app.worker(own, stop, ready=lambda _: ready.set()))
+    role = asyncio.create_task(worker_role.run(own, stop, ready=lambda _: ready.set()))
     try:
         await until(lambda: ready.is_set() or role.done())
         yield stop

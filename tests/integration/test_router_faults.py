@@ -20,9 +20,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from nats.aio.client import Client
 
 import routers
-from multishadow_server import app
 from multishadow_server.adapters.embedded import EmbeddedNats, EmbeddedPostgres
 from multishadow_server.adapters.postgres import PostgresControl, migrate, open_engine
+from multishadow_server.app import router as router_role
 from multishadow_server.core.routing import Claim
 from multishadow_server.errors import FailedPrecondition, InvalidInput
 from multishadow_server.service.ports import ProcessStatus
@@ -232,7 +232,7 @@ async def test_a_router_that_never_read_its_configuration_says_so_and_serves_onc
         database_url=database_url, nats_url=nats_url, log_name=log_name, router_listen=address, flag_check_interval=0.2
     )
     stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
-    role = asyncio.create_task(app.router(settings, stop, ready=ready.set_result))
+    role = asyncio.create_task(router_role.run(settings, stop, ready=ready.set_result))
     async with calling(address) as caller:
         await caller.channel.channel_ready()
         error = await caller.status(a_request())
@@ -254,7 +254,7 @@ async def test_a_router_stops_in_order_while_it_waits_for_the_store(nats_url: st
         router_listen="127.0.0.1:0", drain_seconds=0.5,
     )  # fmt: skip
     stop = asyncio.Event()
-    role = asyncio.create_task(app.router(settings, stop, ready=lambda _: None))
+    role = asyncio.create_task(router_role.run(settings, stop, ready=lambda _: None))
     asyncio.get_running_loop().call_soon(stop.set)
     await asyncio.wait_for(role, 30)
 
@@ -274,7 +274,7 @@ async def test_a_router_that_cannot_start_says_why(
 ) -> None:
     usable = {"database_url": "postgresql://nobody@127.0.0.1:1/x", "nats_url": nats_url, "router_listen": "127.0.0.1:0"}
     with pytest.raises(error, match=said):
-        await app.router(Settings(**{**usable, **settings}), asyncio.Event(), ready=lambda _: None)  # type: ignore[arg-type]  # by name
+        await router_role.run(Settings(**{**usable, **settings}), asyncio.Event(), ready=lambda _: None)  # type: ignore[arg-type]  # by name
 
 
 # --- flags --------------------------------------------------------------------------------------------------------
@@ -366,7 +366,7 @@ async def test_a_router_that_stops_finishes_what_it_began_and_flushes_its_captur
         flush_interval=5.0, drain_seconds=20.0,
     )  # fmt: skip
     stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
-    role = asyncio.create_task(app.router(settings, stop, ready=ready.set_result))
+    role = asyncio.create_task(router_role.run(settings, stop, ready=ready.set_result))
     async with calling(await ready) as caller:
         under_way = asyncio.ensure_future(caller.predict(a_request(request_id="late")))
         await until(lambda: live.bodies)

@@ -13,7 +13,7 @@ import pytest
 import routers
 from flagd_sync_server import SyncServer, flag_set, publishing
 from multishadow.v1 import control_pb2 as pb
-from multishadow_server import app
+from multishadow_server.app import router as router_role
 from multishadow_server.core.flags import claim_definition
 from multishadow_server.core.routing import Claim
 from multishadow_server.errors import InvalidInput
@@ -202,7 +202,7 @@ async def test_a_wrong_provider_ends_the_start_with_what_is_wrong(
         database_url=database_url, nats_url=nats_url, log_name=log_name, flag_provider=path, router_listen="127.0.0.1:0"
     )
     with pytest.raises(InvalidInput, match=f"MULTISHADOW_FLAG_PROVIDER={path}: "):
-        await app.router(settings, asyncio.Event(), ready=lambda _: None)
+        await router_role.run(settings, asyncio.Event(), ready=lambda _: None)
 
 
 async def test_a_router_whose_source_is_away_at_the_start_says_so_and_takes_no_calls_until_it_is_there(

@@ -23,7 +23,7 @@ import control_fixtures as reports
 import version_servers
 from multishadow.v1.control_pb2 import CompareRequest
 from multishadow_client import cli
-from multishadow_server import app
+from multishadow_server.app import control as control_role
 from multishadow_server.settings import Settings
 from waiting import until
 
@@ -69,7 +69,7 @@ async def shadowctl(
         drain_seconds=1,
     )
     stop, address = asyncio.Event(), asyncio.get_running_loop().create_future()
-    control = asyncio.create_task(app.control(settings, stop, ready=address.set_result))
+    control = asyncio.create_task(control_role.run(settings, stop, ready=address.set_result))
     await asyncio.wait([control, address], return_when=asyncio.FIRST_COMPLETED, timeout=30)
     if control.done():
         await control

@@ -11,8 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from multishadow_server.adapters.processes import Child, Program, Supervisor, unless_set
+from multishadow_server.adapters.processes import Child, Program, Supervisor
 from multishadow_server.errors import EngineFailed
+from multishadow_server.service.ending import unless_set
 from waiting import until, until_sync
 
 SERVES = "print('child ready on here:1', flush=True); import signal; signal.pause()"

@@ -11,9 +11,9 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Self
 
 from multishadow_server.adapters.embedded import dies_with_parent
 from multishadow_server.errors import EngineFailed
@@ -210,17 +210,3 @@ class Supervisor:
         ending = list(children)
         await asyncio.gather(*(child.stop(within=self._drain_seconds) for child in ending))
         self._children = [child for child in self._children if child not in ending]
-
-
-async def unless_set(stop: asyncio.Event, work: Coroutine[Any, Any, object]) -> bool:
-    """Do the work; when `stop` is set before it is done, cancel it and return False."""
-    working = asyncio.create_task(work)
-    stopping = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            await working
-            return True
-        return False
-    finally:
-        await end(working, stopping)

@@ -18,13 +18,13 @@ from multishadow.v1 import control_pb2 as control
 from multishadow.v1 import control_pb2_grpc as control_grpc
 from multishadow.v1 import prediction_pb2 as prediction
 from multishadow_server.adapters.deployment import Deployment, Endpoints
-from multishadow_server.adapters.processes import Program, Supervisor, multishadow, unless_set
+from multishadow_server.adapters.processes import Program, Supervisor, multishadow
 from multishadow_server.demo import catalogue
 from multishadow_server.demo.model import DemoModel
 from multishadow_server.demo.presentation import Stage
 from multishadow_server.demo.traffic import CONNECTIONS, Callers, Tally
 from multishadow_server.errors import FailedPrecondition
-from multishadow_server.service.ending import end
+from multishadow_server.service.ending import end, unless_set
 from multishadow_server.settings import Settings
 
 ACTOR = "demo"

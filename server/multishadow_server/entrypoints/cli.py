@@ -10,7 +10,7 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
@@ -168,7 +168,7 @@ def serve(
 
     Example: multishadow serve --routers 4 --workers 2
     """
-    from multishadow_server import app as composition  # noqa: PLC0415  see the module's docstring
+    from multishadow_server.app import machine  # noqa: PLC0415  see the module's docstring
 
     settings = _settings(
         router_listen=router_listen,
@@ -181,7 +181,7 @@ def serve(
     _log_to_stderr("serve", log_level)
     _run(
         "serve",
-        lambda stop: composition.serve(
+        lambda stop: machine.serve(
             settings, stop, routers=routers, workers=workers, report=_say, log_level=log_level.value
         ),
     )
@@ -196,9 +196,9 @@ def migrate(*, database_url: DatabaseUrl = None, log_level: Level = LogLevel.INF
     settings = _settings(database_url=database_url)
     _require("migrate", database_url=settings.database_url)
     _log_to_stderr("migrate", log_level)
-    from multishadow_server import app as composition  # noqa: PLC0415  see the module's docstring
+    from multishadow_server.app import machine  # noqa: PLC0415  see the module's docstring
 
-    _run("migrate", lambda _: composition.migrate(settings))
+    _run("migrate", lambda _: machine.migrate(settings))
     _say("the database is at this program's schema")
 
 
@@ -212,9 +212,9 @@ def health(
 
     Example: multishadow health 127.0.0.1:50051
     """
-    from multishadow_server import app as composition  # noqa: PLC0415  see the module's docstring
+    from multishadow_server.app import machine  # noqa: PLC0415  see the module's docstring
 
-    _run("health", lambda _: composition.health(address, timeout=timeout))
+    _run("health", lambda _: machine.health(address, timeout=timeout))
     _say(f"{address} serves")
 
 
@@ -230,13 +230,13 @@ def demo(
     sends held-out samples as traffic, watches the comparison converge, promotes the winner and rolls back. It checks
     what it claims: the exit code is 0 only if every station did what it should. Nothing is left behind.
     """
-    from multishadow_server import app as composition  # noqa: PLC0415  see the module's docstring
+    from multishadow_server.app import machine  # noqa: PLC0415  see the module's docstring
 
     _log_to_stderr("demo", LogLevel.ERROR)
     # A log has no width; the comparison fits into this one.
     console = Console() if sys.stdout.isatty() else Console(width=PLAIN_COLUMNS)
     with _demo_extra():
-        _run("demo", lambda stop: composition.demo(stop, keep=keep, seconds=seconds, console=console))
+        _run("demo", lambda stop: machine.demo(stop, keep=keep, seconds=seconds, console=console))
 
 
 @cli.command("version-server")
@@ -320,20 +320,28 @@ def _run_role(name: str, settings: Settings, log_level: LogLevel, *, needs_log: 
     _log_to_stderr(name, log_level)
     if name in CALLING_ROLES:
         grpc_core.poll_sockets()
-    from multishadow_server import app as composition  # noqa: PLC0415  see the module's docstring
-
-    roles: Mapping[str, Role] = {
-        "router": composition.router,
-        "worker": composition.worker,
-        "control": partial(composition.control, http_ready=_http_announcer(name)),
-    }
-    role = roles[name]
+    role = _role(name)
 
     def give_up_later() -> None:
         # The default action of SIGALRM ends the process even where the event loop hangs.
         signal.setitimer(signal.ITIMER_REAL, settings.drain_seconds + EXIT_MARGIN_SECONDS)
 
     _run(name, lambda stop: role(settings, stop, ready=_announcer(name)), on_stop=give_up_later)
+
+
+def _role(name: str) -> Role:
+    """A role's coroutine. Only its own module is imported: the others' would double the time that it takes to start."""
+    if name == "router":
+        from multishadow_server.app import router  # noqa: PLC0415
+
+        return router.run
+    if name == "worker":
+        from multishadow_server.app import worker  # noqa: PLC0415
+
+        return worker.run
+    from multishadow_server.app import control  # noqa: PLC0415
+
+    return partial(control.run, http_ready=_http_announcer(name))
 
 
 def _run(

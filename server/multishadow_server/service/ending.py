@@ -1,8 +1,9 @@
-"""Ending tasks for certain."""
+"""Ending tasks for certain, and work that is to end when something else does."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 # How long a task may take to end before it is told again, seconds.
@@ -28,3 +29,17 @@ async def end(*tasks: asyncio.Task[Any] | None, patience: float = PATIENCE_SECON
         # Looked at, so that nobody is told of an error that nobody waits for.
         if not task.cancelled():
             task.exception()
+
+
+async def unless_set(stop: asyncio.Event, work: Coroutine[Any, Any, object]) -> bool:
+    """Do the work; when `stop` is set before it is done, cancel it and return False."""
+    working = asyncio.create_task(work)
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            await working
+            return True
+        return False
+    finally:
+        await end(working, stopping)

@@ -1,0 +1,119 @@
+"""Control's parts, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+
+from multishadow_server.adapters.flagd_flags import SHARED_CONTEXT, FlagdFlags
+from multishadow_server.adapters.jetstream_backlog import JetStreamBacklog
+from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
+from multishadow_server.adapters.postgres.control import PostgresControl
+from multishadow_server.adapters.postgres.engine import open_engine
+from multishadow_server.adapters.postgres.labels import PostgresLabels
+from multishadow_server.adapters.postgres.processes import PostgresProcesses
+from multishadow_server.adapters.postgres.retention import PostgresRetention
+from multishadow_server.adapters.postgres.reviews import PostgresReviews
+from multishadow_server.adapters.postgres.rollouts import PostgresRollouts
+from multishadow_server.adapters.prediction_codec import ProtobufPredictionCodec
+from multishadow_server.adapters.version_probe import GrpcVersionProbe
+from multishadow_server.app import running
+from multishadow_server.entrypoints import probes
+from multishadow_server.entrypoints.control import ControlServicer
+from multishadow_server.entrypoints.control_server import ControlServer
+from multishadow_server.entrypoints.flagd import FlagdServices
+from multishadow_server.entrypoints.flags import FlagServicer
+from multishadow_server.entrypoints.http import HttpServer, application
+from multishadow_server.entrypoints.ofrep import Ofrep
+from multishadow_server.entrypoints.rollouts import RolloutServicer
+from multishadow_server.errors import InvalidInput
+from multishadow_server.service.configuration_watch import ConfigurationWatch
+from multishadow_server.service.flag_feed import FlagFeed
+from multishadow_server.service.housekeeping import Housekeeping
+from multishadow_server.service.process_report import ProcessReport
+from multishadow_server.service.rollout_rounds import RolloutRounds
+from multishadow_server.settings import Settings
+
+
+async def run(
+    settings: Settings,
+    stop: asyncio.Event,
+    *,
+    ready: Callable[[str], None],
+    http_ready: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Serve the control API and flags until `stop`, end experiments whose time box is over, and go on with rollouts.
+
+    It starts, and answers UNAVAILABLE, while the database is away; the log it can do without. Flags that were read
+    once are served on. `http_ready` gets the bound address of HTTP, before `ready` gets that of gRPC.
+
+    Raises:
+        InvalidInput: no database was named.
+        FailedPrecondition: the address cannot be had.
+    """
+    if settings.database_url is None:
+        raise InvalidInput("control needs MULTISHADOW_DATABASE_URL")
+    async with AsyncExitStack() as stack:
+        engine = open_engine(settings.database_url)
+        stack.push_async_callback(engine.dispose)
+        backlog = JetStreamBacklog(settings.nats_url, settings.log_name)
+        stack.push_async_callback(backlog.aclose)
+        store = PostgresControl(engine)
+        labels = PostgresLabels(engine, ProtobufPredictionCodec())
+        # What keeps serving and rolling back has to go on when nothing can be read of experiments.
+        flags_only = PostgresConfiguration(engine, experiments=False)
+        housekeeping = Housekeeping(store, flags_only, labels, clock=time.time)
+        feed = await _flag_feed(settings, flags_only, stack)
+        flagd = FlagdServices(feed, shared_context=SHARED_CONTEXT)
+        rollouts = PostgresRollouts(engine)
+        rounds = RolloutRounds(store, rollouts, interval=settings.rollout_interval)
+        probe = GrpcVersionProbe()
+        server = ControlServer(
+            ControlServicer(store=store, probe=probe, labels=labels, reviews=PostgresReviews(engine), backlog=backlog),
+            FlagServicer(store),
+            RolloutServicer(store=store, records=rollouts, probe=probe),
+            later=flagd,
+        )
+        ofrep = Ofrep(feed, evaluations_per_second=settings.ofrep_evaluations_per_second)
+        http = HttpServer(application(probes.routes(feed), ofrep.routes()), drain_seconds=settings.drain_seconds)
+
+        def counters() -> Mapping[str, int]:
+            return {**housekeeping.counters(), **feed.counters(), **rounds.counters()}
+
+        status = running.status("control", settings, revision=lambda: housekeeping.revision, counters=counters)
+        report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
+        await stack.enter_async_context(running.background(report.run(stop), linger=running.WITHDRAW_SECONDS))
+        await stack.enter_async_context(running.background(housekeeping.run(stop)))
+        await stack.enter_async_context(running.background(rounds.run(stop)))
+        retention = PostgresRetention(engine, keep_days=settings.retention_days)
+        await stack.enter_async_context(running.background(retention.run(stop)))
+        stack.push_async_callback(http.stop)
+        stack.push_async_callback(server.stop, settings.drain_seconds)
+        # Before both: streams would hold them up until their time to drain is over.
+        stack.callback(feed.close)
+        http_address = await http.start(settings.http_listen)
+        address = await server.start(settings.control_listen)
+        await stack.enter_async_context(running.background(_announce_flags(feed, server, flagd)))
+        http_ready(http_address)
+        ready(address)
+        await stop.wait()
+
+
+async def _flag_feed(settings: Settings, source: PostgresConfiguration, stack: AsyncExitStack) -> FlagFeed[FlagdFlags]:
+    """The flags that are served, following the configuration."""
+    watch = ConfigurationWatch(
+        source,
+        on_change=lambda configuration: feed.load(configuration),  # noqa: PLW0108  it is made below
+        check_interval=settings.flag_check_interval,
+    )
+    feed = FlagFeed(FlagdFlags, age=lambda: watch.age, stale_after=settings.flag_stale_after)
+    await stack.enter_async_context(running.background(watch.run()))
+    return feed
+
+
+async def _announce_flags(feed: FlagFeed[FlagdFlags], server: ControlServer, services: FlagdServices) -> None:
+    """Say that flags are served, once they are."""
+    await feed.first_read.wait()
+    await server.now_serve(services)

@@ -1,0 +1,67 @@
+"""What all roles do while they run: work in the background, and say how they are."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from multishadow_server.service.ending import end, unless_set
+from multishadow_server.service.ports import ProcessStatus
+from multishadow_server.settings import Settings
+
+Result = TypeVar("Result")
+
+# Longest time that a role which ends spends on saying so.
+WITHDRAW_SECONDS = 1.0
+
+
+def status(
+    role: str,
+    settings: Settings,
+    *,
+    revision: Callable[[], int],
+    counters: Callable[[], Mapping[str, int]],
+    flag_source: Callable[[], str] = str,
+) -> Callable[[], ProcessStatus]:
+    """What this process says of itself, whenever it is asked."""
+    started_at = time.time()
+    return lambda: ProcessStatus(
+        role=role,
+        instance=settings.instance,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        started_at=started_at,
+        revision=revision(),
+        counters=counters(),
+        flag_source=flag_source(),
+    )
+
+
+@asynccontextmanager
+async def background(work: Coroutine[Any, Any, object], *, linger: float = 0.0) -> AsyncIterator[None]:
+    """Run it beside the block. When it fails, so does the block; it is cancelled `linger` seconds after the block."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(work)
+            yield
+            await asyncio.wait((task,), timeout=linger)
+            await end(task)
+    except BaseExceptionGroup as group:
+        # One thing went wrong: whoever started the role wants that, not a group of one.
+        raise group.exceptions[0] from group
+
+
+async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, Result]) -> Result | None:
+    """What the work comes to; None when `stop` was set first."""
+    results: list[Result] = []
+
+    async def keep() -> None:
+        results.append(await work)
+
+    await unless_set(stop, keep())
+    return results[0] if results else None

@@ -1,0 +1,99 @@
+"""The worker's parts, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+from multishadow_server.adapters import nats_connection
+from multishadow_server.adapters.comparison_pool import ComparisonPool
+from multishadow_server.adapters.jetstream_reader import JetStreamReader
+from multishadow_server.adapters.model_gateway import GrpcModelGateway
+from multishadow_server.adapters.partition_leases import AdvisoryLeases
+from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
+from multishadow_server.adapters.postgres.engine import open_engine
+from multishadow_server.adapters.postgres.observations import PostgresObservations
+from multishadow_server.adapters.postgres.processes import PostgresProcesses
+from multishadow_server.app import running
+from multishadow_server.core.segments import KnownLevels
+from multishadow_server.errors import InvalidInput
+from multishadow_server.service.configuration_in_hand import ConfigurationInHand
+from multishadow_server.service.ending import end
+from multishadow_server.service.in_flight import CallSlots, UnderWay
+from multishadow_server.service.partition_work import Pace, Workshop
+from multishadow_server.service.process_report import ProcessReport
+from multishadow_server.service.shadowing import Shadowing
+from multishadow_server.service.worker import Quotas, Worker
+from multishadow_server.settings import Settings
+
+
+async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str], None]) -> None:
+    """Shadow the captures of a fair share of the log's partitions until `stop`, and count what comes of it.
+
+    `ready` gets this worker's name once it knows its share. While the log or the store is away, it waits for them.
+
+    Raises:
+        InvalidInput: an address is missing or is none.
+        FailedPrecondition: the log's name is taken by a stream that is no capture log.
+    """
+    if settings.database_url is None or settings.nats_url is None:
+        raise InvalidInput("a worker needs MULTISHADOW_DATABASE_URL and MULTISHADOW_NATS_URL")
+    # Closed in the opposite order: first what calls and compares, last what the results are written to.
+    async with AsyncExitStack() as stack:
+        engine = open_engine(settings.database_url)
+        stack.push_async_callback(engine.dispose)
+        client = await running.unless_stopped(stop, nats_connection.connect(settings.nats_url, name=settings.instance))
+        if client is None:
+            return
+        stack.push_async_callback(nats_connection.disconnect, client)
+        partitions = await running.unless_stopped(stop, nats_connection.log_partitions(client, settings))
+        if partitions is None:
+            return
+        configuration = ConfigurationInHand(PostgresConfiguration(engine), check_interval=settings.flag_check_interval)
+        workshop = Workshop(
+            readers=JetStreamReader(client, settings.log_name),
+            store=PostgresObservations(engine),
+            shadowing=_shadowing(settings, stack),
+            configuration=configuration,
+            under_way=UnderWay(captures=settings.worker_captures, size=settings.worker_bytes),
+            counters=Counter(),
+            pace=Pace(batch_captures=settings.worker_batch_captures, linger=settings.worker_linger),
+            # Which samples are kept for people to look at is no secret.
+            draw=random.random,
+            levels=KnownLevels(),
+        )
+        working = Worker(
+            leases=AdvisoryLeases(settings.database_url, log_name=settings.log_name, partitions=partitions),
+            workshop=workshop,
+            quotas=Quotas(
+                divergent_per_hour=settings.kept_divergent_per_hour,
+                sample_per_hour=settings.kept_sample_per_hour,
+                partitions=partitions,
+            ),
+            drain_seconds=settings.drain_seconds,
+        )
+        status = running.status(
+            "worker",
+            settings,
+            revision=lambda: configuration.revision,
+            counters=lambda: working.counters(now=time.time()),
+        )
+        report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
+        reporting = asyncio.create_task(report.run(stop))
+        try:
+            await working.run(stop, ready=lambda: ready(settings.instance))
+            await reporting
+        finally:
+            await end(reporting)
+
+
+def _shadowing(settings: Settings, stack: AsyncExitStack) -> Shadowing:
+    gateway = GrpcModelGateway(max_message_bytes=settings.max_message_bytes)
+    stack.push_async_callback(gateway.aclose)
+    comparer = ComparisonPool(processes=settings.comparison_processes)
+    stack.push_async_callback(comparer.aclose)
+    return Shadowing(gateway=gateway, comparer=comparer, slots=CallSlots())
