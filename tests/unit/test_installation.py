@@ -47,3 +47,9 @@ def test_the_installed_commands_are_there(command: str) -> None:
 def test_the_commands_say_which_version_they_are(name: str, module: str) -> None:
     ended = run(f"import sys; sys.argv[1:] = ['--version']\nfrom {module} import main; main()")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{name} {version('multishadow')}\n", "")
+
+
+@pytest.mark.parametrize("role", ["router", "worker"])
+def test_a_role_loads_nothing_that_only_reports_and_http_are_made_with(role: str) -> None:
+    ended = run(f"import sys, multishadow_server.app.{role}\nprint(*sys.modules)")
+    assert not {"scipy.stats", "starlette", "uvicorn"} & set(ended.stdout.split()), ended.stderr
