@@ -161,6 +161,22 @@ async def test_while_a_rollout_goes_on_nobody_else_gets_its_flags(control: Rollo
     assert await control.flags() == {"base": "live", "A": "live 10 % (else shadow)", "B": "shadow"}
 
 
+async def test_the_end_of_an_experiment_leaves_the_flags_of_a_rollout_alone(
+    control: Rollouts, router: RouterReports
+) -> None:
+    await control.start("A", "B", percent=50)
+    await control.roll_out()
+    await control.stop()
+    assert await control.flags() == {"base": "live", "A": "live 10 % (else shadow)", "B": "off"}
+    assert (await control.seen()).rollout.state == "running"
+    view = await control.seen()
+    await router.count(view.rollout.stage_revision, A=served(ENOUGH), base=served(ENOUGH))
+    # Nobody watches the divergence any more: somebody has to decide.
+    view = await control.seen()
+    assert (view.next, view.rollout.percent) == ("hold", 10)
+    assert "has ended" in view.next_why
+
+
 async def test_two_operators_who_start_at_once_get_one_rollout(control: Rollouts, database_url: str) -> None:
     async with rolling_out(database_url) as other:
         found = await asyncio.gather(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -172,7 +172,10 @@ async def stop_experiment(store: ControlStore, *, model: str, actor: str, reason
 
 
 async def _stop(change: Change, model: Model, experiment: Experiment, *, reason: str) -> Experiment:
-    for key, definition in _without_shadows(model, change.configuration.flags, experiment).items():
+    rollout = await change.rollouts.running(model.name)
+    # Their flags are the rollout's own, see `rollout_ownership`: it ends, or goes on, by its own evidence.
+    owned = () if rollout is None else (rollout.version, rollout.previous)
+    for key, definition in _without_shadows(model, change.configuration.flags, experiment, owned=owned).items():
         await change.put_flag(key, definition, reason=reason)
     await epochs.close(change, experiment)
     stopped = await change.stop_experiment(experiment, reason=reason)
@@ -180,8 +183,10 @@ async def _stop(change: Change, model: Model, experiment: Experiment, *, reason:
     return stopped
 
 
-def _without_shadows(model: Model, flags: Flags, experiment: Experiment) -> dict[str, Mapping[str, Any]]:
-    """What its candidates' flags are to say, whoever set them: those that only shadow, `off`.
+def _without_shadows(
+    model: Model, flags: Flags, experiment: Experiment, *, owned: Collection[str]
+) -> dict[str, Mapping[str, Any]]:
+    """What its candidates' flags are to say, whoever set them: those that only shadow, `off`; those `owned` stay.
 
     One that was promoted meanwhile keeps its claim to `live`, for the same requests; promoted in part, it no longer
     shadows the rest.
@@ -190,7 +195,8 @@ def _without_shadows(model: Model, flags: Flags, experiment: Experiment) -> dict
     wanted: dict[str, Mapping[str, Any]] = {}
     for version in model.versions:
         present = serving.flag_of(version, flags)
-        if version.name in experiment.candidates and flag_rules.may_claim(present, Claim.SHADOW):
+        candidate = version.name in experiment.candidates and version.name not in owned
+        if candidate and flag_rules.may_claim(present, Claim.SHADOW):
             serves = serving.may_serve(version, flags)
             wanted[version.flag_key] = flag_rules.without_shadow(present) if serves else off
     return wanted
