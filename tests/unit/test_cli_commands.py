@@ -439,7 +439,16 @@ def test_status_tells_what_is_live_and_who_is_silent(control: CannedControl, sha
         ],
         log_messages_waiting=1234,
     )
+    going_on = rollouts_pb2.Rollout(
+        id=3, model="spam", version="A", previous_version="base", state="paused", percent=5,
+        terms=rollouts_pb2.RolloutTerms(stages=[1, 5, 100]),
+    )  # fmt: skip
+    ended = rollouts_pb2.Rollout(id=2, model="spam", version="B", state="aborted")
+    control.answers["ListRollouts"] = rollouts_pb2.ListRolloutsResponse(rollouts=[going_on, ended])
     said = shadowctl("status").out
+    assert [line.strip() for line in said.splitlines() if "rollout" in line] == [
+        "rollout 3: A over base, paused at 5 % of 100 % (shadowctl rollout status --model spam)"
+    ]
     assert "revision 12  ·  1,234 messages wait in the capture log" in said
     assert "spam: live is base\n  beside it: A shadow 25 %\n  experiment 7: A, B, C on 25 % of requests" in said
     rows = [line for line in said.splitlines() if line.startswith(("router ", "worker "))]

@@ -1,4 +1,4 @@
-"""status: what is live now, and how the processes are."""
+"""status: what is live now, what goes on, and how the processes are."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from multishadow_client.cli.terminal import Format
 
 
 def status(*, server: Server = CONTROL, timeout: Timeout = DEFAULT_TIMEOUT, output: Output = Format.TABLE) -> None:
-    """Tell what is live, what is being compared, and how routers and workers are."""
+    """Tell what is live, what is being compared or rolled out, and how routers and workers are."""
     with ControlClient(server, timeout=timeout) as control:
         response = control.status()
         versions = control.list_versions().versions
         running = [item for item in control.list_experiments().experiments if item.state == "running"]
-    view = StatusView(status=response, versions=versions, experiments=running, now=datetime.now(UTC))
+        going_on = [item for item in control.list_rollouts().rollouts if item.state in {"running", "paused"}]
+    view = StatusView(status=response, versions=versions, experiments=running, rollouts=going_on, now=datetime.now(UTC))
     terminal.show(output, view, document.plain(response))

@@ -12,23 +12,26 @@ from rich.table import Table
 from rich.text import Text
 
 from multishadow.v1.control_pb2 import Experiment, GetStatusResponse, Model, ProcessStatus, Version
+from multishadow.v1.rollouts_pb2 import Rollout
 from multishadow_client.cli import figures, schedule_view
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StatusView:
-    """What is live, what is being compared, and how the processes are.
+    """What is live, what is being compared or rolled out, and how the processes are.
 
     Args:
         status: control's answer.
         versions: all of them, for what they claim.
         experiments: those that run.
+        rollouts: those that go on, running or paused.
         now: the time that ages are told from.
     """
 
     status: GetStatusResponse
     versions: Sequence[Version]
     experiments: Sequence[Experiment]
+    rollouts: Sequence[Rollout]
     now: datetime
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -72,6 +75,13 @@ class StatusView:
                 yield Text(f"  experiment {experiment.id}: {names} on {share} of requests, {left} left")
                 for line in schedule_view.lines(experiment):
                     yield Text(f"    {line}", style="dim")
+        for rollout in self.rollouts:
+            if rollout.model == model.name:
+                last = rollout.terms.stages[-1] if rollout.terms.stages else 100
+                yield Text(
+                    f"  rollout {rollout.id}: {rollout.version} over {rollout.previous_version}, {rollout.state} at "
+                    f"{rollout.percent:g} % of {last:g} % (shadowctl rollout status --model {model.name})"
+                )
 
     def _processes(self) -> Table:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
