@@ -120,7 +120,9 @@ class Staging(Rollouts):
     async def begin(self, model: str, **fields: Any) -> None:
         """Compare the two versions on every request, and start the rollout."""
         await self.stub.StartExperiment(
-            control_pb2.StartExperimentRequest(model=model, candidates=["new"], bucket_seconds=1, actor="ada")
+            control_pb2.StartExperimentRequest(
+                model=model, candidates=["new"], bucket_seconds=1, duration_seconds=3_600, actor="ada"
+            )
         )
         wish = rollouts_pb2.RolloutWish(
             model=model, version="new", stages=STAGES, dwell_seconds=1.0, force=True, reason="a rehearsal", **fields

@@ -40,7 +40,7 @@ async def begin(tmp_path: Path, database_url: str) -> Epoch:
     file.write_text(MODEL + "  - {name: base, address: '127.0.0.1:1'}\n  - {name: A, address: '127.0.0.1:1'}\n")
     applied = await shadowctl("apply", "-f", str(file))
     assert applied.code == 0, applied.err
-    assert (await shadowctl("start", "A", "--bucket", "1s")).code == 0
+    assert (await shadowctl("start", "A", "--bucket", "1s", "--for", "1h")).code == 0
     async with opened(database_url) as engine:
         (epoch,) = (await PostgresControl(engine).read()).epochs
     return epoch

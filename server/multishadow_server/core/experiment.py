@@ -17,6 +17,8 @@ DEFAULT_DURATION = 14 * 86_400.0
 LONGEST_DURATION = 30 * 86_400.0
 DEFAULT_BUCKET_SECONDS = 3_600
 LONGEST_BUCKET_SECONDS = 86_400
+# Thirty days of minutes.
+MOST_BUCKETS = 43_200
 MOST_CANDIDATES = 10
 
 
@@ -251,6 +253,12 @@ def check_terms(*, duration: float, bucket_seconds: int, percent: float = 100.0,
     if not 1 <= bucket_seconds <= LONGEST_BUCKET_SECONDS:
         raise InvalidInput(
             f"bucket_seconds: {bucket_seconds} is out of range; allowed are 1 to {LONGEST_BUCKET_SECONDS}"
+        )
+    if duration > MOST_BUCKETS * bucket_seconds:
+        raise InvalidInput(
+            f"bucket_seconds: {bucket_seconds} makes {duration / bucket_seconds:,.0f} time buckets of "
+            f"{in_words(duration)}, and every report reads them all; at most {MOST_BUCKETS:,} are allowed: take buckets "
+            f"of {math.ceil(duration / MOST_BUCKETS)} seconds or more, or a shorter time box"
         )
     if not 0 <= noise_percent <= percent:
         raise InvalidInput(
