@@ -158,7 +158,7 @@ def test_a_bucket_width_out_of_range_is_refused(bucket_seconds: int) -> None:
 
 def test_a_time_box_of_more_buckets_than_a_report_can_read_is_refused() -> None:
     rules.check_terms(duration=30 * 86_400, bucket_seconds=60)
-    with pytest.raises(InvalidInput, match="1,209,600 time buckets of 14 d.* buckets of 28 seconds or more"):
+    with pytest.raises(InvalidInput, match=r"1,209,600 time buckets of 14 d.* buckets of 28 seconds or more"):
         rules.check_terms(duration=14 * 86_400, bucket_seconds=1)
     rules.check_terms(duration=14 * 86_400, bucket_seconds=28)
 

@@ -257,8 +257,8 @@ def check_terms(*, duration: float, bucket_seconds: int, percent: float = 100.0,
     if duration > MOST_BUCKETS * bucket_seconds:
         raise InvalidInput(
             f"bucket_seconds: {bucket_seconds} makes {duration / bucket_seconds:,.0f} time buckets of "
-            f"{in_words(duration)}, and every report reads them all; at most {MOST_BUCKETS:,} are allowed: take buckets "
-            f"of {math.ceil(duration / MOST_BUCKETS)} seconds or more, or a shorter time box"
+            f"{in_words(duration)}, and every report reads them all; at most {MOST_BUCKETS:,} are allowed: take "
+            f"buckets of {math.ceil(duration / MOST_BUCKETS)} seconds or more, or a shorter time box"
         )
     if not 0 <= noise_percent <= percent:
         raise InvalidInput(
