@@ -146,7 +146,7 @@ class History:
             await self._go(lambda now: promotion.rollback_target(SPAM, now, before=before, previous=previous.name))
 
     async def _go(self, target_of: Callable[[Flags], Flags]) -> None:
-        for _ in range(4):
+        for _ in range(8):
             said = self.memory.configuration.flags
             step = promotion.next_step(SPAM, said, target_of(said))
             if step is None:

@@ -211,6 +211,20 @@ def test_rolling_back_the_promotion_of_an_older_version_leaves_it_beneath() -> N
     assert in_words(revisions[-1]) == {"base": "live", "A": "off", "B": "live", "C": "off"}
 
 
+def test_rolling_back_gives_newer_versions_their_share_before_it_takes_the_promoted_one_away() -> None:
+    # With all in one revision, a request of B's share could miss B's claim and A's, and find the base.
+    before = flags_of(base="live", B="live 5", C="live 5")
+    revisions = roll_back(flags_of(base="live", A="live"), before=before)
+    shares = [[in_words(flags)[name] for name in ("A", "B", "C")] for flags in revisions]
+    partly = "live 5 % (else shadow)"
+    assert shares == [
+        ["live", "off", "off"],
+        ["live", "off", partly],
+        ["live", partly, partly],
+        ["off", partly, partly],
+    ]
+
+
 claims = st.sampled_from(["off", "shadow", "shadow 25", "live", "live 5"])
 
 

@@ -11,7 +11,8 @@ the end:
   demotes what claims `live` beneath it.
 - Promoting an older one is two: it claims `live`, then whatever is newer is demoted.
 - Rolling back gives the flags that decide who is live back what they said before the promotion. Of a newer version this
-  is one revision. Flags that only ever shadowed stay as they are now.
+  is one revision, unless it had demoted versions that served some requests: each of these comes back first. Flags that
+  only ever shadowed stay as they are now.
 """
 
 from __future__ import annotations
@@ -58,8 +59,18 @@ def next_step(model: Model, flags: Flags, target: Flags) -> Step | None:
     if not differing:
         return None
     before, after = serving.standing(model, flags), serving.standing(model, target)
-    if before is None or after is None or serving.stands(after, flags):
+    if before is None or after is None:
         return Step(writes=differing, arrives=True)
+    if serving.stands(after, flags):
+        # Who begins to serve above it goes first and alone, the newest first: with anything else in the same revision,
+        # a reader could miss that claim and find neither its former nor its next live version.
+        rising = [
+            version.flag_key
+            for version in model.versions
+            if version.flag_key in differing and version.ordinal > after.ordinal and serving.may_serve(version, target)
+        ]
+        writes = {key: differing[key] for key in rising[-1:]} or differing
+        return Step(writes=writes, arrives=len(writes) == len(differing))
     # `after` rises with this step. With it may go what a reader cannot mistake for either: nothing that takes the
     # former live version's claim away, and nothing that begins to serve above that version.
     others = [version for version in model.versions if version.flag_key in differing and version != after]

@@ -18,8 +18,9 @@ from multishadow_server.service import epochs, flag_sources, names, promotion_ga
 from multishadow_server.service.ports import Change, ControlStore, VersionProbe
 from multishadow_server.service.ports import Promotion as PromotionRecord
 
-# Two revisions are the most that a promotion or a rollback needs; more means that somebody else writes against it.
-MOST_STEPS = 4
+# A promotion or a rollback needs two revisions, and one for each version that gets back some requests alone; many more
+# mean that somebody else writes against it.
+MOST_STEPS = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
