@@ -149,6 +149,19 @@ async def test_candidates_climb_together_in_one_revision_a_step(world: World) ->
     ]
 
 
+async def test_what_flags_tell_people_outlasts_a_ramp_and_does_not_stop_it(world: World) -> None:
+    await world.start(replace(RAMP, dwell=1))
+    await world.be_well()
+    for record in await world.store.flags():
+        async with world.store.change("ada") as change:
+            await change.put_flag(record.key, {**record.definition, "metadata": {"owner": "mail"}}, reason="")
+    assert len(await world.steer(later=2)) == 1
+    assert await world.claims() == {"base": "live", "A": "shadow 5 %", "B": "shadow 5 %"}
+    await experiments.stop_experiment(world.store, model="spam", actor="ada", reason="")
+    assert await world.claims() == {"base": "live", "A": "off", "B": "off"}
+    assert [record.definition["metadata"] for record in await world.store.flags()] == [{"owner": "mail"}] * 3
+
+
 async def test_several_controls_make_a_step_once(world: World) -> None:
     await world.start(RAMP)
     await world.be_well()

@@ -84,11 +84,11 @@ def promotion_target(
         experiment: the running one, whose candidates go on being shadowed when they lose `live`.
     """
     target = {each.flag_key: serving.flag_of(each, flags) for each in model.versions}
-    target[version.flag_key] = flag_rules.claim_definition(model.name, Claim.LIVE, percent)
+    claims = {version.flag_key: flag_rules.claim_definition(model.name, Claim.LIVE, percent)}
     if percent >= 100:
         for each in _demoted(model, flags, version, previous):
-            target[each.flag_key] = _after_live(each, experiment)
-    return target
+            claims[each.flag_key] = _after_live(each, experiment)
+    return target | {key: flag_rules.with_metadata_of(target[key], claim) for key, claim in claims.items()}
 
 
 def _demoted(model: Model, flags: Flags, version: Version, previous: Version) -> list[Version]:
@@ -101,7 +101,7 @@ def _demoted(model: Model, flags: Flags, version: Version, previous: Version) ->
     ]
 
 
-def _after_live(version: Version, experiment: Experiment | None) -> Mapping[str, Any]:
+def _after_live(version: Version, experiment: Experiment | None) -> dict[str, Any]:
     if experiment is not None and version.name in experiment.candidates and experiment.present_percent:
         return flag_rules.claim_definition(version.model, Claim.SHADOW, experiment.present_percent)
     return flag_rules.claim_definition(version.model, Claim.OFF)
@@ -139,9 +139,9 @@ def rollback_target(model: Model, flags: Flags, *, before: Flags, previous: str)
         before: the model's flags before the promotion.
         previous: who was live then, and is to be live again.
 
-    Only flags that claim `live`, now or before, are given back. One exception: a version older than `previous` that
-    stands now (it was promoted over a newer one) keeps standing beneath it until the next promotion, because a reader
-    on its way from `previous` to it must not find both without a claim.
+    Only flags that claim `live`, now or before, are given back, and of these the claim alone. One exception: a version
+    older than `previous` that stands now (it was promoted over a newer one) keeps standing beneath it until the next
+    promotion, because a reader on its way from `previous` to it must not find both without a claim.
     """
     target: dict[str, Mapping[str, Any]] = {}
     again_live = model.version(previous)
@@ -150,7 +150,8 @@ def rollback_target(model: Model, flags: Flags, *, before: Flags, previous: str)
         then = serving.flag_of(version, before)
         decides = serving.may_serve(version, flags) or serving.may_serve(version, before)
         beneath = again_live is not None and version.ordinal < again_live.ordinal and serving.stands(version, flags)
-        target[version.flag_key] = then if decides and not beneath else now
+        target[version.flag_key] = flag_rules.with_metadata_of(now, then) if decides and not beneath else now
     if again_live is not None and not serving.stands(again_live, target):
-        target[again_live.flag_key] = flag_rules.claim_definition(model.name, Claim.LIVE)
+        live = flag_rules.claim_definition(model.name, Claim.LIVE)
+        target[again_live.flag_key] = flag_rules.with_metadata_of(serving.flag_of(again_live, flags), live)
     return target

@@ -104,10 +104,14 @@ async def start_experiment(store: ControlStore, terms: Terms, *, actor: str) -> 
             progress=Progress(since=change.now, percent=shares[0] if is_open else 0.0),
         )
         reason = f"experiment {experiment.id} started"
-        written = {version.flag_key: first for version in candidates}
-        for key in written:
-            await change.put_flag(key, first, reason=reason)
-        await epochs.follow(change, experiment, model, {**change.configuration.flags, **written}, reason=reason)
+        flags = change.configuration.flags
+        written = {
+            version.flag_key: flag_rules.with_metadata_of(serving.flag_of(version, flags), first)
+            for version in candidates
+        }
+        for key, definition in written.items():
+            await change.put_flag(key, definition, reason=reason)
+        await epochs.follow(change, experiment, model, {**flags, **written}, reason=reason)
         await change.audit(
             "start_experiment",
             model.name,
@@ -198,7 +202,9 @@ def _without_shadows(
         candidate = version.name in experiment.candidates and version.name not in owned
         if candidate and flag_rules.may_claim(present, Claim.SHADOW):
             serves = serving.may_serve(version, flags)
-            wanted[version.flag_key] = flag_rules.without_shadow(present) if serves else off
+            wanted[version.flag_key] = (
+                flag_rules.without_shadow(present) if serves else flag_rules.with_metadata_of(present, off)
+            )
     return wanted
 
 
