@@ -239,7 +239,9 @@ async def test_a_ramp_is_started_and_shown_through_the_api(database_url: str) ->
 
 def control_process(url: str) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "MULTISHADOW_DATABASE_URL": url}
-    return subprocess.Popen(multishadow("control", "--listen", "127.0.0.1:0"), env=environment)
+    return subprocess.Popen(
+        multishadow("control", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"), env=environment
+    )
 
 
 async def test_a_ramp_survives_controls_that_are_killed(world: World) -> None:
