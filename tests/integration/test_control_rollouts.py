@@ -177,6 +177,20 @@ async def test_the_end_of_an_experiment_leaves_the_flags_of_a_rollout_alone(
     assert "has ended" in view.next_why
 
 
+async def test_an_experiment_does_not_take_away_what_a_rollout_falls_back_to(
+    control: Rollouts, router: RouterReports
+) -> None:
+    await control.roll_out("A", 10, 100)
+    await faultless(control, router, 10)
+    # At the last stage the version is the live one, and the one that it replaces could be compared with it.
+    await control.until_percent(100)
+    async with refused(StatusCode.FAILED_PRECONDITION, "rollout 1 of A (spam, over base", "these flags are its own"):
+        await control.start("base", percent=50)
+    await control.start("B", percent=50)
+    assert await control.flags() == {"base": "live", "A": "live", "B": "shadow 50 %"}
+    assert (await control.seen()).rollout.state == "running"
+
+
 async def test_two_operators_who_start_at_once_get_one_rollout(control: Rollouts, database_url: str) -> None:
     async with rolling_out(database_url) as other:
         found = await asyncio.gather(

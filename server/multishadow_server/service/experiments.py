@@ -18,7 +18,7 @@ from multishadow_server.core.routing import Claim
 from multishadow_server.core.schedule import NO_SCHEDULE, Progress, Schedule
 from multishadow_server.core.serving import Flags
 from multishadow_server.errors import FailedPrecondition, InvalidInput
-from multishadow_server.service import epochs, names
+from multishadow_server.service import epochs, names, rollout_ownership
 from multishadow_server.service.ports import Change, ControlStore
 from multishadow_server.service.steering import CONTROL
 
@@ -71,7 +71,7 @@ async def start_experiment(store: ControlStore, terms: Terms, *, actor: str) -> 
     Raises:
         InvalidInput: the terms are out of range, or name a candidate twice.
         NotFound: no such model or version.
-        FailedPrecondition: a candidate is live, or an experiment of this model runs already.
+        FailedPrecondition: a candidate is live or a rollout's, or an experiment of this model runs already.
         StoreUnavailable: the database is away.
     """
     shares = terms.schedule.shares(terms.percent)
@@ -87,6 +87,8 @@ async def start_experiment(store: ControlStore, terms: Terms, *, actor: str) -> 
         model = names.model_of(change.configuration, terms.model)
         candidates = _candidates(change.configuration, model, terms.candidates)
         await _check_alone(change, model)
+        for version in candidates:
+            await rollout_ownership.check_free(change, model.name, version=version.name)
         if terms.rank_by is RankBy.LABELS:
             names.label_terms(model)
         schedule_rules.check(terms.schedule, starts_at=change.now, duration=terms.duration)
