@@ -175,6 +175,9 @@ async def test_the_end_of_an_experiment_leaves_the_flags_of_a_rollout_alone(
     view = await control.seen()
     assert (view.next, view.rollout.percent) == ("hold", 10)
     assert "has ended" in view.next_why
+    # Nor does it shadow for nobody when it is taken back.
+    await control.rollouts.AbortRollout(rollouts_pb2.AbortRolloutRequest(model="spam", actor="eve"))
+    assert await control.flags() == {"base": "live", "A": "off", "B": "off"}
 
 
 async def test_an_experiment_does_not_take_away_what_a_rollout_falls_back_to(

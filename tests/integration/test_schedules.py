@@ -162,6 +162,22 @@ async def test_what_flags_tell_people_outlasts_a_ramp_and_does_not_stop_it(world
     assert [record.definition["metadata"] for record in await world.store.flags()] == [{"owner": "mail"}] * 3
 
 
+async def test_a_promotion_that_is_taken_back_comes_back_to_where_the_ramp_is(world: World) -> None:
+    async with control_address(world.url) as address, asked(address) as control:
+        await world.start(RAMP)
+        await world.be_well()
+        await control.promote("A", percent=5)
+        assert len(await world.steer(later=1_900)) == 1
+        assert await world.claims() == {"base": "live", "A": "live 5 % (else shadow)", "B": "shadow 5 %"}
+        await control.rollback()
+        assert await world.claims() == {"base": "live", "A": "shadow 5 %", "B": "shadow 5 %"}
+        # What somebody set by hand is theirs, and stays what it was.
+        await world.set_by_hand("A", Claim.SHADOW, 3)
+        await control.promote("A", percent=5)
+        await control.rollback()
+        assert (await world.claims())["A"] == "shadow 3 %"
+
+
 async def test_several_controls_make_a_step_once(world: World) -> None:
     await world.start(RAMP)
     await world.be_well()
@@ -307,6 +323,19 @@ async def test_a_promoted_candidate_is_no_business_of_a_window(world: World) -> 
     world.move_windows(*CLOSED)
     await world.steer()
     assert await world.claims() == {"base": "live", "A": "live 5 % (else shadow)", "B": "off"}
+
+
+async def test_a_promotion_that_is_taken_back_outside_the_windows_shadows_from_the_next_one_on(world: World) -> None:
+    async with control_address(world.url) as address, asked(address) as control:
+        await world.start(Schedule(windows=(window(*OPEN),)))
+        await control.promote("A", percent=5)
+        world.move_windows(*CLOSED)
+        await world.steer()
+        await control.rollback()
+        assert await world.claims() == {"base": "live", "A": "off", "B": "off"}
+        world.move_windows(*OPEN)
+        await world.steer()
+        assert await world.claims() == {"base": "live", "A": "shadow 25 %", "B": "shadow 25 %"}
 
 
 async def test_a_window_reopens_at_the_step_that_the_ramp_had_come_to(world: World) -> None:

@@ -130,7 +130,9 @@ def check_stage(model: Model, flags: Flags, version: Version, percent: float) ->
         )
 
 
-def rollback_target(model: Model, flags: Flags, *, before: Flags, previous: str) -> Flags:
+def rollback_target(
+    model: Model, flags: Flags, *, before: Flags, previous: str, experiment: Experiment | None = None
+) -> Flags:
     """What the flags say once a promotion has been taken back.
 
     Args:
@@ -138,6 +140,7 @@ def rollback_target(model: Model, flags: Flags, *, before: Flags, previous: str)
         flags: as they are.
         before: the model's flags before the promotion.
         previous: who was live then, and is to be live again.
+        experiment: the one that ran then, as it stands now; None: none did, or nobody can tell.
 
     Only flags that claim `live`, now or before, are given back, and of these the claim alone. One exception: a version
     older than `previous` that stands now (it was promoted over a newer one) keeps standing beneath it until the next
@@ -147,7 +150,7 @@ def rollback_target(model: Model, flags: Flags, *, before: Flags, previous: str)
     again_live = model.version(previous)
     for version in model.versions:
         now = serving.flag_of(version, flags)
-        then = serving.flag_of(version, before)
+        then = _as_it_would_be(version, serving.flag_of(version, before), experiment)
         decides = serving.may_serve(version, flags) or serving.may_serve(version, before)
         beneath = again_live is not None and version.ordinal < again_live.ordinal and serving.stands(version, flags)
         target[version.flag_key] = flag_rules.with_metadata_of(now, then) if decides and not beneath else now
@@ -155,3 +158,16 @@ def rollback_target(model: Model, flags: Flags, *, before: Flags, previous: str)
         live = flag_rules.claim_definition(model.name, Claim.LIVE)
         target[again_live.flag_key] = flag_rules.with_metadata_of(serving.flag_of(again_live, flags), live)
     return target
+
+
+def _as_it_would_be(version: Version, then: Mapping[str, Any], experiment: Experiment | None) -> Mapping[str, Any]:
+    """A shadow's claim of then, with what its experiment would have made of it since: ended, closed, or climbed."""
+    if experiment is None or version.name not in experiment.candidates or not flag_rules.only_shadows(then):
+        return then
+    if not (experiment.running and experiment.present_percent):
+        return flag_rules.claim_definition(version.model, Claim.OFF)
+    shares = experiment.schedule.shares(experiment.percent)
+    written = [flag_rules.claim_definition(version.model, Claim.SHADOW, share) for share in shares]
+    if flag_rules.with_metadata_of({}, then) not in written:
+        return then
+    return flag_rules.claim_definition(version.model, Claim.SHADOW, experiment.present_percent)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from multishadow_server.core import flags as flag_rules
 from multishadow_server.core import promotion as rules
 from multishadow_server.core import serving
+from multishadow_server.core.experiment import Experiment
 from multishadow_server.core.model import Model, Version
 from multishadow_server.core.promotion import Step
 from multishadow_server.core.rollout import Decision, Move
@@ -224,7 +225,10 @@ async def take_back(change: Change, model: Model, last: PromotionRecord, *, reas
         Whether everything is as it was; the promotion is marked as rolled back then.
     """
     flags = change.configuration.flags
-    target = rules.rollback_target(model, flags, before=last.flags_before, previous=last.previous)
+    experiment = await _experiment_at(change, last)
+    target = rules.rollback_target(
+        model, flags, before=last.flags_before, previous=last.previous, experiment=experiment
+    )
     step = rules.next_step(model, flags, target)
     words = f"promotion of {last.version} rolled back"
     if step is not None:
@@ -237,6 +241,18 @@ async def take_back(change: Change, model: Model, last: PromotionRecord, *, reas
         return False
     await change.mark_rolled_back(last)
     return True
+
+
+async def _experiment_at(change: Change, last: PromotionRecord) -> Experiment | None:
+    """The experiment that wrote the shadows' claims that are given back, if there are such and it can be read."""
+    found: list[Experiment | None] = []
+
+    async def find() -> None:
+        found.append(await change.experiment_at(last))
+
+    if any(flag_rules.only_shadows(definition) for definition in last.flags_before.values()):
+        await change.if_possible(f"looking whether {last.model} is still being compared", find)
+    return found[0] if found else None
 
 
 async def rollback(store: ControlStore, *, model: str, actor: str, reason: str = "") -> RolledBack:

@@ -248,6 +248,20 @@ class PostgresChange:
             row = (await self._session.exec(wanted)).one_or_none()
         return experiment_of(row) if row else None
 
+    async def experiment_at(self, promotion: Promotion) -> Experiment | None:
+        """The experiment of its model that ran when it was made, as it stands now."""
+        made_at = select(PromotionRow.promoted_at).where(PromotionRow.id == promotion.id).scalar_subquery()
+        ended_at = func.coalesce(ExperimentRow.stopped_at, text("'infinity'"))
+        wanted = (
+            select(ExperimentRow)
+            .where(ExperimentRow.model == promotion.model, col(ExperimentRow.started_at) <= made_at, ended_at > made_at)
+            .order_by(col(ExperimentRow.id).desc())
+            .limit(1)
+        )
+        async with self._reaching():
+            row = (await self._session.exec(wanted)).one_or_none()
+        return experiment_of(row) if row else None
+
     async def start_experiment(
         self,
         *,

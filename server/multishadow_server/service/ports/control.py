@@ -125,6 +125,10 @@ class Change(Protocol):
         """The model's running experiment."""
         ...
 
+    async def experiment_at(self, promotion: Promotion) -> Experiment | None:
+        """The experiment of its model that ran when it was made, as it stands now."""
+        ...
+
     async def start_experiment(
         self,
         *,
