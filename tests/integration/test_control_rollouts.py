@@ -328,6 +328,18 @@ async def test_live_errors_stop_a_rollout_while_experiments_cannot_be_read(
         assert await control.live() == "base"
 
 
+async def test_a_rollout_completes_while_experiments_that_it_does_not_need_cannot_be_read(
+    control: Rollouts, router: RouterReports, database_url: str
+) -> None:
+    await control.roll_out("A", 10, 100)
+    with psycopg.connect(database_url) as connection:
+        connection.execute(BREAKAGES["renamed"].encode())
+    for percent in (10, 100):
+        await faultless(control, router, percent)
+    await control.until_state("completed")
+    assert await control.flags() == {"base": "live", "A": "live", "B": "off"}
+
+
 # --- before it starts -----------------------------------------------------------------------------------------------
 
 
