@@ -7,6 +7,7 @@ list of definitions that hold their `key` (https://flagd.dev/schema/v0/flags.jso
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -54,7 +55,7 @@ def parse(text: str, what: str) -> Any:  # noqa: ANN401 — JSON of any shape
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         members = dict(pairs)
         if len(members) < len(pairs):
-            twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
+            twice = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
             raise InvalidInput(f'{what}: "{twice}" stands twice in one object')
         return members
 
