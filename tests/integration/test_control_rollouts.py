@@ -12,12 +12,16 @@ import pytest
 from grpc import StatusCode
 
 from multishadow.v1 import control_pb2, rollouts_pb2
+from multishadow_server.adapters.postgres import PostgresControl, PostgresRollouts
 from multishadow_server.core.flags import claim_definition
+from multishadow_server.core.rollout import Decision, Move
 from multishadow_server.core.routing import Claim
+from multishadow_server.errors import Conflict
+from multishadow_server.service import rollout_moves
 from rolling_out import WHY, Rollouts, RouterReports, rolling_out, served
 from routers import set_flag
 from running_control import control_address, refused
-from store_fixtures import rows
+from store_fixtures import opened, rows
 from waiting import until
 
 ENOUGH = 1_000
@@ -236,6 +240,18 @@ async def test_another_implementation_behind_the_name_pauses_it(control: Rollout
         await control.rollouts.ResumeRollout(rollouts_pb2.ResumeRolloutRequest(model="spam"))
     await control.rollouts.AbortRollout(rollouts_pb2.AbortRolloutRequest(model="spam", actor="eve"))
     assert await control.live() == "base"
+
+
+async def test_what_was_decided_before_another_implementation_came_is_not_done(database_url: str) -> None:
+    async with rolling_out(database_url, rollout_interval=3_600.0) as control, opened(database_url) as engine:
+        await control.apply("base", "A", "B")
+        await control.roll_out()
+        (decided_by,) = await PostgresRollouts(engine).rollouts(running=True)
+        await control.apply("A", address="127.0.0.1:10")
+        widen = Decision(move=Move.ADVANCE, stage=1, why="every guardrail was kept by another implementation")
+        with pytest.raises(Conflict, match="A of spam is at .* now and was at"):
+            await rollout_moves.carry_out(PostgresControl(engine), decided_by, widen, actor="control", baseline={})
+        assert await control.flags() == {"base": "live", "A": "live 10 % (else shadow)", "B": "off"}
 
 
 # --- by hand --------------------------------------------------------------------------------------------------------
