@@ -249,7 +249,7 @@ async def test_what_was_decided_before_another_implementation_came_is_not_done(d
         (decided_by,) = await PostgresRollouts(engine).rollouts(running=True)
         await control.apply("A", address="127.0.0.1:10")
         widen = Decision(move=Move.ADVANCE, stage=1, why="every guardrail was kept by another implementation")
-        with pytest.raises(Conflict, match="A of spam is at .* now and was at"):
+        with pytest.raises(Conflict, match=r"A of spam is at .* now and was at"):
             await rollout_moves.carry_out(PostgresControl(engine), decided_by, widen, actor="control", baseline={})
         assert await control.flags() == {"base": "live", "A": "live 10 % (else shadow)", "B": "off"}
 

@@ -17,7 +17,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from multishadow_server.adapters import flagd_core
-from multishadow_server.adapters.postgres.configuration import CHANNEL, read_configuration, read_epochs
+from multishadow_server.adapters.postgres.configuration import CHANNEL, read_configuration, read_epochs, read_flags_at
 from multishadow_server.adapters.postgres.engine import reaching
 from multishadow_server.adapters.postgres.records import (
     comparator_record,
@@ -236,6 +236,11 @@ class PostgresChange:
         )
         async with self._reaching():
             return [flag_revision_of(row) for row in await self._session.exec(wanted)]
+
+    async def flags_at(self, revision: int) -> Mapping[str, Mapping[str, Any]]:
+        """Every flag's definition by key, as it was at that revision."""
+        async with self._reaching():
+            return await read_flags_at(self._session, revision)
 
     def discard(self) -> None:
         """Commit nothing of this change when it ends."""

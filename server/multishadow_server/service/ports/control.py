@@ -117,6 +117,14 @@ class Change(Protocol):
         """What became of these flags since the revision `after`, oldest first."""
         ...
 
+    async def flags_at(self, revision: int) -> Mapping[str, Mapping[str, Any]]:
+        """Every flag's definition by key, as it was at that revision.
+
+        Not the store's: a change that waited for a second connection, while others that wait for this change have
+        them all, would wait in vain.
+        """
+        ...
+
     def discard(self) -> None:
         """Commit nothing of this change when it ends: it was a rehearsal."""
         ...
