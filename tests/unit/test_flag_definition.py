@@ -400,3 +400,8 @@ def test_a_name_that_stands_twice_is_found_at_once_among_a_hundred_thousand() ->
     members = ",".join(f'"{n}":0' for n in (*range(100_000), 99_999))
     with pytest.raises(InvalidInput, match='document: "99999" stands twice in one object'):
         flag_document.parse(f"{{{members}}}", "document")
+
+
+def test_a_number_of_thousands_of_digits_is_refused_as_any_other_that_is_none() -> None:
+    with pytest.raises(InvalidInput, match="checkout: a number has too many digits"):
+        flag_document.parse(f'{{"variants": {{"on": {"9" * 5_000}}}}}', "checkout")

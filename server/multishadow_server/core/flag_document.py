@@ -65,6 +65,9 @@ def parse(text: str, what: str) -> Any:  # noqa: ANN401 — JSON of any shape
         raise InvalidInput(f"{what}: no JSON at line {error.lineno}, column {error.colno}: {error.msg}") from error
     except RecursionError as error:
         raise InvalidInput(f"{what}: nested too deeply") from error
+    except ValueError as error:
+        # Python reads no whole numbers of thousands of digits.
+        raise InvalidInput(f"{what}: a number has too many digits") from error
 
 
 def read(document: object) -> FlagDocument:
