@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc.aio
+import psycopg
 import pytest
 from grpc import StatusCode
 from openfeature.contrib.tools.flagd.core import FlagdCore
@@ -19,6 +20,7 @@ from multishadow_server.core.flags import claim_definition
 from multishadow_server.core.routing import Claim
 from running_control import Control, asked, control_address, refused
 from store_fixtures import rows
+from waiting import until
 
 SWITCH: dict[str, Any] = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "off"}
 MALFORMED = {**SWITCH, "defaultVariant": "of"}
@@ -253,6 +255,20 @@ async def test_a_set_is_reverted_whole_and_leaves_versions_alone(control: Contro
     assert await control.flags() == {"base": "live", "A": "shadow 5 %"}
     assert touched(await reverted(control, 2, flag_set="web")) == [("web.x", "on", "off")]
     assert touched(await reverted(control, 2, "spam.A")) == [("spam.A", "shadow 5 %", "off")]
+
+
+async def test_reverts_that_come_all_at_once_do_not_wait_for_each_others_connections(
+    control: Control, database_url: str
+) -> None:
+    await put(control, {"checkout": SWITCH})
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with psycopg.connect(database_url) as somebody:
+        somebody.execute("SELECT id FROM configuration_revision FOR UPDATE")
+        reverts = [asyncio.create_task(reverted(control, 0, "checkout", dry_run=True)) for _ in range(4)]
+        # As many as control has connections.
+        await until(lambda: rows(database_url, waiting) == [(4,)], within=10)
+    async with asyncio.timeout(4):
+        assert [touched(each) for each in await asyncio.gather(*reverts)] == [[("checkout", "off", "deleted")]] * 4
 
 
 async def test_a_revert_says_what_it_cannot_do(control: Control) -> None:

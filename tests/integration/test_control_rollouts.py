@@ -12,12 +12,16 @@ import pytest
 from grpc import StatusCode
 
 from multishadow.v1 import control_pb2, rollouts_pb2
+from multishadow_server.adapters.postgres import PostgresControl, PostgresRollouts
 from multishadow_server.core.flags import claim_definition
+from multishadow_server.core.rollout import Decision, Move
 from multishadow_server.core.routing import Claim
+from multishadow_server.errors import Conflict
+from multishadow_server.service import rollout_moves
 from rolling_out import WHY, Rollouts, RouterReports, rolling_out, served
 from routers import set_flag
 from running_control import control_address, refused
-from store_fixtures import rows
+from store_fixtures import opened, rows
 from waiting import until
 
 ENOUGH = 1_000
@@ -175,6 +179,23 @@ async def test_the_end_of_an_experiment_leaves_the_flags_of_a_rollout_alone(
     view = await control.seen()
     assert (view.next, view.rollout.percent) == ("hold", 10)
     assert "has ended" in view.next_why
+    # Nor does it shadow for nobody when it is taken back.
+    await control.rollouts.AbortRollout(rollouts_pb2.AbortRolloutRequest(model="spam", actor="eve"))
+    assert await control.flags() == {"base": "live", "A": "off", "B": "off"}
+
+
+async def test_an_experiment_does_not_take_away_what_a_rollout_falls_back_to(
+    control: Rollouts, router: RouterReports
+) -> None:
+    await control.roll_out("A", 10, 100)
+    await faultless(control, router, 10)
+    # At the last stage the version is the live one, and the one that it replaces could be compared with it.
+    await control.until_percent(100)
+    async with refused(StatusCode.FAILED_PRECONDITION, "rollout 1 of A (spam, over base", "these flags are its own"):
+        await control.start("base", percent=50)
+    await control.start("B", percent=50)
+    assert await control.flags() == {"base": "live", "A": "live", "B": "shadow 50 %"}
+    assert (await control.seen()).rollout.state == "running"
 
 
 async def test_two_operators_who_start_at_once_get_one_rollout(control: Rollouts, database_url: str) -> None:
@@ -219,6 +240,18 @@ async def test_another_implementation_behind_the_name_pauses_it(control: Rollout
         await control.rollouts.ResumeRollout(rollouts_pb2.ResumeRolloutRequest(model="spam"))
     await control.rollouts.AbortRollout(rollouts_pb2.AbortRolloutRequest(model="spam", actor="eve"))
     assert await control.live() == "base"
+
+
+async def test_what_was_decided_before_another_implementation_came_is_not_done(database_url: str) -> None:
+    async with rolling_out(database_url, rollout_interval=3_600.0) as control, opened(database_url) as engine:
+        await control.apply("base", "A", "B")
+        await control.roll_out()
+        (decided_by,) = await PostgresRollouts(engine).rollouts(running=True)
+        await control.apply("A", address="127.0.0.1:10")
+        widen = Decision(move=Move.ADVANCE, stage=1, why="every guardrail was kept by another implementation")
+        with pytest.raises(Conflict, match=r"A of spam is at .* now and was at"):
+            await rollout_moves.carry_out(PostgresControl(engine), decided_by, widen, actor="control", baseline={})
+        assert await control.flags() == {"base": "live", "A": "live 10 % (else shadow)", "B": "off"}
 
 
 # --- by hand --------------------------------------------------------------------------------------------------------
@@ -309,6 +342,18 @@ async def test_live_errors_stop_a_rollout_while_experiments_cannot_be_read(
         await router.count(rollout.stage_revision, A=served(60, failed=60), base=served(540))
         await control.until_state("aborted")
         assert await control.live() == "base"
+
+
+async def test_a_rollout_completes_while_experiments_that_it_does_not_need_cannot_be_read(
+    control: Rollouts, router: RouterReports, database_url: str
+) -> None:
+    await control.roll_out("A", 10, 100)
+    with psycopg.connect(database_url) as connection:
+        connection.execute(BREAKAGES["renamed"].encode())
+    for percent in (10, 100):
+        await faultless(control, router, percent)
+    await control.until_state("completed")
+    assert await control.flags() == {"base": "live", "A": "live", "B": "off"}
 
 
 # --- before it starts -----------------------------------------------------------------------------------------------

@@ -149,6 +149,35 @@ async def test_candidates_climb_together_in_one_revision_a_step(world: World) ->
     ]
 
 
+async def test_what_flags_tell_people_outlasts_a_ramp_and_does_not_stop_it(world: World) -> None:
+    await world.start(replace(RAMP, dwell=1))
+    await world.be_well()
+    for record in await world.store.flags():
+        async with world.store.change("ada") as change:
+            await change.put_flag(record.key, {**record.definition, "metadata": {"owner": "mail"}}, reason="")
+    assert len(await world.steer(later=2)) == 1
+    assert await world.claims() == {"base": "live", "A": "shadow 5 %", "B": "shadow 5 %"}
+    await experiments.stop_experiment(world.store, model="spam", actor="ada", reason="")
+    assert await world.claims() == {"base": "live", "A": "off", "B": "off"}
+    assert [record.definition["metadata"] for record in await world.store.flags()] == [{"owner": "mail"}] * 3
+
+
+async def test_a_promotion_that_is_taken_back_comes_back_to_where_the_ramp_is(world: World) -> None:
+    async with control_address(world.url) as address, asked(address) as control:
+        await world.start(RAMP)
+        await world.be_well()
+        await control.promote("A", percent=5)
+        assert len(await world.steer(later=1_900)) == 1
+        assert await world.claims() == {"base": "live", "A": "live 5 % (else shadow)", "B": "shadow 5 %"}
+        await control.rollback()
+        assert await world.claims() == {"base": "live", "A": "shadow 5 %", "B": "shadow 5 %"}
+        # What somebody set by hand is theirs, and stays what it was.
+        await world.set_by_hand("A", Claim.SHADOW, 3)
+        await control.promote("A", percent=5)
+        await control.rollback()
+        assert (await world.claims())["A"] == "shadow 3 %"
+
+
 async def test_several_controls_make_a_step_once(world: World) -> None:
     await world.start(RAMP)
     await world.be_well()
@@ -226,7 +255,9 @@ async def test_a_ramp_is_started_and_shown_through_the_api(database_url: str) ->
 
 def control_process(url: str) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "MULTISHADOW_DATABASE_URL": url}
-    return subprocess.Popen(multishadow("control", "--listen", "127.0.0.1:0"), env=environment)
+    return subprocess.Popen(
+        multishadow("control", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"), env=environment
+    )
 
 
 async def test_a_ramp_survives_controls_that_are_killed(world: World) -> None:
@@ -292,6 +323,19 @@ async def test_a_promoted_candidate_is_no_business_of_a_window(world: World) -> 
     world.move_windows(*CLOSED)
     await world.steer()
     assert await world.claims() == {"base": "live", "A": "live 5 % (else shadow)", "B": "off"}
+
+
+async def test_a_promotion_that_is_taken_back_outside_the_windows_shadows_from_the_next_one_on(world: World) -> None:
+    async with control_address(world.url) as address, asked(address) as control:
+        await world.start(Schedule(windows=(window(*OPEN),)))
+        await control.promote("A", percent=5)
+        world.move_windows(*CLOSED)
+        await world.steer()
+        await control.rollback()
+        assert await world.claims() == {"base": "live", "A": "off", "B": "off"}
+        world.move_windows(*OPEN)
+        await world.steer()
+        assert await world.claims() == {"base": "live", "A": "shadow 25 %", "B": "shadow 25 %"}
 
 
 async def test_a_window_reopens_at_the_step_that_the_ramp_had_come_to(world: World) -> None:

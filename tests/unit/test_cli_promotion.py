@@ -92,6 +92,14 @@ def test_a_router_that_follows_late_is_waited_for(control: CannedControl, shadow
     assert len(control.asked(pb.GetAcknowledgementRequest)) == 4
 
 
+def test_a_first_request_that_fails_is_no_verdict(control: CannedControl, shadowctl: Shadowctl) -> None:
+    one = reports.arrived("A", served=[pb.ServedRequests(version="A", requests=1, failed=1)])
+    answers = iter([one])
+    control.answers["GetAcknowledgement"] = lambda _: next(answers, reports.arrived("A"))
+    result, found = promoted(shadowctl)
+    assert (result.code, found) == (0, "serving")
+
+
 def test_a_control_that_goes_away_after_the_flip_leaves_it_standing_and_unseen(
     control: CannedControl, shadowctl: Shadowctl
 ) -> None:

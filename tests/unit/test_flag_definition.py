@@ -16,7 +16,7 @@ from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import OpenFeatureError
 
 from multishadow_server.adapters import flagd_core
-from multishadow_server.core import flag_definition, targeting_rule
+from multishadow_server.core import flag_definition, flag_document, targeting_rule
 from multishadow_server.core.flags import VARIANTS, claim_definition
 from multishadow_server.core.model import Model, Version
 from multishadow_server.core.routing import Claim
@@ -393,3 +393,15 @@ def test_stock_in_process_clients_load_whatever_passes_the_checks(definition: An
 def test_flagd_core_itself_is_asked_last(definition: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match="checkout: flagd-core does not load this definition"):
         flagd_core.load("checkout", definition)
+
+
+def test_a_name_that_stands_twice_is_found_at_once_among_a_hundred_thousand() -> None:
+    # Looking at each in all that stand before it would keep control from everything else for many minutes.
+    members = ",".join(f'"{n}":0' for n in (*range(100_000), 99_999))
+    with pytest.raises(InvalidInput, match='document: "99999" stands twice in one object'):
+        flag_document.parse(f"{{{members}}}", "document")
+
+
+def test_a_number_of_thousands_of_digits_is_refused_as_any_other_that_is_none() -> None:
+    with pytest.raises(InvalidInput, match="checkout: a number has too many digits"):
+        flag_document.parse(f'{{"variants": {{"on": {"9" * 5_000}}}}}', "checkout")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import tracemalloc
 from typing import Any
 
 import pytest
 
 from multishadow_server.adapters.flagd_flags import FlagdFlags
 from multishadow_server.core.configuration import Configuration
-from multishadow_server.core.flag_sets import EVERY_FLAG
+from multishadow_server.core.flag_sets import EVERY_FLAG, Selector
 from multishadow_server.errors import EvaluationFailed, Unavailable
 from multishadow_server.service.flag_feed import FlagFeed
 
@@ -46,6 +48,24 @@ async def test_everybody_who_waits_gets_the_newest(feed: FlagFeed[FlagdFlags]) -
     feed.load(at(2, a=ON))
     feed.load(at(3, a=ON))
     assert [flags and flags.revision for flags in await asyncio.gather(*waiting)] == [3, 3, 3]
+
+
+def test_readers_who_ask_for_sets_that_are_none_do_not_fill_the_memory() -> None:
+    flags = FlagdFlags(at(1, a=ON, b={**ON, "metadata": {"flagSetId": "web"}}))
+
+    def held(*sets: str) -> int:
+        tracemalloc.start()
+        try:
+            for name in sets:
+                flags.payload(Selector(flag_set=name))
+            gc.collect()
+            return tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+
+    assert held(*(f"no-such-set-{n}" for n in range(5_000))) < 100_000
+    # Of those that there are, a payload is made once, however many read it.
+    assert flags.payload(Selector(flag_set="web")) is flags.payload(Selector(flag_set="web"))
 
 
 async def test_who_was_busy_meanwhile_does_not_wait(feed: FlagFeed[FlagdFlags]) -> None:

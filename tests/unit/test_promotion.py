@@ -166,6 +166,19 @@ def test_promoting_what_is_live_already_writes_nothing() -> None:
     assert len(promote(flags_of(base="live", A="live 25"), "A", percent=25)) == 1
 
 
+def test_promotion_and_rollback_change_claims_and_not_what_flags_tell_people() -> None:
+    told = {"owner": "search", "flagSetId": "web"}
+    before = {key: {**definition, "metadata": told} for key, definition in flags_of(base="live", B="live").items()}
+    promoted = promote(before, "A")[-1]
+    assert in_words(promoted) == {"base": "live", "A": "live", "B": "off", "C": "off"}
+    assert len(promote(promoted, "A")) == 1
+    meanwhile = {key: {**definition, "metadata": {"owner": "mail"}} for key, definition in promoted.items()}
+    back = roll_back(meanwhile, before=before)[-1]
+    assert in_words(back)["B"] == "live"
+    assert [definition["metadata"] for definition in promoted.values()] == [told] * 4
+    assert [definition["metadata"] for definition in back.values()] == [{"owner": "mail"}] * 4
+
+
 def test_a_stage_writes_the_promoted_version_alone() -> None:
     revisions = promote(flags_of(base="live", A="live 5", B="shadow 25"), "A", percent=25)
     assert len(revisions) == 2

@@ -207,6 +207,7 @@ def test_nobody_widens_with_a_guardrail_that_is_not_kept(
         ({"stages": (5.0, 5.0, 100.0)}, "do not widen"),
         ({"stages": (50.0, 25.0, 100.0)}, "do not widen"),
         ({"stages": (1.0, 50.0)}, "must end with 100"),
+        ({"stages": (100.0,)}, "leaves nobody to compare with"),
         ({"stages": (0.0, 100.0)}, "above 0"),
         ({"stages": (float("nan"), 100.0)}, "percent"),
         ({"stages": (0.00001, 100.0)}, "too fine"),

@@ -135,7 +135,7 @@ def wait(control: ControlClient, model: str, revision: int, *, version: str, sha
         revision: of the flags, as the promotion answered it.
         version: who should answer.
         share: of the requests, in percent.
-        within: seconds. Requests are waited for no longer than TRAFFIC_SECONDS of these.
+        within: seconds. Requests, or one that does not fail, are waited for no longer than TRAFFIC_SECONDS of these.
 
     What goes wrong in asking is part of what is returned: the flag stands all the same.
     """
@@ -150,7 +150,8 @@ def wait(control: ControlClient, model: str, revision: int, *, version: str, sha
         now = time.monotonic()
         if arrival.standing in {Standing.STRAGGLERS, Standing.UNKNOWN}:
             until = deadline
-        elif arrival.standing is Standing.NO_TRAFFIC:
+        elif arrival.standing in {Standing.NO_TRAFFIC, Standing.FAILING}:
+            # The first request to fail may be one that its caller got wrong; a pipeline would roll back for it.
             followed_at = followed_at or now
             until = min(deadline, followed_at + TRAFFIC_SECONDS)
         else:

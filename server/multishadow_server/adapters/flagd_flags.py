@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -89,14 +90,18 @@ class FlagdFlags(PublishedFlags):
             value=None if details.variant is None else details.value,
             reason=str(details.reason),
             metadata={**self._metadata(selector), **details.flag_metadata},
-            lacked_targeting_key=lacked and _lacks_targeting_key(definition, subject),
+            lacked_targeting_key=lacked and _lacks_targeting_key(key, definition, subject),
         )
 
     def payload(self, selector: Selector) -> str:  # noqa: D102  see revision
         made = self._payloads.get(selector)
         if made is None:
-            document = {"flags": selector.chosen(self._definitions), "metadata": self._metadata(selector)}
-            made = self._payloads[selector] = json.dumps(document, separators=(",", ":"), allow_nan=False)
+            chosen = selector.chosen(self._definitions)
+            document = {"flags": chosen, "metadata": self._metadata(selector)}
+            made = json.dumps(document, separators=(",", ":"), allow_nan=False)
+            # Kept for the sets that there are: readers may ask for any number of others, and would fill the memory.
+            if chosen:
+                self._payloads[selector] = made
         return made
 
     def reads_the_clock(self, selector: Selector) -> bool:  # noqa: D102  see revision
@@ -204,7 +209,7 @@ def _subject(context: Mapping[str, Any]) -> EvaluationContext:
     return EvaluationContext(targeting_key=context.get("targetingKey"), attributes={**attributes, **SHARED_CONTEXT})
 
 
-def _lacks_targeting_key(definition: Mapping[str, Any], subject: EvaluationContext) -> bool:
+def _lacks_targeting_key(key: str, definition: Mapping[str, Any], subject: EvaluationContext) -> bool:
     """Whether its rule asks for a draw by the targeting key, and there is none.
 
     The rule is walked once more, with an operator that listens: a draw that some condition skips is not asked for.
@@ -218,5 +223,8 @@ def _lacks_targeting_key(definition: Mapping[str, Any], subject: EvaluationConte
         # Its short form has no expression to draw by: the first argument is a weighted variant already.
         asked.append(bool(arguments) and isinstance(arguments[0], list | tuple))
 
-    jsonLogic(targeting, {**subject.attributes, "targetingKey": None}, {**OPERATORS, "fractional": fractional})
+    # What flagd-core adds: a rule that compares or counts with it would fail here, or go another way.
+    flagd = {"flagKey": key, "timestamp": int(time.time())}
+    data = {**subject.attributes, "$flagd": flagd, "targetingKey": None}
+    jsonLogic(targeting, data, {**OPERATORS, "fractional": fractional})
     return any(asked)

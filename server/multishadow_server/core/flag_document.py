@@ -7,6 +7,7 @@ list of definitions that hold their `key` (https://flagd.dev/schema/v0/flags.jso
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -54,7 +55,7 @@ def parse(text: str, what: str) -> Any:  # noqa: ANN401 — JSON of any shape
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         members = dict(pairs)
         if len(members) < len(pairs):
-            twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
+            twice = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
             raise InvalidInput(f'{what}: "{twice}" stands twice in one object')
         return members
 
@@ -64,6 +65,9 @@ def parse(text: str, what: str) -> Any:  # noqa: ANN401 — JSON of any shape
         raise InvalidInput(f"{what}: no JSON at line {error.lineno}, column {error.colno}: {error.msg}") from error
     except RecursionError as error:
         raise InvalidInput(f"{what}: nested too deeply") from error
+    except ValueError as error:
+        # Python reads no whole numbers of thousands of digits.
+        raise InvalidInput(f"{what}: a number has too many digits") from error
 
 
 def read(document: object) -> FlagDocument:

@@ -52,9 +52,10 @@ def _definition(default: str, targeting: dict[str, Any] | None = None) -> dict[s
 
 
 def with_metadata_of(present: Mapping[str, Any], definition: Mapping[str, Any]) -> dict[str, Any]:
-    """The definition with what the present one tells people, which a new claim does not change."""
+    """The definition with what the present one tells people, which a new claim does not change: its set, its owner."""
+    claim = {name: value for name, value in definition.items() if name != "metadata"}
     metadata = present.get("metadata")
-    return {**definition, "metadata": metadata} if metadata else dict(definition)
+    return {**claim, "metadata": metadata} if metadata else claim
 
 
 def weights(percent: float) -> tuple[int, int]:

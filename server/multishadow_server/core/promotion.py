@@ -95,11 +95,11 @@ def promotion_target(
         experiment: the running one, whose candidates go on being shadowed when they lose `live`.
     """
     target = {each.flag_key: serving.flag_of(each, flags) for each in model.versions}
-    target[version.flag_key] = flag_rules.claim_definition(model.name, Claim.LIVE, percent)
+    claims = {version.flag_key: flag_rules.claim_definition(model.name, Claim.LIVE, percent)}
     if percent >= 100:
         for each in _demoted(model, flags, version, previous):
-            target[each.flag_key] = _after_live(each, experiment)
-    return target
+            claims[each.flag_key] = _after_live(each, experiment)
+    return target | {key: flag_rules.with_metadata_of(target[key], claim) for key, claim in claims.items()}
 
 
 def _demoted(model: Model, flags: Flags, version: Version, previous: Version) -> list[Version]:
@@ -112,7 +112,7 @@ def _demoted(model: Model, flags: Flags, version: Version, previous: Version) ->
     ]
 
 
-def _after_live(version: Version, experiment: Experiment | None) -> Mapping[str, Any]:
+def _after_live(version: Version, experiment: Experiment | None) -> dict[str, Any]:
     if experiment is not None and version.name in experiment.candidates and experiment.present_percent:
         return flag_rules.claim_definition(version.model, Claim.SHADOW, experiment.present_percent)
     return flag_rules.claim_definition(version.model, Claim.OFF)
@@ -141,7 +141,9 @@ def check_stage(model: Model, flags: Flags, version: Version, percent: float) ->
         )
 
 
-def rollback_target(model: Model, flags: Flags, *, before: Flags, previous: str) -> Flags:
+def rollback_target(
+    model: Model, flags: Flags, *, before: Flags, previous: str, experiment: Experiment | None = None
+) -> Flags:
     """What the flags say once a promotion has been taken back.
 
     Args:
@@ -149,19 +151,34 @@ def rollback_target(model: Model, flags: Flags, *, before: Flags, previous: str)
         flags: as they are.
         before: the model's flags before the promotion.
         previous: who was live then, and is to be live again.
+        experiment: the one that ran then, as it stands now; None: none did, or nobody can tell.
 
-    Only flags that claim `live`, now or before, are given back. One exception: a version older than `previous` that
-    stands now (it was promoted over a newer one) keeps standing beneath it until the next promotion, because a reader
-    on its way from `previous` to it must not find both without a claim.
+    Only flags that claim `live`, now or before, are given back, and of these the claim alone. One exception: a version
+    older than `previous` that stands now (it was promoted over a newer one) keeps standing beneath it until the next
+    promotion, because a reader on its way from `previous` to it must not find both without a claim.
     """
     target: dict[str, Mapping[str, Any]] = {}
     again_live = model.version(previous)
     for version in model.versions:
         now = serving.flag_of(version, flags)
-        then = serving.flag_of(version, before)
+        then = _as_it_would_be(version, serving.flag_of(version, before), experiment)
         decides = serving.may_serve(version, flags) or serving.may_serve(version, before)
         beneath = again_live is not None and version.ordinal < again_live.ordinal and serving.stands(version, flags)
-        target[version.flag_key] = then if decides and not beneath else now
+        target[version.flag_key] = flag_rules.with_metadata_of(now, then) if decides and not beneath else now
     if again_live is not None and not serving.stands(again_live, target):
-        target[again_live.flag_key] = flag_rules.claim_definition(model.name, Claim.LIVE)
+        live = flag_rules.claim_definition(model.name, Claim.LIVE)
+        target[again_live.flag_key] = flag_rules.with_metadata_of(serving.flag_of(again_live, flags), live)
     return target
+
+
+def _as_it_would_be(version: Version, then: Mapping[str, Any], experiment: Experiment | None) -> Mapping[str, Any]:
+    """A shadow's claim of then, with what its experiment would have made of it since: ended, closed, or climbed."""
+    if experiment is None or version.name not in experiment.candidates or not flag_rules.only_shadows(then):
+        return then
+    if not (experiment.running and experiment.present_percent):
+        return flag_rules.claim_definition(version.model, Claim.OFF)
+    shares = experiment.schedule.shares(experiment.percent)
+    written = [flag_rules.claim_definition(version.model, Claim.SHADOW, share) for share in shares]
+    if flag_rules.with_metadata_of({}, then) not in written:
+        return then
+    return flag_rules.claim_definition(version.model, Claim.SHADOW, experiment.present_percent)

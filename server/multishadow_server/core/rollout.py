@@ -336,6 +336,11 @@ def check_terms(terms: Terms) -> None:
         raise InvalidInput(f"stages: {_listed(stages)} do not widen; each must be larger than the one before")
     if stages[-1] != 100:
         raise InvalidInput(f"stages: {_listed(stages)} must end with 100")
+    if len(stages) == 1:
+        # At 100 % the base has no requests but those of the stages before.
+        raise InvalidInput(
+            "stages: 100 alone leaves nobody to compare with; begin with a smaller share, or promote at once"
+        )
     _within("dwell_seconds", terms.dwell, SHORTEST_DWELL, LONGEST_DWELL)
     _within("minimum_requests", terms.minimum_requests, 1, 10_000_000)
     _within("max_setbacks", terms.max_setbacks, 1, MOST_SETBACKS)

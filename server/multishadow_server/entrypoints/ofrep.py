@@ -34,6 +34,8 @@ KEEP_ALIVE_SECONDS = 20.0
 MOST_EVENT_STREAMS = 1_000
 # How long who was told of a change is kept waiting for it where it is not yet known: another control told it.
 CATCH_UP_SECONDS = 1.0
+# Digits of the largest revision that the store can hold.
+LONGEST_REVISION = 19
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -170,7 +172,7 @@ class Ofrep:
     async def _catch_up(self, told: str) -> None:
         """Wait for the revision that the client was told of, when it was."""
         revision = told.strip().strip('"')
-        if revision.isascii() and revision.isdigit():
+        if revision.isascii() and revision.isdigit() and len(revision) <= LONGEST_REVISION:
             await self._feed.reach(int(revision), within=CATCH_UP_SECONDS)
 
 

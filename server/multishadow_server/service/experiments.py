@@ -18,7 +18,7 @@ from multishadow_server.core.routing import Claim
 from multishadow_server.core.schedule import NO_SCHEDULE, Progress, Schedule
 from multishadow_server.core.serving import Flags
 from multishadow_server.errors import FailedPrecondition, InvalidInput
-from multishadow_server.service import epochs, names
+from multishadow_server.service import epochs, names, rollout_ownership
 from multishadow_server.service.ports import Change, ControlStore
 from multishadow_server.service.steering import CONTROL
 
@@ -71,7 +71,7 @@ async def start_experiment(store: ControlStore, terms: Terms, *, actor: str) -> 
     Raises:
         InvalidInput: the terms are out of range, or name a candidate twice.
         NotFound: no such model or version.
-        FailedPrecondition: a candidate is live, or an experiment of this model runs already.
+        FailedPrecondition: a candidate is live or a rollout's, or an experiment of this model runs already.
         StoreUnavailable: the database is away.
     """
     shares = terms.schedule.shares(terms.percent)
@@ -87,6 +87,8 @@ async def start_experiment(store: ControlStore, terms: Terms, *, actor: str) -> 
         model = names.model_of(change.configuration, terms.model)
         candidates = _candidates(change.configuration, model, terms.candidates)
         await _check_alone(change, model)
+        for version in candidates:
+            await rollout_ownership.check_free(change, model.name, version=version.name)
         if terms.rank_by is RankBy.LABELS:
             names.label_terms(model)
         schedule_rules.check(terms.schedule, starts_at=change.now, duration=terms.duration)
@@ -104,10 +106,14 @@ async def start_experiment(store: ControlStore, terms: Terms, *, actor: str) -> 
             progress=Progress(since=change.now, percent=shares[0] if is_open else 0.0),
         )
         reason = f"experiment {experiment.id} started"
-        written = {version.flag_key: first for version in candidates}
-        for key in written:
-            await change.put_flag(key, first, reason=reason)
-        await epochs.follow(change, experiment, model, {**change.configuration.flags, **written}, reason=reason)
+        flags = change.configuration.flags
+        written = {
+            version.flag_key: flag_rules.with_metadata_of(serving.flag_of(version, flags), first)
+            for version in candidates
+        }
+        for key, definition in written.items():
+            await change.put_flag(key, definition, reason=reason)
+        await epochs.follow(change, experiment, model, {**flags, **written}, reason=reason)
         await change.audit(
             "start_experiment",
             model.name,
@@ -198,7 +204,9 @@ def _without_shadows(
         candidate = version.name in experiment.candidates and version.name not in owned
         if candidate and flag_rules.may_claim(present, Claim.SHADOW):
             serves = serving.may_serve(version, flags)
-            wanted[version.flag_key] = flag_rules.without_shadow(present) if serves else off
+            wanted[version.flag_key] = (
+                flag_rules.without_shadow(present) if serves else flag_rules.with_metadata_of(present, off)
+            )
     return wanted
 
 

@@ -92,7 +92,7 @@ class _Plan:
     warnings: list[str] = field(default_factory=list)
 
 
-_Planner = Callable[[Configuration], Awaitable[_Plan]]
+_Planner = Callable[[Change], Awaitable[_Plan]]
 
 
 async def put(store: ControlStore, writes: Mapping[str, object], edit: Edit) -> Edited:
@@ -111,7 +111,8 @@ async def put(store: ControlStore, writes: Mapping[str, object], edit: Edit) -> 
         StoreUnavailable: the database is away.
     """
 
-    async def plan(configuration: Configuration) -> _Plan:
+    async def plan(change: Change) -> _Plan:
+        configuration = change.configuration
         planned = _Plan()
         for key, what in writes.items():
             _put(planned, configuration, key, what)
@@ -129,7 +130,8 @@ async def delete(store: ControlStore, keys: Sequence[str], edit: Edit) -> Edited
         Conflict, StoreUnavailable: see `put`.
     """
 
-    async def plan(configuration: Configuration) -> _Plan:
+    async def plan(change: Change) -> _Plan:
+        configuration = change.configuration
         planned = _Plan()
         for key in keys:
             if key not in configuration.flags:
@@ -163,10 +165,11 @@ async def revert(
     if bool(keys) == (flag_set is not None):
         raise InvalidInput("keys, flag_set: name either the flags to revert or the set whose flags are reverted")
 
-    async def plan(configuration: Configuration) -> _Plan:
+    async def plan(change: Change) -> _Plan:
+        configuration = change.configuration
         if not 0 <= to_revision <= configuration.revision:
             raise InvalidInput(f"to_revision: {to_revision} is none; there are 0 to {configuration.revision}")
-        former = await store.flags_at(to_revision)
+        former = await change.flags_at(to_revision)
         planned = _Plan()
         for key in keys or _free_of_set(configuration, former, flag_set or ""):
             if key in former:
@@ -194,7 +197,8 @@ async def import_document(store: ControlStore, document: FlagDocument, edit: Edi
         InvalidInput, Conflict, StoreUnavailable: see `put`.
     """
 
-    async def plan(configuration: Configuration) -> _Plan:
+    async def plan(change: Change) -> _Plan:
+        configuration = change.configuration
         planned = _Plan(warnings=list(document.warnings))
         for key, definition in document.flags.items():
             _put(planned, configuration, key, definition, evaluators=document.evaluators)
@@ -281,7 +285,7 @@ async def _edit(
     store: ControlStore, plan: _Planner, edit: Edit, *, action: str, detail: Mapping[str, Any] | None = None
 ) -> Edited:
     async with store.change(edit.actor) as change:
-        planned = await plan(change.configuration)
+        planned = await plan(change)
         if len(planned.wanted) > MOST_AT_ONCE:
             raise InvalidInput(f"{len(planned.wanted)} flags at once are too many; at most {MOST_AT_ONCE} are allowed")
         await _check_unchanged(change, {*planned.wanted, *planned.guarded}, edit.expected_revision)

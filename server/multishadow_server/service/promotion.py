@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from multishadow_server.core import flags as flag_rules
 from multishadow_server.core import promotion as rules
 from multishadow_server.core import serving
+from multishadow_server.core.experiment import Experiment
 from multishadow_server.core.model import Model, Version
 from multishadow_server.core.promotion import Step
 from multishadow_server.core.rollout import Decision, Move
@@ -98,7 +99,16 @@ async def promote(
             wanted = names.version_of(owner, version)
             await rollout_ownership.check_free(change, owner.name)
             beginning = beginning or _beginning(owner, configuration.flags)
-            step = await _next_step(change, owner, wanted, percent=percent, previous=beginning.previous)
+            # Who is demoted at 100 % goes on shadowing where an experiment names it; smaller shares demote nobody.
+            experiment = await change.running_experiment(owner.name) if percent >= 100 else None
+            step = _next_step(
+                owner,
+                configuration.flags,
+                wanted,
+                percent=percent,
+                previous=beginning.previous,
+                experiment=experiment,
+            )
             if step is None:
                 return _promoted(wanted, beginning, configuration.revision, changed=False)
             words = f"{wanted.name} promoted" if percent >= 100 else f"{wanted.name} promoted at {percent:g} %"
@@ -136,12 +146,9 @@ def _flags_of(model: Model, flags: Flags) -> Flags:
     return {version.flag_key: serving.flag_of(version, flags) for version in model.versions}
 
 
-async def _next_step(
-    change: Change, model: Model, version: Version, *, percent: float, previous: Version
+def _next_step(
+    model: Model, flags: Flags, version: Version, *, percent: float, previous: Version, experiment: Experiment | None
 ) -> Step | None:
-    flags = change.configuration.flags
-    # Who is demoted at 100 % goes on shadowing where an experiment names it; smaller shares demote nobody.
-    experiment = await change.running_experiment(model.name) if percent >= 100 else None
     target = rules.promotion_target(model, flags, version, percent=percent, previous=previous, experiment=experiment)
     step = rules.next_step(model, flags, target)
     if step is not None:
@@ -196,7 +203,10 @@ async def write_stage(
     """
     beginning = _Beginning(flags=_flags_of(model, change.configuration.flags), previous=previous)
     words = f"{version.name} rolled out at {percent:g} %"
-    step = await _next_step(change, model, version, percent=percent, previous=previous)
+    experiment = await _running_if_readable(change, model) if percent >= 100 else None
+    step = _next_step(
+        model, change.configuration.flags, version, percent=percent, previous=previous, experiment=experiment
+    )
     if step is None:
         return
     if not step.arrives:
@@ -212,6 +222,16 @@ async def write_stage(
     await _record(change, model, version, beginning)
 
 
+async def _running_if_readable(change: Change, model: Model) -> Experiment | None:
+    found: list[Experiment | None] = []
+
+    async def find() -> None:
+        found.append(await change.running_experiment(model.name))
+
+    await change.if_possible(f"looking for the experiment of {model.name}", find)
+    return found[0] if found else None
+
+
 async def take_back(change: Change, model: Model, last: PromotionRecord, *, reason: str) -> bool:
     """Write the next revision on the way back to before a promotion.
 
@@ -225,7 +245,10 @@ async def take_back(change: Change, model: Model, last: PromotionRecord, *, reas
         Whether everything is as it was; the promotion is marked as rolled back then.
     """
     flags = change.configuration.flags
-    target = rules.rollback_target(model, flags, before=last.flags_before, previous=last.previous)
+    experiment = await _experiment_at(change, last)
+    target = rules.rollback_target(
+        model, flags, before=last.flags_before, previous=last.previous, experiment=experiment
+    )
     step = rules.next_step(model, flags, target)
     words = f"promotion of {last.version} rolled back"
     if step is not None:
@@ -238,6 +261,18 @@ async def take_back(change: Change, model: Model, last: PromotionRecord, *, reas
         return False
     await change.mark_rolled_back(last)
     return True
+
+
+async def _experiment_at(change: Change, last: PromotionRecord) -> Experiment | None:
+    """The experiment that wrote the shadows' claims that are given back, if there are such and it can be read."""
+    found: list[Experiment | None] = []
+
+    async def find() -> None:
+        found.append(await change.experiment_at(last))
+
+    if any(flag_rules.only_shadows(definition) for definition in last.flags_before.values()):
+        await change.if_possible(f"looking whether {last.model} is still being compared", find)
+    return found[0] if found else None
 
 
 async def rollback(store: ControlStore, *, model: str, actor: str, reason: str = "") -> RolledBack:

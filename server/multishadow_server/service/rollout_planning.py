@@ -188,8 +188,7 @@ def check_flags(model: Model, version: Version, flags: Flags, terms: Terms) -> N
             f"{version.name} answers a share of the requests of {model.name} already; take that back with `shadowctl "
             f"rollback`, or go on by hand with `shadowctl promote {version.name} --percent PERCENT`"
         )
-    # Stages need an older version beneath, also when there is only one: going back is the point of them.
-    promotion_rules.check_stage(model, flags, version, min(terms.stages[0], 99.0))
+    promotion_rules.check_stage(model, flags, version, terms.stages[0])
 
 
 def _stage_seconds(terms: Terms, rate: float) -> tuple[float, ...]:

@@ -21,7 +21,7 @@ from multishadow_server.core import ramp, serving
 from multishadow_server.core import windows as hours
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.experiment import Experiment
-from multishadow_server.core.model import Model
+from multishadow_server.core.model import Model, Version
 from multishadow_server.core.ramp import Sight
 from multishadow_server.core.routing import Claim
 from multishadow_server.core.schedule import Calls, Progress
@@ -111,18 +111,20 @@ async def _calls(
 
 def _as_written(experiment: Experiment, model: Model, flags: Flags) -> set[str]:
     """The candidates whose flags say what the experiment last wrote there."""
-    written = _definition(experiment, experiment.present_percent)
     return {
         version.name
         for version in model.versions
-        if version.name in experiment.candidates and serving.flag_of(version, flags) == written
+        if version.name in experiment.candidates
+        and serving.flag_of(version, flags) == _definition(experiment.present_percent, version, flags)
     }
 
 
-def _definition(experiment: Experiment, percent: float) -> Mapping[str, Any]:
-    if not percent:
-        return flag_rules.claim_definition(experiment.model, Claim.OFF)
-    return flag_rules.claim_definition(experiment.model, Claim.SHADOW, percent)
+def _definition(percent: float, version: Version, flags: Flags) -> Mapping[str, Any]:
+    """The version's flag when it shadows that share; what it tells people is left as it is."""
+    claim = flag_rules.claim_definition(version.model, Claim.OFF)
+    if percent:
+        claim = flag_rules.claim_definition(version.model, Claim.SHADOW, percent)
+    return flag_rules.with_metadata_of(serving.flag_of(version, flags), claim)
 
 
 def _lag(processes: Sequence[ProcessStatus], *, now: float) -> float | None:
@@ -205,10 +207,10 @@ async def _move(store: ControlStore, experiment: Experiment, progress: Progress)
 
 async def _close(change: Change, experiment: Experiment, model: Model, progress: Progress) -> Progress:
     flags, words, set_aside = change.configuration.flags, _words(experiment, progress), []
-    off = _definition(experiment, 0.0)
     for version in model.versions:
         if version.name not in experiment.candidates or serving.may_serve(version, flags):
             continue
+        off = _definition(0.0, version, flags)
         if serving.flag_of(version, flags) == off:
             set_aside.append(version.name)
         else:
@@ -217,12 +219,13 @@ async def _close(change: Change, experiment: Experiment, model: Model, progress:
 
 
 async def _give(change: Change, experiment: Experiment, model: Model, progress: Progress, *, opening: bool) -> None:
-    written = _as_written(experiment, model, change.configuration.flags)
+    flags = change.configuration.flags
+    written = _as_written(experiment, model, flags)
     kept = set(progress.set_aside) if opening else set[str]()
     words = _words(experiment, progress)
     for version in model.versions:
         if version.name in written - kept:
-            await change.put_flag(version.flag_key, _definition(experiment, progress.percent), reason=words)
+            await change.put_flag(version.flag_key, _definition(progress.percent, version, flags), reason=words)
 
 
 def _words(experiment: Experiment, progress: Progress) -> str:

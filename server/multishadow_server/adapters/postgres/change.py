@@ -17,7 +17,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from multishadow_server.adapters import flagd_core
-from multishadow_server.adapters.postgres.configuration import CHANNEL, read_configuration, read_epochs
+from multishadow_server.adapters.postgres.configuration import CHANNEL, read_configuration, read_epochs, read_flags_at
 from multishadow_server.adapters.postgres.engine import reaching
 from multishadow_server.adapters.postgres.records import (
     comparator_record,
@@ -237,6 +237,11 @@ class PostgresChange:
         async with self._reaching():
             return [flag_revision_of(row) for row in await self._session.exec(wanted)]
 
+    async def flags_at(self, revision: int) -> Mapping[str, Mapping[str, Any]]:
+        """Every flag's definition by key, as it was at that revision."""
+        async with self._reaching():
+            return await read_flags_at(self._session, revision)
+
     def discard(self) -> None:
         """Commit nothing of this change when it ends."""
         self._discarded = True
@@ -244,6 +249,20 @@ class PostgresChange:
     async def running_experiment(self, model: str) -> Experiment | None:
         """The model's running experiment."""
         wanted = select(ExperimentRow).where(ExperimentRow.model == model, col(ExperimentRow.stopped_at).is_(None))
+        async with self._reaching():
+            row = (await self._session.exec(wanted)).one_or_none()
+        return experiment_of(row) if row else None
+
+    async def experiment_at(self, promotion: Promotion) -> Experiment | None:
+        """The experiment of its model that ran when it was made, as it stands now."""
+        made_at = select(PromotionRow.promoted_at).where(PromotionRow.id == promotion.id).scalar_subquery()
+        ended_at = func.coalesce(ExperimentRow.stopped_at, text("'infinity'"))
+        wanted = (
+            select(ExperimentRow)
+            .where(ExperimentRow.model == promotion.model, col(ExperimentRow.started_at) <= made_at, ended_at > made_at)
+            .order_by(col(ExperimentRow.id).desc())
+            .limit(1)
+        )
         async with self._reaching():
             row = (await self._session.exec(wanted)).one_or_none()
         return experiment_of(row) if row else None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
 from psycopg import AsyncConnection
-from sqlalchemy import TextClause, text
+from sqlalchemy import TextClause, func, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -96,6 +96,22 @@ async def read_configuration(session: AsyncSession, *, experiments: bool = True)
         flags=snapshot["flags"],
         epochs=_epochs_of(snapshot["epochs"]),
     )
+
+
+async def read_flags_at(session: AsyncSession, revision: int) -> Mapping[str, Mapping[str, Any]]:
+    """Every flag's definition by key, as it was at that revision."""
+    newest = (
+        select(FlagRevisionRow.key, func.max(FlagRevisionRow.revision).label("revision"))
+        .where(FlagRevisionRow.revision <= revision)
+        .group_by(FlagRevisionRow.key)
+        .subquery()
+    )
+    wanted = select(FlagRevisionRow.key, FlagRevisionRow.definition).join(
+        newest,
+        (newest.c.key == col(FlagRevisionRow.key)) & (newest.c.revision == col(FlagRevisionRow.revision)),
+    )
+    rows = (await session.exec(wanted)).all()
+    return {key: definition for key, definition in rows if definition is not None}
 
 
 async def read_epochs(session: AsyncSession) -> tuple[Epoch, ...]:

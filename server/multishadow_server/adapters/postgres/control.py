@@ -13,7 +13,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from multishadow_server.adapters.postgres.change import PostgresChange
-from multishadow_server.adapters.postgres.configuration import FLAGS, PostgresConfiguration
+from multishadow_server.adapters.postgres.configuration import FLAGS, PostgresConfiguration, read_flags_at
 from multishadow_server.adapters.postgres.engine import reaching
 from multishadow_server.adapters.postgres.records import (
     epoch_of,
@@ -84,19 +84,8 @@ class PostgresControl:
 
     async def flags_at(self, revision: int) -> Mapping[str, Mapping[str, Any]]:
         """Every flag's definition by key, as it was at that revision."""
-        newest = (
-            select(FlagRevisionRow.key, func.max(FlagRevisionRow.revision).label("revision"))
-            .where(FlagRevisionRow.revision <= revision)
-            .group_by(FlagRevisionRow.key)
-            .subquery()
-        )
-        wanted = select(FlagRevisionRow.key, FlagRevisionRow.definition).join(
-            newest,
-            (newest.c.key == col(FlagRevisionRow.key)) & (newest.c.revision == col(FlagRevisionRow.revision)),
-        )
         async with reaching(self._engine, "reading former flags"), AsyncSession(self._engine) as session:
-            rows = (await session.exec(wanted)).all()
-        return {key: definition for key, definition in rows if definition is not None}
+            return await read_flags_at(session, revision)
 
     async def flags_within(
         self, keys: Sequence[str], *, first_revision: int, last_revision: int | None

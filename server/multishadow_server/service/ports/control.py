@@ -117,12 +117,24 @@ class Change(Protocol):
         """What became of these flags since the revision `after`, oldest first."""
         ...
 
+    async def flags_at(self, revision: int) -> Mapping[str, Mapping[str, Any]]:
+        """Every flag's definition by key, as it was at that revision.
+
+        Not the store's: a change that waited for a second connection, while others that wait for this change have
+        them all, would wait in vain.
+        """
+        ...
+
     def discard(self) -> None:
         """Commit nothing of this change when it ends: it was a rehearsal."""
         ...
 
     async def running_experiment(self, model: str) -> Experiment | None:
         """The model's running experiment."""
+        ...
+
+    async def experiment_at(self, promotion: Promotion) -> Experiment | None:
+        """The experiment of its model that ran when it was made, as it stands now."""
         ...
 
     async def start_experiment(
