@@ -389,6 +389,19 @@ async def test_a_plan_tells_how_long_small_stages_take_at_the_present_rate(
     assert plan.stage_seconds[-1] == 900
 
 
+async def test_a_router_whose_flags_changed_within_the_minute_is_not_counted_twice(
+    control: Rollouts, router: RouterReports, database_url: str
+) -> None:
+    await router.count(1, base=served(200))
+    await router.count(2, base=served(80), A=served(20))
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            b"UPDATE live_count SET first_at = seen_at - interval '30 seconds' + (revision - 1) * interval '20 seconds'"
+        )
+    plan = await control.plan(force=True, reason=WHY)
+    assert plan.requests_per_second == pytest.approx(10, rel=0.02)
+
+
 @pytest.mark.parametrize(
     ("fields", "code", "said"),
     [

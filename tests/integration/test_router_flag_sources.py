@@ -13,6 +13,7 @@ import pytest
 import routers
 from flagd_sync_server import SyncServer, flag_set, publishing
 from multishadow.v1 import control_pb2 as pb
+from multishadow.v1 import flags_pb2
 from multishadow_server.app import router as router_role
 from multishadow_server.core.flags import claim_definition
 from multishadow_server.core.routing import Claim
@@ -238,9 +239,19 @@ async def test_a_promotion_that_no_router_would_hear_of_is_refused_and_a_flag_wr
     assert await control.flags() == {"base": "live", "A": "off"}
     started = await control.start("A")
     written = await control.set_flag("A", pb.CLAIM_OFF)
+    serve = flags_pb2.ServeVariant(variant="shadow", percent=5)
+    edits = (
+        flags_pb2.FlagWrite(key="spam.A", serve=serve),
+        flags_pb2.FlagWrite(key="new-checkout", definition='{"state": "ENABLED", "variants": {"on": true}}'),
+    )
+    of_a_version, of_an_application = [
+        (await control.flag_stub.PutFlags(flags_pb2.PutFlagsRequest(flags=[edit], actor="ada"))).changes
+        for edit in edits
+    ]
+    assert not of_an_application.warnings
     promoted = await control.promote("A", force=True)
     stopped = await control.stop()
-    for response in (started, written, promoted, stopped):
+    for response in (started, written, of_a_version, promoted, stopped):
         assert [said in warning for warning in response.warnings] == [True]
     assert await control.live() == "A"
 

@@ -197,6 +197,29 @@ async def test_a_name_that_is_a_flag_and_a_version_is_not_guessed(control: Contr
     assert (await shadowctl("flags", "set", "spam.A", "shadow")).code == 0
 
 
+async def test_a_version_is_meant_by_its_bare_name_as_long_as_no_flag_is_called_so(
+    control: Control, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await control.apply("base", "A")
+    assert (await shadowctl("flags", "get", "A")).out.startswith("spam.A: off")
+    assert (await shadowctl("flags", "history", "A", "-o", "json")).document["revisions"][0]["key"] == "spam.A"
+    assert (await shadowctl("flags", "diff", "A")).out.startswith("--- spam.A (not there")
+    editor = Editor(tmp_path, [("defaultVariant: 'off'", "defaultVariant: 'off'\nmetadata: {owner: ann}")])
+    monkeypatch.setenv("EDITOR", editor.command)
+    edited = await shadowctl("flags", "edit", "A", "--reason", "whose it is")
+    assert (edited.code, editor.seen[0].splitlines()[0].split(",")[0]) == (0, "# spam.A"), edited
+    assert (await definition("spam.A"))["metadata"] == {"owner": "ann"}
+    assert (await shadowctl("flags", "revert", "A")).code == 0
+    assert "metadata" not in await definition("spam.A")
+
+    await control.apply("base", "A", model="ham")
+    either = await shadowctl("flags", "get", "A")
+    assert (either.code, "which version A? Say ham.A, spam.A" in either.err) == (2, True)
+    assert (await shadowctl("flags", "get", "A", "--model", "ham")).out.startswith("ham.A: off")
+    assert (await put(tmp_path, "A", SWITCH)).code == 0
+    assert (await shadowctl("flags", "get", "A")).out.startswith("A: off")
+
+
 def taken(name: str) -> str:
     """The text that was kept in a file, which goes."""
     text = Path(name).read_text()

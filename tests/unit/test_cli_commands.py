@@ -241,7 +241,7 @@ def test_an_experiment_is_started_and_stopped(control: CannedControl, shadowctl:
     started = shadowctl("start", "A", "B", "C", "--percent", "25", "--for", "14d", "--bucket", "15m")
     assert started.out == (
         "spam: experiment 7 compares A, B, C on 25 % of requests until 2026-12-04 12:00 UTC, revision 4\n"
-        "See how it goes: shadowctl compare A B C\n"
+        "See how it goes: shadowctl compare A B C --model spam\n"
     )
     assert control.asked(control_pb2.StartExperimentRequest) == [
         control_pb2.StartExperimentRequest(

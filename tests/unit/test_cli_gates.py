@@ -29,6 +29,8 @@ REVIEW = GateReview(
         Gate(name="drift", state="fail", number="hour 7: divergence fell", bound="2160", remedy="look", holds_up=True),
         Gate(name="cost", state="pass", number="half", attestation=GateRecord(text="half", by="grace")),
         Gate(name="latency", state="unknown", number="p99", bound="2", remedy="more", advisory=True),
+        Gate(name="segments", state="unknown", number="none seen yet", bound="none", remedy="requests"),
+        Gate(name="quality", state="unknown", number="no labels", bound="1 pp", waiver=GateRecord(text="so", by="ada")),
         Gate(name="failures", state="fail", remedy="repair", waiver=GateRecord(text="known fault", by="ada")),
     ],
 )
@@ -47,6 +49,8 @@ def test_gates_are_shown_with_what_was_found_and_who_took_what_on_themselves() -
     assert "✔ divergence" in said
     assert "✘ drift" in said
     assert "… latency (advisory)" in said
+    assert "– segments none seen yet" in said
+    assert "… quality (waived)" in said
     assert "✘ failures (waived)" in said
     assert "cost attested by grace on 1970-01-01 00:00 UTC: half" in said
     assert "failures waived by ada on 1970-01-01 00:00 UTC: known fault" in said

@@ -261,7 +261,7 @@ def test_the_status_shows_stages_guardrails_and_what_comes_next(control: CannedC
     assert "rollout 3 of spam: A over base running" in said
     assert "● 1 % ─── ◉ 25 % ─── ○ 100 %" in said
     assert "at 25 % for 1 m of 15 m; 0 of 2 setbacks" in said
-    assert "✓ errors 3 of 4,210 failed 12 of 12,600 failed −0.02 pp, −0.40 – +0.60 +1 pp (+5 pp is severe)" in said
+    assert "✔ errors 3 of 4,210 failed 12 of 12,600 failed −0.02 pp, −0.40 – +0.60 +1 pp (+5 pp is severe)" in said
     assert "next: back to 1 % at 12:15:00 UTC, as divergence is broken" in said
     assert "advance 25 % 9 control kept" in said
     control.answers["GetRollout"] = view(guardrails=GUARDRAILS[:1])
@@ -316,4 +316,4 @@ def test_rollouts_are_listed(control: CannedControl, shadowctl: Shadowctl) -> No
         rollouts=[rollout("aborted", note="severe: errors", ended_at=at(NOON))]
     )
     said = " ".join(shadowctl("rollout", "list").out.split())
-    assert "3 spam A base aborted 25 %" in said
+    assert "3 spam A over base aborted 25 %" in said

@@ -128,11 +128,14 @@ def test_a_stopped_experiment_and_one_of_an_older_control_say_their_share_alone(
         )
 
 
-def test_experiments_are_listed_with_what_comes_next(control: CannedControl, shadowctl: Shadowctl) -> None:
+def test_experiments_are_listed_with_what_comes_next(
+    control: CannedControl, shadowctl: Shadowctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     control.answers["ListExperiments"] = pb.ListExperimentsResponse(experiments=[CLIMBING, WHOLE])
     table = shadowctl("get", "experiments").out
-    assert "next" in table
+    assert "candidates" in table
     assert "5 → 25 %" in table
-    assert "25 % waits for 12 min more at 5 %" in table
+    assert table.endswith(": 25 % waits for 12 min more at 5 %\n")
     control.answers["ListExperiments"] = pb.ListExperimentsResponse(experiments=[WHOLE])
-    assert "next" not in shadowctl("get", "experiments").out
+    assert "waits for" not in shadowctl("get", "experiments").out

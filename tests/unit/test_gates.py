@@ -45,6 +45,7 @@ def reviewed(
     facts: dict[str, Any] = {
         "hours": {0: counts.tables()},
         "bucket_seconds": 3_600,
+        "by_labels": False,
         "collected_for": 8 * DAY,
         "shadowed_for": 8 * DAY,
         "shares": dict.fromkeys(candidates, 0.25),
@@ -85,6 +86,28 @@ def test_every_gate_that_does_not_pass_says_what_would_change_it() -> None:
                 assert (each.remedy == "") == (each.state is GateState.PASS), each
                 assert each.number
                 assert each.bound
+
+
+def test_an_alarm_that_cannot_have_rung_yet_has_not_passed_and_holds_nothing_up() -> None:
+    review = reviewed()
+    for name, number in (
+        (GateName.DRIFT, "no second hour yet"),
+        (GateName.SEGMENTS, "no kinds of request seen yet"),
+    ):
+        silent = gate(review, name)
+        assert (silent.state, silent.number, silent.holds_up) == (GateState.UNKNOWN, number, False)
+    assert review.verdict is Verdict.PROMOTE
+    heard = {hour * 3_600: rollup_of(("A", "B"), {"oo": 300, "ob": 3}).tables() for hour in range(3)}
+    assert gate(reviewed(hours=heard), GateName.DRIFT).state is GateState.PASS
+
+
+def test_who_is_ranked_by_labels_is_decided_by_labelled_requests() -> None:
+    undecided = {"oo": 90, "ob": 2, "bo": 2}
+    assert gate(reviewed(undecided), GateName.BEST_SET).remedy.split("more ")[-1].startswith("requests")
+    assert "more labelled requests" in gate(reviewed(undecided, by_labels=True), GateName.BEST_SET).remedy
+    unlabelled = gate(reviewed({"dd": 10}, by_labels=True), GateName.BEST_SET)
+    assert unlabelled.number == "no labels that every candidate can be judged by"
+    assert "nothing compared" not in unlabelled.number
 
 
 def test_the_worse_candidate_is_rejected_in_favour_of_the_better() -> None:
@@ -289,7 +312,7 @@ def test_a_rate_that_changes_rings_by_the_hour_however_narrow_the_buckets_are() 
     drifted = gate(reviewed({"o": 1}, hours=hours, bucket_seconds=900), GateName.DRIFT)
     assert drifted.state is GateState.FAIL
     assert drifted.number == "1970-01-01 20:00 UTC: divergence rose from 3 % to 50 %"
-    assert gate(reviewed({"o": 1}, hours={}, bucket_seconds=900), GateName.DRIFT).state is GateState.PASS
+    assert not gate(reviewed({"o": 1}, hours={}, bucket_seconds=900), GateName.DRIFT).holds_up
 
 
 def test_a_kind_of_request_that_diverges_more_than_the_rest_fails() -> None:

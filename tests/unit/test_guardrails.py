@@ -105,6 +105,14 @@ def test_divergence_is_held_to_what_was_accepted() -> None:
     assert accepted.standing is Standing.KEPT
 
 
+def test_what_is_told_of_divergence_claims_no_more_than_was_proven() -> None:
+    found = divergence(Rate(bad=1, n=479))
+    assert found.bounds is not None
+    assert 0 < found.bounds.lower < 1e-6
+    assert found.found == "0.209 %, 0 % – 2.58 %"
+    assert found.bounds.upper <= 0.0258
+
+
 def test_a_version_that_answers_callers_differently_than_it_did_as_a_shadow_is_stopped() -> None:
     found = divergence(Rate(bad=250, n=1_000), Rate(bad=50, n=1_000), divergence=0.3)
     assert found.standing is Standing.BROKEN

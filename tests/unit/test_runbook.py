@@ -32,7 +32,7 @@ def commands(page: str) -> Iterator[list[str]]:
         found = re.search(r"(?:^|run: |echo .*?: )\s*(?:- run: )?shadowctl (.*)", line)
         if found is None or "echo" in line:
             continue
-        words = shlex.split(found[1])
+        words = shlex.split(found[1], comments=True)
         ends = [place for place, word in enumerate(words) if word in SHELL_WORDS]
         yield words[: min(ends, default=len(words))]
 
@@ -45,7 +45,15 @@ def parse(arguments: list[str]) -> None:
     command.make_context(command.name, list(arguments))
 
 
-@pytest.mark.parametrize(("page", "least"), [("runbook.md", 20), ("promotion.md", 10)])
+@pytest.mark.parametrize(
+    ("page", "least"),
+    [
+        ("runbook.md", 20),
+        ("promotion.md", 10),
+        ("flags.md", 13),
+        ("labels.md", 4),
+    ],
+)
 def test_every_command_shown_is_understood(page: str, least: int) -> None:
     found = list(commands((DOCS / page).read_text()))
     assert len(found) >= least, found
@@ -69,3 +77,22 @@ def test_the_exit_codes_of_a_rollout_are_those_that_the_pages_tell() -> None:
     assert codes == {"completed": 0, "paused": 3, "running": 3, "aborted": 1}
     said = (DOCS / "promotion.md").read_text()
     assert "ends with 0 when it is completed, 3 while it goes on or is paused, 1 when it was aborted" in said
+
+
+def helped(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+    """Every command that is shown, and the examples in its help."""
+    if hasattr(command, "commands"):
+        for name, each in command.commands.items():
+            if not each.hidden:
+                yield from helped(each, (*path, name))
+    else:
+        yield " ".join(path), command.epilog or ""
+
+
+@pytest.mark.parametrize(("name", "examples"), list(helped(typer.main.get_command(program))))
+def test_every_command_teaches_by_examples_that_are_understood(name: str, examples: str) -> None:
+    shown = re.findall(r"shadowctl (.*)", examples)
+    assert shown, f"{name}: no example in its help"
+    for line in shown:
+        words = shlex.split(line)
+        parse(words[: min((place for place, word in enumerate(words) if word in SHELL_WORDS), default=len(words))])

@@ -161,7 +161,7 @@ def stop(
         response = control.stop_experiment(control_pb2.StopExperimentRequest(model=name, actor=actor(), reason=reason))
     experiment = response.experiment
     said = Text.assemble((name, "bold"), f": experiment {experiment.id} is stopped, revision {response.revision}")
-    said.append(f"\nIts statistics stay: shadowctl compare --experiment {experiment.id}", style="dim")
+    said.append(f"\nIts statistics stay: shadowctl compare --experiment {experiment.id} --model {name}", style="dim")
     terminal.show(output, said, document.plain(response))
     terminal.warn(response.warnings)
 
@@ -226,5 +226,6 @@ def _started(response: control_pb2.StartExperimentResponse) -> Text:
     said.append(f"{basis}, revision {response.revision}")
     for line in schedule_view.lines(experiment):
         said.append(f"\n{line}")
-    said.append(f"\nSee how it goes: shadowctl compare {' '.join(experiment.candidates)}", style="dim")
+    compare = f"shadowctl compare {' '.join(experiment.candidates)} --model {experiment.model}"
+    said.append(f"\nSee how it goes: {compare}", style="dim")
     return said

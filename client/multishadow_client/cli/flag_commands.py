@@ -82,6 +82,7 @@ def get(
     ] = "",
     flag_set: FlagSet = None,
     revision: Revision = None,
+    model: Model = "",
     server: Server = CONTROL,
     timeout: Timeout = DEFAULT_TIMEOUT,
     output: Output = Format.TABLE,
@@ -89,6 +90,7 @@ def get(
     """List flags, or show one with its definition in flagd's format."""
     with ControlClient(server, timeout=timeout) as control:
         if key:
+            key = selection.flag_key(key, model, control)
             one = control.get_flag_definition(flags_pb2.GetFlagDefinitionRequest(key=key, revision=revision))
             terminal.show(output, flag_view.flag(one.flag), flag_view.plain(one))
             return
@@ -100,15 +102,7 @@ def get(
 
 def set_flag(
     *,
-    key: Annotated[
-        str,
-        typer.Argument(
-            metavar="KEY",
-            help="The flag's key; for a version's MODEL.VERSION, or VERSION of the chosen model.",
-            autocompletion=completion.flags,
-            show_default=False,
-        ),
-    ],
+    key: FlagKey,
     serve: Annotated[
         str,
         typer.Argument(
@@ -217,6 +211,7 @@ def edit(
     key: FlagKey,
     reason: Reason = "",
     dry_run: DryRun = False,
+    model: Model = "",
     server: Server = CONTROL,
     timeout: Timeout = DEFAULT_TIMEOUT,
     output: Output = Format.TABLE,
@@ -228,6 +223,7 @@ def edit(
     change.
     """
     with ControlClient(server, timeout=timeout) as control:
+        key = selection.flag_key(key, model, control)
         answer = flag_editor.edit(control, key, reason=reason, dry_run=dry_run)
     if answer is None:
         terminal.show(output, Text(f"{key}: nothing was changed"), {"changes": None})

@@ -12,13 +12,14 @@ from rich.text import Text
 from multishadow.v1 import flags_pb2
 from multishadow_client._address import CONTROL
 from multishadow_client._client import ControlClient
-from multishadow_client.cli import completion, flag_diff, flag_text, flag_view, terminal
+from multishadow_client.cli import completion, flag_diff, flag_text, flag_view, selection, terminal
 from multishadow_client.cli.exit_code import ExitCode, Mistake
 from multishadow_client.cli.options import (
     DEFAULT_TIMEOUT,
     DryRun,
     ExpectedRevision,
     FlagKey,
+    Model,
     Output,
     Reason,
     Server,
@@ -44,11 +45,16 @@ REVERT_EXAMPLES = examples(
 
 
 def history(
-    *, key: FlagKey, server: Server = CONTROL, timeout: Timeout = DEFAULT_TIMEOUT, output: Output = Format.TABLE
+    *,
+    key: FlagKey,
+    model: Model = "",
+    server: Server = CONTROL,
+    timeout: Timeout = DEFAULT_TIMEOUT,
+    output: Output = Format.TABLE,
 ) -> None:
     """List everything that a flag ever said, newest first: when, by whom, and why. A deleted flag keeps its history."""
     with ControlClient(server, timeout=timeout) as control:
-        response = control.list_flag_revisions(key)
+        response = control.list_flag_revisions(selection.flag_key(key, model, control))
     terminal.show(output, flag_view.history(response.revisions), flag_view.plain(response))
 
 
@@ -73,6 +79,7 @@ def diff(
         ),
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="A document: also what it lacks of its set.")] = False,
+    model: Model = "",
     server: Server = CONTROL,
     timeout: Timeout = DEFAULT_TIMEOUT,
     output: Output = Format.TABLE,
@@ -83,6 +90,8 @@ def diff(
     could not be published as it is.
     """
     with ControlClient(server, timeout=timeout) as control:
+        if key:
+            key = selection.flag_key(key, model, control)
         if file is not None:
             flag_view.end(_diff_file(control, output, file, key, replace=replace))
         elif not key:
@@ -144,6 +153,7 @@ def revert(
     reason: Reason = "",
     expected_revision: ExpectedRevision = None,
     dry_run: DryRun = False,
+    model: Model = "",
     server: Server = CONTROL,
     timeout: Timeout = DEFAULT_TIMEOUT,
     output: Output = Format.TABLE,
@@ -156,6 +166,8 @@ def revert(
     if bool(key) == (flag_set is not None):
         raise Mistake("what is to be reverted? Name a KEY, or a set with --set")
     with ControlClient(server, timeout=timeout) as control:
+        if key:
+            key = selection.flag_key(key, model, control)
         if to is None:
             if not key:
                 raise Mistake("--to: say which revision the set is to go back to")

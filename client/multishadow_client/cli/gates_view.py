@@ -17,6 +17,7 @@ _STATES: Mapping[str, tuple[str, str]] = {
     "fail": ("✘", "bold red"),
     "unknown": ("…", "yellow"),
 }
+_SILENT = ("–", "dim")
 _VERDICTS: Mapping[str, str] = {"PROMOTE": "bold green", "REJECT": "bold red"}
 _ALARMS = ("sample_ratio", "drift")
 
@@ -63,11 +64,16 @@ def panel(classical: Panel, labels: Mapping[str, str]) -> RenderableType:
 def _gates(gates: Sequence[Gate]) -> Table:
     table = _table("", "gate", "found", "asked for", "what would change it")
     for gate in gates:
-        sign, style = _STATES.get(gate.state, ("?", ""))
+        sign, style = _SILENT if _silent(gate) else _STATES.get(gate.state, ("?", ""))
         name = gate.name + (" (advisory)" if gate.advisory else "") + (" (waived)" if gate.HasField("waiver") else "")
         cells = (name, gate.number, gate.bound, gate.remedy)
         table.add_row(Text(sign, style=style), *(Text(cell) for cell in cells))
     return table
+
+
+def _silent(gate: Gate) -> bool:
+    """Whether it is an alarm that cannot have rung yet, and holds nothing up."""
+    return gate.state == "unknown" and not (gate.holds_up or gate.advisory or gate.HasField("waiver"))
 
 
 def _notes(review: GateReview) -> Iterator[Text]:

@@ -26,6 +26,7 @@ from multishadow_client.cli.terminal import Format
 ADD_EXAMPLES = examples(
     "shadowctl label add 7f3a2c spam", "shadowctl label add 7f3a2c --json '{\"amount\": 12.5}' --model fraud"
 )
+STATUS_EXAMPLES = examples("shadowctl label status", "shadowctl label status --model spam -o json")
 IMPORT_EXAMPLES = examples(
     "shadowctl label import labels.csv",
     "shadowctl label import truth.jsonl --id-column id --label-column truth",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from rich import box
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -51,7 +51,6 @@ def flags(items: Sequence[Flag]) -> RenderableType:
 
 def experiments(items: Sequence[Experiment]) -> RenderableType:
     """Experiments, as control orders them: newest first."""
-    scheduled = any(map(schedule_view.coming, items))
     rows = (
         (
             str(experiment.id),
@@ -62,13 +61,15 @@ def experiments(items: Sequence[Experiment]) -> RenderableType:
             figures.moment(experiment.started_at),
             _end(experiment),
             experiment.started_by,
-            *([schedule_view.coming(experiment)] if scheduled else []),
         )
         for experiment in items
     )
     headers = ("id", "model", "candidates", "share", "state", "started", "ends", "by")
-    nothing = "no experiments yet: shadowctl start"
-    return table((*headers, "next") if scheduled else headers, rows, nothing=nothing)
+    listed = table(headers, rows, nothing="no experiments yet: shadowctl start")
+    # Beneath the table: what a ramp waits for is a sentence, and would press the columns flat.
+    coming = [(experiment, schedule_view.coming(experiment)) for experiment in items]
+    notes = [Text(f"experiment {experiment.id}: {said}", style="dim") for experiment, said in coming if said]
+    return Group(listed, *notes) if notes else listed
 
 
 def _end(experiment: Experiment) -> str:

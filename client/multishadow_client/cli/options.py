@@ -94,7 +94,12 @@ ExpectedRevision = Annotated[
 ]
 FlagKey = Annotated[
     str,
-    typer.Argument(metavar="KEY", help="The flag's key.", autocompletion=completion.flags, show_default=False),
+    typer.Argument(
+        metavar="KEY",
+        help="The flag's key; for a version's MODEL.VERSION, or VERSION of the chosen model.",
+        autocompletion=completion.flags,
+        show_default=False,
+    ),
 ]
 FlagSet = Annotated[
     str | None,

@@ -125,7 +125,7 @@ _add(program, "segments", segment_commands.segments, segment_commands.SEGMENTS_E
 program.add_typer(_label, name="label")
 _add(_label, "add", label_commands.add, label_commands.ADD_EXAMPLES)
 _add(_label, "import", label_commands.import_labels, label_commands.IMPORT_EXAMPLES)
-_add(_label, "status", label_commands.status, "")
+_add(_label, "status", label_commands.status, label_commands.STATUS_EXAMPLES)
 _add(program, "gates", gate_commands.gates, gate_commands.GATES_EXAMPLES)
 _add(program, "attest", gate_commands.attest, gate_commands.ATTEST_EXAMPLES)
 _add(program, "waive", gate_commands.waive, gate_commands.WAIVE_EXAMPLES)
@@ -145,7 +145,7 @@ _add(_rollout, "pause", rollout_commands.pause, rollout_commands.PAUSE_EXAMPLES)
 _add(_rollout, "resume", rollout_commands.resume, rollout_commands.RESUME_EXAMPLES)
 _add(_rollout, "step", rollout_commands.step, rollout_commands.STEP_EXAMPLES)
 _add(_rollout, "abort", rollout_commands.abort, rollout_commands.ABORT_EXAMPLES)
-_add(program, "status", status_command.status, "")
+_add(program, "status", status_command.status, status_command.EXAMPLES)
 _add(program, "predict", predict_command.predict, predict_command.EXAMPLES)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +24,10 @@ VERDICTS = {
     "both-fine": control_pb2.REVIEW_VERDICT_BOTH_FINE,
     "both-wrong": control_pb2.REVIEW_VERDICT_BOTH_WRONG,
 }
+_COLUMNS = (("id", "right"), ("version", "left"), ("similarity", "right"), ("verdict", "left"))
+# From here on, a request's id and what differed have room beside each other.
+_ROOMY = 120
+_LONGEST_ID = 40  # a UUID has 36 characters
 _CONTENTS = ("text", "classification", "embedding", "structured", "tensor", "scalar", "raw")
 _Kind: TypeAlias = "type[prediction_pb2.PredictRequest | prediction_pb2.PredictResponse]"
 _WORDS = {number: name.replace("-", " ") for name, number in VERDICTS.items()}
@@ -32,22 +37,45 @@ def lines(comparisons: Sequence[control_pb2.ComparisonLine]) -> RenderableType:
     """Stored comparisons, a line each."""
     if not comparisons:
         return Text("no stored comparison of this kind yet", style="dim")
-    table = report_table.table(
-        ("id", "right"), ("version", "left"), ("similarity", "right"), ("verdict", "left"), ("request", "left"),
-        ("received", "left"), ("what differed", "left"),
-    )  # fmt: skip
-    for line in comparisons:
-        report_table.add_row(
-            table,
-            str(line.id),
-            Text(line.version, style="bold"),
-            f"{line.similarity:.4f}" if line.HasField("similarity") else figures.NONE,
-            _WORDS.get(line.verdict, figures.NONE),
-            line.request_id,
-            figures.moment(line.received_at),
-            line.detail,
-        )
-    return table
+    return _Lines(comparisons=comparisons)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Lines:
+    """Ids of requests are there to be copied, so what stands beside them gives way where it is narrow."""
+
+    comparisons: Sequence[control_pb2.ComparisonLine]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """As Rich asks for it."""
+        yield self._wide() if options.max_width >= _ROOMY else self._narrow()
+
+    def _wide(self) -> Table:
+        table = report_table.table(*_COLUMNS, ("request", "left"), ("received", "left"), ("what differed", "left"))
+        # Ids of callers may be longer than any line.
+        table.columns[4].no_wrap = all(len(line.request_id) <= _LONGEST_ID for line in self.comparisons)
+        for line in self.comparisons:
+            cells = (line.request_id, figures.moment(line.received_at), line.detail)
+            report_table.add_row(table, *_judged(line), *cells)
+        return table
+
+    def _narrow(self) -> Table:
+        table = report_table.table(*_COLUMNS, ("request, and what differed", "left"))
+        # The longest of its words; "candidate better" takes two lines, as the request does.
+        table.columns[3].max_width = len("candidate")
+        for line in self.comparisons:
+            about = f"{line.request_id}\n{figures.moment(line.received_at)}  {line.detail}"
+            report_table.add_row(table, *_judged(line), about)
+        return table
+
+
+def _judged(line: control_pb2.ComparisonLine) -> tuple[str | Text, ...]:
+    return (
+        str(line.id),
+        Text(line.version, style="bold"),
+        f"{line.similarity:.4f}" if line.HasField("similarity") else figures.NONE,
+        _WORDS.get(line.verdict, figures.NONE),
+    )
 
 
 def side_by_side(found: control_pb2.GetComparisonResponse, version: str) -> RenderableType:

@@ -31,7 +31,7 @@ _STATES = {
     "rolled_back": "bold red",
 }
 _STANDINGS = {
-    "kept": ("✓", "green"),
+    "kept": ("✔", "green"),
     "waiting": ("…", "yellow"),
     "broken": ("✗", "bold red"),
     "severe": ("✗✗", "bold red"),
@@ -46,8 +46,9 @@ def status(view: GetRolloutResponse) -> RenderableType:
     parts: list[RenderableType] = [_title(rollout), Text(), _stages(rollout), _dwell(view), Text()]
     if view.guardrails:
         parts += [_guardrails(view.guardrails), Text()]
-    parts += [*_next(view), Text(), _events(view.events)]
-    return Group(*parts)
+    if coming := list(_next(view)):
+        parts += [*coming, Text()]
+    return Group(*parts, _events(view.events))
 
 
 def plan(response: PlanRolloutResponse) -> RenderableType:
@@ -69,25 +70,24 @@ def plan(response: PlanRolloutResponse) -> RenderableType:
 
 
 def listing(rollouts: Sequence[Rollout]) -> RenderableType:
-    """Rollouts as a table."""
+    """Rollouts as a table, and why each is as it is: sentences, which would press the table's columns flat."""
     if not rollouts:
         return Text("no rollouts yet: shadowctl promote VERSION --staged", style="dim")
-    table = _table("id", "model", "version", "over", "state", "stage", "started", "by", "ended", "why")
+    table = _table("id", "model", "version", "state", "stage", "started", "ended", "by", gap=1)
     for each in rollouts:
         cells = (
             str(each.id),
             each.model,
-            each.version,
-            each.previous_version,
+            f"{each.version} over {each.previous_version}",
             each.state,
             f"{each.percent:g} %",
             figures.moment(each.started_at),
-            each.started_by,
             figures.moment(each.ended_at) if each.HasField("ended_at") else figures.NONE,
-            each.note,
+            each.started_by,
         )
         table.add_row(*(Text(cell, style=_STATES.get(each.state, "") if cell == each.state else "") for cell in cells))
-    return table
+    notes = [Text(f"rollout {each.id}: {each.note}", style="dim") for each in rollouts if each.note]
+    return Group(table, *notes)
 
 
 def changed(rollout: Rollout) -> Text:
@@ -219,8 +219,8 @@ def _limits(terms: RolloutTerms) -> Table:
     return table
 
 
-def _table(*headers: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+def _table(*headers: str, gap: int = 2) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap, 0, 0), header_style="dim")
     for header in headers:
         table.add_column(header, overflow="fold")
     return table

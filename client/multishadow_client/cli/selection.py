@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from multishadow_client._client import ControlClient
+from multishadow_client._errors import NotFound
 from multishadow_client.cli.exit_code import Mistake
 
 
@@ -68,6 +69,35 @@ def model(named: str, control: ControlClient) -> str:
     raise Mistake(
         f"which model? {', '.join(sorted(names))}: name it with --model, or choose with `shadowctl use MODEL`"
     )
+
+
+def flag_key(named: str, named_model: str, control: ControlClient) -> str:
+    """The key of the flag that is meant: as it stands, or `spam.A` for a version `A` of the model that is meant.
+
+    What is or was a flag's key stays one, whatever versions are called.
+
+    Raises:
+        Mistake: versions of several models have that name.
+        MultishadowError: control cannot be asked.
+    """
+    owners = [each.name for each in control.list_models().models if named in each.versions]
+    if named_model:
+        owners = [name for name in owners if name == named_model]
+    if not owners or _is_known(named, control):
+        return named
+    if len(owners) > 1 and (chosen := remembered()) in owners:
+        owners = [chosen]
+    if len(owners) > 1:
+        keys = ", ".join(f"{name}.{named}" for name in sorted(owners))
+        raise Mistake(f"which version {named}? Say {keys}, or choose a model with --model or `shadowctl use MODEL`")
+    return f"{owners[0]}.{named}"
+
+
+def _is_known(key: str, control: ControlClient) -> bool:
+    try:
+        return bool(control.list_flag_revisions(key).revisions)
+    except NotFound:
+        return False
 
 
 def version(name: str, named_model: str, control: ControlClient) -> tuple[str, str]:

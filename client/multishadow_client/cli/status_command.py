@@ -7,9 +7,14 @@ from datetime import UTC, datetime
 from multishadow_client._address import CONTROL
 from multishadow_client._client import ControlClient
 from multishadow_client.cli import document, terminal
-from multishadow_client.cli.options import DEFAULT_TIMEOUT, Output, Server, Timeout
+from multishadow_client.cli.options import DEFAULT_TIMEOUT, Output, Server, Timeout, examples
 from multishadow_client.cli.status_view import StatusView
 from multishadow_client.cli.terminal import Format
+
+EXAMPLES = examples(
+    "shadowctl status",
+    "shadowctl status -o json | jq '.processes[] | {role, instance, alive}'",
+)
 
 
 def status(*, server: Server = CONTROL, timeout: Timeout = DEFAULT_TIMEOUT, output: Output = Format.TABLE) -> None:

@@ -103,8 +103,9 @@ class StatusView:
     def _state(self, process: ProcessStatus) -> Text:
         if not process.alive:
             return Text("silent", style="bold red")
-        # Control acts on the database itself, never on a copy that could be behind.
-        behind = self.status.revision - process.revision if process.role != "control" else 0
+        # Control acts on the database itself, never on a copy that could be behind; a worker reads what a capture was
+        # decided by, when it comes.
+        behind = self.status.revision - process.revision if process.role == "router" else 0
         return Text(f"{behind} behind", style="yellow") if behind > 0 else Text("alive", style="green")
 
 

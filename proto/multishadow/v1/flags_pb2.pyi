@@ -132,7 +132,9 @@ class FlagChanges(_message.Message):
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What is allowed and may not be meant, e.g. weights that do not add up to 100."""
+        """What is allowed and may not be meant, e.g. weights that do not add up to 100, or the flag of a version while some
+        router reads its flags elsewhere.
+        """
 
     @_builtins.property
     def effects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -48,11 +48,15 @@ class GateState(StrEnum):
 
 
 class Awaits(StrEnum):
-    """What an unknown gate waits for."""
+    """What an unknown gate waits for.
+
+    `NOTHING`: an alarm that has nothing to listen to yet; it holds nothing up until it rings.
+    """
 
     EVIDENCE = "evidence"
     TIME = "time"
     PEOPLE = "people"
+    NOTHING = "nothing"
 
 
 class Verdict(StrEnum):
@@ -121,7 +125,8 @@ class Gate:
     @property
     def holds_up(self) -> bool:
         """Whether it stands in the way of a promotion."""
-        return self.state is not GateState.PASS and not self.advisory and self.waiver is None
+        silent = self.state is GateState.UNKNOWN and self.awaits is Awaits.NOTHING
+        return self.state is not GateState.PASS and not silent and not self.advisory and self.waiver is None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from multishadow_server.core.gate_findings import wording
 from multishadow_server.core.live_counts import LiveCounts
 from multishadow_server.core.statistics import quantiles, two_samples
 from multishadow_server.core.statistics.non_inferiority import LabelledPair
@@ -232,7 +233,7 @@ def _divergence(evidence: Evidence, rules: Rules) -> Guardrail:
         standing=standing,
         new=_of(reverse, "diverged"),
         base=f"{_of(forward, 'diverged')} while it shadowed" if forward.n else "",
-        found=f"{_percent(found.estimate)}, {_percent(found.lower)} – {_percent(found.upper)}",
+        found=f"{_percent(found.estimate)}, {wording.at_least(found.lower)} – {wording.at_most(found.upper)}",
         limit=limit,
         bounds=found,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from multishadow_server.core.findings import Interval
+from multishadow_server.core.gate_findings import wording
 from multishadow_server.errors import InvalidInput
 
 
@@ -81,7 +82,7 @@ def _by(divergence: Interval | None, *, limit: float, held_up: bool) -> tuple[Pl
         return PlanName.CAUTIOUS, "gates are passed over"
     if divergence is None:
         return PlanName.CAUTIOUS, "its divergence was not measured"
-    upper = f"{100 * divergence.upper:.3g} %"
+    upper = wording.at_most(divergence.upper)
     if divergence.upper < limit:
         return PlanName.BOLD, f"it is proven to diverge on less than {upper} of the requests"
     return PlanName.CAUTIOUS, f"it may diverge on up to {upper} of the requests"

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import grpc.aio
 
@@ -12,7 +13,8 @@ from multishadow.v1 import flags_pb2_grpc
 from multishadow_server.core import flag_document
 from multishadow_server.entrypoints import flag_messages as messages
 from multishadow_server.entrypoints.answering import Context, actor_of, answering
-from multishadow_server.service import flag_editing, flag_reading
+from multishadow_server.service import flag_editing, flag_reading, flag_sources
+from multishadow_server.service.flag_editing import Edited
 from multishadow_server.service.ports import ControlStore
 
 SERVICE = pb.DESCRIPTOR.services_by_name["FlagService"].full_name
@@ -23,10 +25,12 @@ class FlagServicer(flags_pb2_grpc.FlagServiceServicer):
 
     Args:
         store: where flags and their history are.
+        clock: seconds since the Unix epoch; tells which routers are still there.
     """
 
-    def __init__(self, store: ControlStore) -> None:
+    def __init__(self, store: ControlStore, *, clock: Callable[[], float] = time.time) -> None:
         self._store = store
+        self._clock = clock
 
     @property
     def names(self) -> Sequence[str]:
@@ -66,14 +70,21 @@ class FlagServicer(flags_pb2_grpc.FlagServiceServicer):
         async with answering(context):
             edit = messages.edit_of(request, actor=actor_of(request.actor, context))
             edited = await flag_editing.put(self._store, messages.writes_of(request), edit)
-        return pb.PutFlagsResponse(changes=messages.changes_message(edited))
+            return pb.PutFlagsResponse(changes=await self._changes(edited))
 
     async def DeleteFlags(self, request: pb.DeleteFlagsRequest, context: Context) -> pb.DeleteFlagsResponse:
         """Remove flags."""
         async with answering(context):
             edit = messages.edit_of(request, actor=actor_of(request.actor, context))
             edited = await flag_editing.delete(self._store, tuple(request.keys), edit)
-        return pb.DeleteFlagsResponse(changes=messages.changes_message(edited))
+            return pb.DeleteFlagsResponse(changes=await self._changes(edited))
+
+    async def _changes(self, edited: Edited) -> pb.FlagChanges:
+        """What an edit came to, and whether some router will not hear of it."""
+        told = messages.changes_message(edited)
+        if edited.claims:
+            told.warnings.extend(await flag_sources.warnings(self._store, clock=self._clock))
+        return told
 
     async def ListFlagRevisions(
         self, request: pb.ListFlagRevisionsRequest, context: Context
@@ -93,7 +104,7 @@ class FlagServicer(flags_pb2_grpc.FlagServiceServicer):
                 keys=tuple(request.keys),
                 flag_set=request.flag_set if request.HasField("flag_set") else None,
             )
-        return pb.RevertFlagsResponse(changes=messages.changes_message(edited))
+            return pb.RevertFlagsResponse(changes=await self._changes(edited))
 
     async def ImportFlags(self, request: pb.ImportFlagsRequest, context: Context) -> pb.ImportFlagsResponse:
         """Put the flags of a flagd document."""
@@ -101,7 +112,7 @@ class FlagServicer(flags_pb2_grpc.FlagServiceServicer):
             edit = messages.edit_of(request, actor=actor_of(request.actor, context))
             document = flag_document.read(flag_document.parse(request.document, "document"))
             edited = await flag_editing.import_document(self._store, document, edit, replace=request.replace)
-        return pb.ImportFlagsResponse(changes=messages.changes_message(edited))
+            return pb.ImportFlagsResponse(changes=await self._changes(edited))
 
     async def ExportFlags(self, request: pb.ExportFlagsRequest, context: Context) -> pb.ExportFlagsResponse:
         """Write flags as a flagd document."""

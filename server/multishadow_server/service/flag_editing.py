@@ -71,6 +71,7 @@ class Edited:
         problems: why it would be refused; empty unless it was a rehearsal.
         warnings: what is allowed and may not be meant.
         effects: what it does to running experiments.
+        claims: keys of those changes that are to flags of versions, which routers read.
     """
 
     revision: int
@@ -79,6 +80,7 @@ class Edited:
     problems: Sequence[str]
     warnings: Sequence[str]
     effects: Sequence[str]
+    claims: Sequence[str]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -310,6 +312,7 @@ async def _edit(
             problems=[str(problem) for problem in planned.problems],
             warnings=planned.warnings,
             effects=effects,
+            claims=[each.key for each in changes if flag_definition.version_of(each.key, change.configuration.models)],
         )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from multishadow_server.core import declared_shares, gate_findings, gates, segment_report, serving
 from multishadow_server.core import windows as hours
 from multishadow_server.core.configuration import Configuration
-from multishadow_server.core.experiment import Epoch, Experiment, collected_for
+from multishadow_server.core.experiment import Epoch, Experiment, RankBy, collected_for
 from multishadow_server.core.findings import CandidateReport, Report
 from multishadow_server.core.gate_findings import Findings
 from multishadow_server.core.gates import Record, Review
@@ -100,6 +100,7 @@ def _review(reading: Reading, evidence: _Evidence, candidate: CandidateReport, *
         hours=evidence.hours,
         bucket_seconds=epoch.bucket_seconds,
         candidates=epoch.candidates,
+        by_labels=reading.experiment.rank_by is RankBy.LABELS,
         collected_for=collected,
         shadowed_for=hours.open_seconds(epoch.windows, since=ended - collected, until=ended),
         shares=evidence.shares,

@@ -231,7 +231,11 @@ def _live_counts_of(row: LiveCountRow) -> LiveCounts:
     return LiveCounts(requests=row.requests, failed=row.failed, covered=row.covered, latencies=row.latencies)
 
 
+# A router's rows lie beside each other (its versions) and one after the other (its revisions), so a rate is that of all
+# its requests over all its time: rates of rows would add up to a multiple of it after every change of flags.
 _RATE = text(
-    "SELECT coalesce(sum(requests / greatest(extract(epoch FROM seen_at - first_at), 1)), 0) FROM live_count "
-    "WHERE model = :model AND seen_at > clock_timestamp() - make_interval(secs => :seconds)"
+    "SELECT coalesce(sum(requests / seconds), 0) FROM ("
+    "SELECT sum(requests) AS requests, greatest(extract(epoch FROM max(seen_at) - min(first_at)), 1) AS seconds "
+    "FROM live_count WHERE model = :model AND seen_at > clock_timestamp() - make_interval(secs => :seconds) "
+    "GROUP BY run) AS of_a_router"
 )

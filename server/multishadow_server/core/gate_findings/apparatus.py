@@ -125,12 +125,11 @@ def drift(found: Findings) -> Gate:
     name, bound = GateName.DRIFT, "evidence below 2160: about one false alarm in 90 days"
     hours = _hours(found)
     alarm, evidence = first_alarm([bad for _, bad, _ in hours], [n for _, _, n in hours])
+    if alarm is None and not math.isfinite(evidence):
+        remedy = "requests in a second hour; until then there is nothing to compare hours by"
+        return wording.nothing_yet(name, bound, number="no second hour yet", remedy=remedy)
     if alarm is None:
-        strongest = (
-            f"strongest evidence {math.exp(evidence):.3g} in {len(hours)} hours"
-            if math.isfinite(evidence)
-            else "no second hour yet"
-        )
+        strongest = f"strongest evidence {math.exp(evidence):.3g} in {len(hours)} hours"
         return Gate(name=name, state=GateState.PASS, number=strongest, bound=bound)
     # The time, and not the place in the row: nights without requests, and windows, would have people count.
     hour = wording.moment(hours[alarm.hour][0])

@@ -24,6 +24,7 @@ class Findings:
         hours: the same by the start of the time bucket, seconds since the Unix epoch, oldest first.
         bucket_seconds: the buckets' width.
         candidates: the epoch's, in its order.
+        by_labels: whether the report ranks by labels.
         collected_for: seconds since the epoch's first capture, see `experiment.collected_for`.
         shadowed_for: seconds of that time in which a window was open: all of it, where there are no windows.
         shares: what part of the largest sample each candidate should get, by name; None when that is not known, or was
@@ -42,6 +43,7 @@ class Findings:
     hours: Mapping[int, Tables]
     bucket_seconds: int
     candidates: Sequence[str]
+    by_labels: bool
     collected_for: float
     shadowed_for: float
     shares: Mapping[str, float] | None

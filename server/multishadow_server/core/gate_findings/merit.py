@@ -52,7 +52,7 @@ def best_set(found: Findings) -> Gate:
     version = found.candidate.version
     best = [candidate.version for candidate in found.report.candidates if candidate.in_best_set]
     if not found.candidate.ranked:
-        return wording.not_compared(name, bound)
+        return _not_labelled(name, bound) if found.by_labels else wording.not_compared(name, bound)
     number = f"best set: {listed(best)}"
     if version not in best:
         return Gate(
@@ -76,7 +76,19 @@ def _more_requests(found: Findings) -> str:
         for pair in found.report.pairs
         if found.candidate.version in (pair.first, pair.second) and pair.requests_needed is not None
     ]
-    return f"roughly {max(needed):,} more requests at the present rates" if needed else "more requests"
+    what = "labelled requests" if found.by_labels else "requests"
+    return f"roughly {max(needed):,} more {what} at the present rates" if needed else f"more {what}"
+
+
+def _not_labelled(name: GateName, bound: str) -> Gate:
+    """Who is right most often shows on labelled requests alone, however many were compared."""
+    return Gate(
+        name=name,
+        state=GateState.UNKNOWN,
+        number="no labels that every candidate can be judged by",
+        bound=bound,
+        remedy="labels; `shadowctl label status` tells what became of those that came",
+    )
 
 
 def quality(found: Findings, limits: GateLimits) -> Gate:
@@ -125,11 +137,16 @@ def segments(found: Findings) -> Gate:
         for each in worse[:MOST_NAMED]
     )
     more = f" and {len(worse) - MOST_NAMED} more" if len(worse) > MOST_NAMED else ""
+    name, bound = GateName.SEGMENTS, "no kind of request proven to diverge more than the rest"
     version = found.candidate.version
+    if not known:
+        return wording.nothing_yet(
+            name, bound, number="no kinds of request seen yet", remedy="requests that can be compared, of several kinds"
+        )
     return Gate(
-        name=GateName.SEGMENTS,
+        name=name,
         state=GateState.FAIL if worse else GateState.PASS,
-        number=named + more if worse else f"none of {len(known):,}" if known else "no kinds of request seen yet",
-        bound="no kind of request proven to diverge more than the rest",
+        number=named + more if worse else f"none of {len(known):,}",
+        bound=bound,
         remedy=f"see `shadowctl segments {version}`, and find out why there" if worse else "",
     )

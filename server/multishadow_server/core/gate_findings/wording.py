@@ -6,7 +6,7 @@ import math
 from datetime import UTC, datetime
 
 from multishadow_server.core.experiment import in_words
-from multishadow_server.core.gates import Gate, GateName, GateState
+from multishadow_server.core.gates import Awaits, Gate, GateName, GateState
 
 ATTEST = "`shadowctl attest {version} {what} --note TEXT`"
 
@@ -20,6 +20,11 @@ def not_compared(name: GateName, bound: str) -> Gate:
         bound=bound,
         remedy="requests that can be compared",
     )
+
+
+def nothing_yet(name: GateName, bound: str, *, number: str, remedy: str) -> Gate:
+    """The finding of an alarm that cannot have rung yet: it has not passed, and holds nothing up."""
+    return Gate(name=name, state=GateState.UNKNOWN, number=number, bound=bound, remedy=remedy, awaits=Awaits.NOTHING)
 
 
 def span(seconds: float, *, up: bool = False) -> str:
