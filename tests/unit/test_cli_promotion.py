@@ -58,10 +58,11 @@ def promoted(shadowctl: Shadowctl, *more: str) -> tuple[Result, str]:
         (reports.arrived("A", served=[], acknowledged=[]), 0, "no_router"),
         (reports.arrived("A", stragglers=[STRAGGLER]), 3, "stragglers"),
         (reports.arrived("A", served=[pb.ServedRequests(version="A", requests=9, failed=9)]), 1, "failing"),
+        (reports.arrived("A", served=[pb.ServedRequests(version="A", requests=9, failed=8)]), 1, "failing"),
         (reports.arrived("A", served=[pb.ServedRequests(version="A", requests=9, failed=2)]), 0, "serving"),
         (reports.arrived("base"), 3, "others_serve"),
     ],
-    ids=["serving", "no traffic", "no router", "straggler", "failing", "some fail", "others"],
+    ids=["serving", "no traffic", "no router", "straggler", "failing", "most fail", "some fail", "others"],
 )
 def test_a_promotion_ends_with_what_was_seen_of_it(
     control: CannedControl, shadowctl: Shadowctl, seen: pb.GetAcknowledgementResponse, code: int, standing: str

@@ -69,7 +69,8 @@ class Arrival:
         if not self.seen.acknowledged:
             return Standing.NO_ROUTER
         own = self._own
-        if own.requests > own.failed:
+        # A pipeline goes on after "serving": who fails most of its callers is not.
+        if own.requests > own.failed and 2 * own.failed <= own.requests:
             others = any(each.version != self.version and each.requests for each in self.seen.served)
             return Standing.OTHERS_SERVE if others and self.share >= 100 else Standing.SERVING
         if own.failed:
@@ -116,8 +117,9 @@ class Arrival:
             case Standing.NO_TRAFFIC:
                 return Text("No request came in the time, so who answers was not seen.", style="yellow")
             case Standing.FAILING:
-                text = f"{self.version} failed all {figures.count(own.failed)} {asked}; `shadowctl rollback` takes it"
-                return Text(f"{text} back", style="bold red")
+                of = f"{figures.count(own.failed)} of {figures.count(own.requests)}"
+                text = f"{self.version} failed {of} {asked}; `shadowctl rollback` takes it back"
+                return Text(text, style="bold red")
             case Standing.OTHERS_SERVE:
                 text = f"{self.version} answered {figures.count(answered)} {asked}{failed}{beside}"
                 return Text(f"{text}: the flags were changed again, see `shadowctl get flags`", style="yellow")
