@@ -101,6 +101,7 @@ async def test_a_severe_breach_goes_back_to_the_base_at_once(
     await router.count(rollout.stage_revision, A=served(60, failed=60), base=served(540))
     aborted = await control.until_state("aborted")
     assert "severe: errors" in aborted.rollout.note
+    assert [event.revision for event in aborted.events] == [rollout.stage_revision, rollout.stage_revision + 1]
     assert await control.flags() == {"base": "live", "A": "off", "B": "off"}
     assert await control.moves() == [("start", 10), ("abort", 0)]
     lines = rows(database_url, "SELECT actor, action FROM audit_log WHERE action LIKE 'rollout%' ORDER BY id")

@@ -548,6 +548,7 @@ def completed(line: str) -> list[str]:
 def test_the_shell_completes_names_that_exist(control: CannedControl) -> None:
     control.answers["ListModels"] = models(spam=["base", "A", "B"], eggs=["old"])
     assert completed("shadowctl use s") == ["spam"]
+    assert completed("shadowctl promote A --plan c") == ["cautious"]
     assert completed("shadowctl compare --model spam A ") == ["base", "B"]
     keys = ["checkout", "spam.base", "spam.A", "spam.B"]
     control.answers["ListFlagDefinitions"] = lambda request: flags_pb2.ListFlagDefinitionsResponse(

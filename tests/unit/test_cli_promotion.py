@@ -273,7 +273,7 @@ def test_the_status_shows_stages_guardrails_and_what_comes_next(control: CannedC
     assert "next: 100 %, held for more requests for errors" in held
     assert "! not acknowledged by r-2 on b" in held
     control.answers["GetRollout"] = view("aborted")
-    assert "● 1 % ─── ✗ 25 % ─── ○ 100 %" in " ".join(shadowctl("rollout", "status").out.split())
+    assert "● 1 % ─── ✘ 25 % ─── ○ 100 %" in " ".join(shadowctl("rollout", "status").out.split())
 
 
 def test_watching_a_rollout_ends_with_it(control: CannedControl, shadowctl: Shadowctl) -> None:

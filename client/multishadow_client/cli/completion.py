@@ -49,6 +49,11 @@ def claims(incomplete: str) -> list[str]:
     return _matching(["off", "shadow", "live"], incomplete)
 
 
+def plans(incomplete: str) -> list[str]:
+    """Plans of a staged promotion."""
+    return _matching(["auto", "cautious", "bold"], incomplete)
+
+
 def variants(context: typer.Context, incomplete: str) -> list[str]:
     """What the flag on the line can serve: its variants, which are claims for a version's."""
     request = GetFlagDefinitionRequest(key=context.params.get("key") or "")

@@ -16,6 +16,7 @@ from multishadow_client._client import ControlClient
 from multishadow_client._errors import FailedPrecondition, MultishadowError
 from multishadow_client.cli import (
     arrival,
+    completion,
     document,
     duration,
     gates_view,
@@ -77,6 +78,7 @@ def promote(
         typer.Option(
             "--plan",
             metavar="PLAN",
+            autocompletion=completion.plans,
             show_default="auto",
             help="cautious, bold, or auto: by the measured divergence.",
             rich_help_panel=_STAGED,

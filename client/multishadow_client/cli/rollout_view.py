@@ -33,8 +33,8 @@ _STATES = {
 _STANDINGS = {
     "kept": ("✔", "green"),
     "waiting": ("…", "yellow"),
-    "broken": ("✗", "bold red"),
-    "severe": ("✗✗", "bold red"),
+    "broken": ("✘", "bold red"),
+    "severe": ("✘✘", "bold red"),
     "unwatched": ("–", "dim"),
 }
 _MOST_EVENTS = 12
@@ -116,7 +116,7 @@ def _stages(rollout: Rollout) -> Text:
         if rollout.state == "completed" or place < rollout.stage:
             mark, style = "●", "dim" if ended and rollout.state != "completed" else "green"
         elif place == rollout.stage:
-            mark, style = ("✗", "bold red") if ended else ("◉", _STATES[rollout.state])
+            mark, style = ("✘", "bold red") if ended else ("◉", _STATES[rollout.state])
         else:
             mark, style = "○", "dim"
         line.append(f"{mark} {percent:g} %", style=style)
@@ -127,7 +127,9 @@ def _dwell(view: GetRolloutResponse) -> Text:
     rollout = view.rollout
     setbacks = f"{rollout.setbacks} of {rollout.terms.max_setbacks} setbacks"
     if rollout.HasField("ended_at"):
-        return Text(f"  ended on {figures.moment(rollout.ended_at)}; {setbacks}", style="dim")
+        # What aborts it for a setback goes back to the base, not to a stage, and is not among those counted.
+        counted = "" if rollout.state == "aborted" else f"; {setbacks}"
+        return Text(f"  ended on {figures.moment(rollout.ended_at)}{counted}", style="dim")
     so_far = view.read_at.seconds - rollout.entered_at.seconds
     dwell = figures.span(rollout.terms.dwell_seconds)
     return Text(f"  at {rollout.percent:g} % for {figures.span(so_far)} of {dwell}; {setbacks}", style="dim")

@@ -308,7 +308,7 @@ async def _end_rollout(change: Change, model: str, *, actor: str, reason: str) -
     rollout = await change.rollouts.running(model)
     if rollout is not None:
         decision = Decision(move=Move.ROLL_BACK, stage=rollout.stage, why=reason or f"rolled back by {actor}")
-        await rollout_ownership.record(change, rollout, decision, actor=actor, percent=0.0)
+        await rollout_ownership.record(change, rollout, decision, actor=actor, percent=0.0, taken_back=True)
 
 
 def _nothing_to_roll_back(model: Model, flags: Flags) -> FailedPrecondition:

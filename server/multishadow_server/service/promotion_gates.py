@@ -89,7 +89,7 @@ def refuse(found: GatesFound, version: Version, *, force: bool, reason: str) -> 
         raise FailedPrecondition(
             f"{version.name} was not promoted and nothing changed: {found.why}\n`shadowctl gates {version.name}` says "
             f"what would change it; `shadowctl waive {version.name} GATE --reason TEXT` passes over one gate, and "
-            "promoting with force and a reason over all"
+            "`--force --reason TEXT` with `promote` over all"
         )
     if not reason.strip():
         raise InvalidInput(

@@ -105,15 +105,14 @@ async def _abort(
             model = names.model_of(change.configuration, rollout.model)
             last = await change.last_promotion(model.name)
             reason = f"rollout {rollout.id} aborted: {decision.why}"
-            back = last is None or last.version != rollout.version
             # Somebody's write may have ended its promotion already; then nothing is left to be taken back.
-            if last is not None and not back:
-                back = await promotion.take_back(change, model, last, reason=reason)
-            if back:
+            own = last if last is not None and last.version == rollout.version else None
+            if own is None or await promotion.take_back(change, model, own, reason=reason):
                 after = await rollout_ownership.record(
-                    change, present, decision, actor=actor, percent=0.0, guardrails=guardrails
-                )
-                return after, change.revision
+                    change, present, decision, actor=actor, percent=0.0, taken_back=own is not None,
+                    guardrails=guardrails,
+                )  # fmt: skip
+                return after, change.configuration.revision if own is None else change.revision
     raise FailedPrecondition(
         f"the flags of {rollout.model} keep being changed by somebody else; see `shadowctl get flags`, and try again"
     )

@@ -51,6 +51,7 @@ async def record(
     actor: str,
     percent: float,
     entry: Entry | None = None,
+    taken_back: bool = False,
     guardrails: Sequence[Guardrail] = (),
 ) -> Rollout:
     """Move the rollout, and put it on record, in the change that writes its flag.
@@ -62,6 +63,7 @@ async def record(
         actor: who does it.
         percent: share of the requests afterwards.
         entry: how a stage is entered, see `rollout.moved`.
+        taken_back: whether this change takes its promotion back; a pause, and what completes it, write no flag.
         guardrails: what it was decided by.
 
     Raises:
@@ -74,7 +76,7 @@ async def record(
         actor=actor,
         move=decision.move,
         percent=percent,
-        revision=entry.revision if entry else change.configuration.revision,
+        revision=change.revision if entry or taken_back else change.configuration.revision,
         why=decision.why,
         findings=[finding(guardrail) for guardrail in guardrails],
     )
