@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from multishadow_client.cli.ramp import DEFAULT as DEFAULT_RAMP
 from multishadow_server.core import schedule, windows
-from multishadow_server.core.schedule import DEFAULT_RAMP, Schedule
+from multishadow_server.core.schedule import Schedule
 from multishadow_server.errors import InvalidInput
 
 MONDAY_NOON = 1_795_435_200.0  # 2026-11-23 12:00 UTC

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from openfeature import api
@@ -18,16 +18,17 @@ from openfeature.client import OpenFeatureClient
 from openfeature.contrib.tools.flagd.core import FlagdCore
 from openfeature.evaluation_context import EvaluationContext, get_evaluation_context
 from openfeature.event import ProviderEventDetails
-from openfeature.exception import OpenFeatureError
 from openfeature.flag_evaluation import FlagResolutionDetails, FlagValueType
 from openfeature.hook import get_hooks
 from openfeature.provider import AbstractProvider, Metadata, ProviderStatus
 from openfeature.provider.no_op_provider import NoOpProvider
 from openfeature.transaction_context import get_transaction_context
 
+from multishadow_server.adapters import flagd_core
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.routing import Claim
 from multishadow_server.core.targeting import CompiledFlag, Context, compile_flag
+from multishadow_server.errors import InvalidInput
 from multishadow_server.service import ports
 
 logger = logging.getLogger(__name__)
@@ -44,19 +45,25 @@ class ConfigurationProvider(AbstractProvider):
         super().__init__()
         self._core = FlagdCore()
         self._definitions: Mapping[str, Mapping[str, Any]] = {}
+        self._malformed: frozenset[str] = frozenset()
         self.compiled: Mapping[str, CompiledFlag | None] = {}
 
     def load(self, configuration: Configuration) -> None:
         """Read from these flags now. Tells OpenFeature which ones changed."""
         before = self._definitions
-        changed = [
+        changed = {
             key for key in before.keys() | configuration.flags.keys() if before.get(key) != configuration.flags.get(key)
-        ]
+        }
         compiled = {
             key: compile_flag(key, definition) if key in changed or key not in self.compiled else self.compiled[key]
             for key, definition in configuration.flags.items()
         }
-        self._core = _core(configuration)
+        self._malformed = frozenset(
+            key
+            for key, definition in configuration.flags.items()
+            if (not _loads(key, definition) if key in changed else key in self._malformed)
+        )
+        self._core = _core(configuration, without=self._malformed)
         self._definitions, self.compiled = configuration.flags, compiled
         if changed:
             metadata: dict[str, bool | str | int | float] = {"version": str(configuration.revision)}
@@ -98,20 +105,23 @@ class ConfigurationProvider(AbstractProvider):
         return self._core.resolve_object_value(flag_key, default_value, evaluation_context)
 
 
-def _core(configuration: Configuration) -> FlagdCore:
-    """flagd-core with every flag that it takes; one that it does not take must not cost the others."""
-    loadable = {}
-    for key, definition in configuration.flags.items():
-        # flagd-core writes into what it is given.
-        try:
-            FlagdCore().set_flags({"flags": {key: copy.deepcopy(dict(definition))}})
-        except (OpenFeatureError, TypeError, AttributeError) as error:
-            logger.warning("flag %s counts as off: its definition is malformed (%s)", key, error)
-        else:
-            loadable[key] = copy.deepcopy(dict(definition))
+def _loads(key: str, definition: Mapping[str, Any]) -> bool:
+    """Whether flagd-core takes a flag; one that it does not take must not cost the others."""
+    try:
+        flagd_core.load(key, definition)
+    except InvalidInput as error:
+        logger.warning("flag %s counts as off: its definition is malformed (%s)", key, error)
+        return False
+    return True
+
+
+def _core(configuration: Configuration, *, without: Collection[str]) -> FlagdCore:
+    # flagd-core writes into what it is given.
+    flags = {
+        key: copy.deepcopy(dict(definition)) for key, definition in configuration.flags.items() if key not in without
+    }
     core = FlagdCore()
-    metadata = {"flagSetId": FLAG_SET, "version": str(configuration.revision)}
-    core.set_flags({"flags": loadable, "metadata": metadata})
+    core.set_flags({"flags": flags, "metadata": {"flagSetId": FLAG_SET, "version": str(configuration.revision)}})
     return core
 
 

@@ -16,7 +16,6 @@ from multishadow_server.core import windows as hours
 from multishadow_server.core.windows import Window
 from multishadow_server.errors import InvalidInput
 
-DEFAULT_RAMP = (1.0, 5.0, 25.0)
 DEFAULT_DWELL = 1_800.0
 MOST_STEPS = 20
 
