@@ -14,19 +14,13 @@ from multishadow_client._errors import from_status
 from multishadow_client._prediction import Prediction
 
 
-class AsyncClient:
-    """Asks models, through the router. One serves any number of concurrent calls in the event loop that made it.
+class _AsyncConnection:
+    """A channel of the event loop that made it, closed with its owner."""
 
-    Args:
-        address: of the router; a scheme may stand before it.
-        timeout: seconds that a call may take unless it says otherwise; None leaves it to the router.
-    """
-
-    def __init__(self, address: str = _address.ROUTER, *, timeout: float | None = 10.0) -> None:
-        self._address = _address.Address.parse(address, default=_address.ROUTER)
+    def __init__(self, address: str, *, default: str, timeout: float | None) -> None:
+        self._address = _address.Address.parse(address, default=default)
         self._timeout = timeout
         self._channel = self._address.open_async()
-        self._stub = prediction_pb2_grpc.PredictionServiceStub(self._channel)
 
     async def aclose(self) -> None:
         """Close the connection; calls under way end as cancelled."""
@@ -39,6 +33,19 @@ class AsyncClient:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+class AsyncClient(_AsyncConnection):
+    """Asks models, through the router. One serves any number of concurrent calls in the event loop that made it.
+
+    Args:
+        address: of the router; a scheme may stand before it.
+        timeout: seconds that a call may take unless it says otherwise; None leaves it to the router.
+    """
+
+    def __init__(self, address: str = _address.ROUTER, *, timeout: float | None = 10.0) -> None:
+        super().__init__(address, default=_address.ROUTER, timeout=timeout)
+        self._stub = prediction_pb2_grpc.PredictionServiceStub(self._channel)
 
     async def predict(
         self,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import grpc
 from google.protobuf.json_format import MessageToDict
@@ -14,6 +13,7 @@ from grpc import aio
 
 from multishadow.v1 import control_pb2, control_pb2_grpc
 from multishadow_client import _address, _prediction
+from multishadow_client._aio import _AsyncConnection
 from multishadow_client._client import _Connection
 from multishadow_client._errors import NotFound, from_status
 
@@ -126,26 +126,12 @@ class Flags(_Connection):
             raise self._error(error) from error
 
 
-class AsyncFlags:
+class AsyncFlags(_AsyncConnection):
     """The same for asyncio; for the event loop that made it."""
 
     def __init__(self, address: str = _address.CONTROL, *, timeout: float | None = 10.0) -> None:
-        self._address = _address.Address.parse(address, default=_address.CONTROL)
-        self._timeout = timeout
-        self._channel = self._address.open_async()
+        super().__init__(address, default=_address.CONTROL, timeout=timeout)
         self._stub: Any = control_pb2_grpc.ControlServiceStub(self._channel)
-
-    async def aclose(self) -> None:
-        """Close the connection; calls under way end as cancelled."""
-        await self._channel.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def list(self, model: str = "") -> dict[str, Flag]:
         """See `Flags.list`."""
