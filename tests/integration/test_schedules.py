@@ -21,7 +21,7 @@ from multishadow_server.adapters.processes import multishadow
 from multishadow_server.core import windows
 from multishadow_server.core.experiment import Experiment
 from multishadow_server.core.flags import describe
-from multishadow_server.core.registration import ModelSpec, VersionSpec
+from multishadow_server.core.model_spec import ModelSpec, VersionSpec
 from multishadow_server.core.rollup import Cell, Family, Rollup
 from multishadow_server.core.routing import Claim
 from multishadow_server.core.schedule import Progress, Schedule

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from multishadow_server.core import registration
+from multishadow_server.core import model_limits, registration
 from multishadow_server.core.model import Comparator, Model, flag_key
-from multishadow_server.core.registration import ModelSpec, Registration, VersionSpec
+from multishadow_server.core.model_spec import ModelSpec, VersionSpec
+from multishadow_server.core.registration import Registration
 from multishadow_server.errors import InvalidInput
 
 NAN = float("nan")
@@ -90,30 +91,30 @@ def test_another_address_or_time_limit_is_another_implementation() -> None:
 @pytest.mark.parametrize("name", ["", "spam.v2", "späm", "a b", "-x", "x" * 64, "a/b", "spam\n"])
 def test_a_model_name_that_makes_flag_keys_ambiguous_or_unreadable_is_refused(name: str) -> None:
     with pytest.raises(InvalidInput, match="is no name for a model"):
-        registration.check(spec(name=name))
+        model_limits.check(spec(name=name))
 
 
 @pytest.mark.parametrize("name", ["", "ä", "a b", ".a", "x" * 64, "a|b", "A\n"])
 def test_a_version_name_with_other_characters_is_refused(name: str) -> None:
     with pytest.raises(InvalidInput, match=r"versions\[0\].name"):
-        registration.check(spec(at(name)))
+        model_limits.check(spec(at(name)))
 
 
 def test_a_flag_key_says_where_the_version_begins() -> None:
-    registration.check(spec(at("v1.2.3"), name="spam-filter_2"))
+    model_limits.check(spec(at("v1.2.3"), name="spam-filter_2"))
     assert flag_key("spam-filter_2", "v1.2.3").split(".", 1) == ["spam-filter_2", "v1.2.3"]
 
 
 def test_a_version_named_twice_is_refused() -> None:
     with pytest.raises(InvalidInput, match=r"versions\[1\].name: 'A' is named twice"):
-        registration.check(spec(at("A"), at("A")))
+        model_limits.check(spec(at("A"), at("A")))
 
 
 @pytest.mark.parametrize(
     "address", ["127.0.0.1:50061", "spam-a.models.svc:443", "[::1]:50061", "unix:/run/a.sock", "localhost:1", "h:65535"]
 )
 def test_addresses_that_grpc_can_connect_to_are_taken(address: str) -> None:
-    registration.check(spec(at("A", address)))
+    model_limits.check(spec(at("A", address)))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def test_addresses_that_grpc_can_connect_to_are_taken(address: str) -> None:
 )
 def test_other_addresses_are_refused(address: str) -> None:
     with pytest.raises(InvalidInput, match=r"versions\[0\] \(A\).address.*use `host:port`"):
-        registration.check(spec(at("A", address)))
+        model_limits.check(spec(at("A", address)))
 
 
 @pytest.mark.parametrize(
@@ -152,7 +153,7 @@ def test_other_addresses_are_refused(address: str) -> None:
 )
 def test_a_comparator_out_of_range_is_refused(comparator: Comparator, field: str) -> None:
     with pytest.raises(InvalidInput, match=f"comparator.{field}"):
-        registration.check(spec(comparator=comparator))
+        model_limits.check(spec(comparator=comparator))
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def test_a_comparator_out_of_range_is_refused(comparator: Comparator, field: str
 )
 def test_a_version_out_of_range_is_refused(version: VersionSpec, field: str) -> None:
     with pytest.raises(InvalidInput, match=rf"versions\[0\] \(A\).{field}"):
-        registration.check(spec(version))
+        model_limits.check(spec(version))
 
 
 def test_a_model_has_a_bounded_number_of_versions() -> None:

@@ -14,7 +14,7 @@ from multishadow_server.core import flags as flag_rules
 from multishadow_server.core.experiment import Experiment, RankBy
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import Comparator, LabelTerms, Version
-from multishadow_server.core.registration import ModelSpec, VersionSpec
+from multishadow_server.core.model_spec import ModelSpec, VersionSpec
 from multishadow_server.core.routing import Claim
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.labelling import Label

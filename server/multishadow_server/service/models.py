@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from multishadow_server.core import flag_definition, registration, serving
+from multishadow_server.core import flag_definition, model_limits, registration, serving
 from multishadow_server.core import flags as flag_rules
 from multishadow_server.core.model import Model, Version
-from multishadow_server.core.registration import ModelSpec, Registration
+from multishadow_server.core.model_spec import ModelSpec
+from multishadow_server.core.registration import Registration
 from multishadow_server.core.routing import Claim
 from multishadow_server.service import epochs, names
 from multishadow_server.service.ports import Change, ControlStore
@@ -60,7 +61,7 @@ async def apply_model(store: ControlStore, spec: ModelSpec, *, actor: str) -> Ap
         FailedPrecondition: a new version's flag would have the key of a flag that is no version's.
         StoreUnavailable: the database is away.
     """
-    registration.check(spec)
+    model_limits.check(spec)
     async with store.change(actor) as change:
         before = change.configuration
         outcome = registration.register(before.models.get(spec.name), spec, now=change.now)

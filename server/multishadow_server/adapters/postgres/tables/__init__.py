@@ -1,0 +1,47 @@
+"""The tables. This metadata is the truth: a test holds the migrations to it.
+
+Times are `timestamptz`; revisions grow by one with each change of the configuration. What is written once and read
+whole (comparators, flag definitions, observations) is `jsonb`.
+"""
+
+from __future__ import annotations
+
+from multishadow_server.adapters.postgres.tables.base import Table
+from multishadow_server.adapters.postgres.tables.experiments import EpochRow, ExperimentRow, GateRecordRow, RollupRow
+from multishadow_server.adapters.postgres.tables.flags import ConfigurationRevisionRow, FlagRevisionRow, FlagRow
+from multishadow_server.adapters.postgres.tables.labels import AnswerRow, LabelRow, LabelTallyRow, ReviewRow
+from multishadow_server.adapters.postgres.tables.models import ModelRow, VersionRow
+from multishadow_server.adapters.postgres.tables.observations import ComparisonRow, PartitionOffsetRow, SeenInputsRow
+from multishadow_server.adapters.postgres.tables.operation import AuditRow, ProcessRow
+from multishadow_server.adapters.postgres.tables.promotions import (
+    LiveCountRow,
+    PromotionRow,
+    RolloutEventRow,
+    RolloutRow,
+)
+
+__all__ = [
+    "AnswerRow",
+    "AuditRow",
+    "ComparisonRow",
+    "ConfigurationRevisionRow",
+    "EpochRow",
+    "ExperimentRow",
+    "FlagRevisionRow",
+    "FlagRow",
+    "GateRecordRow",
+    "LabelRow",
+    "LabelTallyRow",
+    "LiveCountRow",
+    "ModelRow",
+    "PartitionOffsetRow",
+    "ProcessRow",
+    "PromotionRow",
+    "ReviewRow",
+    "RolloutEventRow",
+    "RolloutRow",
+    "RollupRow",
+    "SeenInputsRow",
+    "Table",
+    "VersionRow",
+]

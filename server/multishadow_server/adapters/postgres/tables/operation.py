@@ -1,0 +1,44 @@
+"""The processes that run, and the audit log."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field
+
+from multishadow_server.adapters.postgres.tables.base import MOMENT, Table
+
+
+class AuditRow(Table, table=True):
+    """One line of the audit log. A trigger refuses to update, delete or truncate it."""
+
+    __tablename__ = "audit_log"
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigInteger)
+    at: datetime = Field(sa_type=MOMENT)
+    actor: str
+    action: str
+    subject: str
+    detail: dict[str, Any] = Field(sa_type=JSONB)
+
+
+class ProcessRow(Table, table=True):
+    """What a process last said of itself."""
+
+    __tablename__ = "process"
+
+    role: str = Field(primary_key=True)
+    instance: str = Field(primary_key=True)
+    host: str
+    pid: int
+    started_at: datetime = Field(sa_type=MOMENT)
+    revision: int = Field(sa_type=BigInteger)
+    counters: dict[str, int] = Field(sa_type=JSONB)
+    seen_at: datetime = Field(sa_type=MOMENT)
+    # Of routers that read flags elsewhere. The default lets processes of the release before go on reporting.
+    flag_source: str = Field(default="", sa_column_kwargs={"server_default": ""})
