@@ -43,6 +43,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     config.stash[_temporary_root].cleanup()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests of whole systems together, of which each loads the machine: `--dist loadgroup` gives all to one."""
+    for item in items:
+        if "e2e" in item.path.parts:
+            item.add_marker(pytest.mark.xdist_group("whole systems"))
+
+
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """A running PostgreSQL, shared by all tests; a test that stops or kills it starts one of its own."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import signal
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,22 +29,30 @@ STATIONS = (
 )
 
 
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A folder for temporary files. Not pytest's own, which is too deep for the path of a PostgreSQL's socket."""
+    with tempfile.TemporaryDirectory(prefix="demo-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @pytest.mark.timeout(WITHIN_SECONDS + 60.0)
-def test_the_demo_ranks_promotes_rolls_back_and_leaves_nothing(tmp_path: Path) -> None:
+def test_the_demo_ranks_promotes_rolls_back_and_leaves_nothing(temporary: Path) -> None:
     # Fewer seconds of traffic than by default: the same stations, sooner.
-    with running("demo", "--seconds", "15", environment={"TMPDIR": str(tmp_path)}) as demo:
+    with running("demo", "--seconds", "15", environment={"TMPDIR": str(temporary)}) as demo:
         assert demo.ended(within=WITHIN_SECONDS) == 0, demo.output
         for station in STATIONS:
             assert station in demo.output
         assert demo.left_nothing_running()
     assert "✗" not in demo.output
     assert "\x1b" not in demo.output, "a log gets plain text"
-    assert not list(tmp_path.glob("multishadow-demo-*"))
+    assert not list(temporary.glob("multishadow-demo-*"))
 
 
 @pytest.mark.timeout(WITHIN_SECONDS + 60.0)
-def test_an_interrupted_demo_cleans_up(tmp_path: Path) -> None:
-    with running("demo", environment={"TMPDIR": str(tmp_path)}) as demo:
+def test_an_interrupted_demo_cleans_up(temporary: Path) -> None:
+    with running("demo", environment={"TMPDIR": str(temporary)}) as demo:
         demo.line_with("undecided", within=WITHIN_SECONDS)
         demo.process.send_signal(signal.SIGINT)
         begin = time.monotonic()
@@ -50,12 +60,12 @@ def test_an_interrupted_demo_cleans_up(tmp_path: Path) -> None:
         assert demo.left_nothing_running()
         assert time.monotonic() - begin < 60.0
     assert "Traceback" not in demo.output, demo.output
-    assert not list(tmp_path.glob("multishadow-demo-*"))
+    assert not list(temporary.glob("multishadow-demo-*"))
 
 
 @pytest.mark.timeout(WITHIN_SECONDS + 60.0)
-def test_a_kept_demo_can_be_used_by_hand_until_it_is_stopped(tmp_path: Path) -> None:
-    with running("demo", "--seconds", "5", "--keep", environment={"TMPDIR": str(tmp_path)}) as demo:
+def test_a_kept_demo_can_be_used_by_hand_until_it_is_stopped(temporary: Path) -> None:
+    with running("demo", "--seconds", "5", "--keep", environment={"TMPDIR": str(temporary)}) as demo:
         demo.line_with("keeps running until Ctrl-C", within=WITHIN_SECONDS)
         router = re.search(r"MULTISHADOW_ROUTER=(\S+)", demo.line_with("export MULTISHADOW_ROUTER"))
         assert router is not None
