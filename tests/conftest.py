@@ -28,6 +28,13 @@ _numbers = itertools.count(1)
 _temporary_root = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let whoever wants to know more run the random faults longer, or again as they were."""
+    group = parser.getgroup("multishadow")
+    group.addoption("--fault-rounds", type=int, default=1, help="Rounds of every fault, in test_random_faults.py.")
+    group.addoption("--fault-seed", type=int, default=7, help="What its order and moments are drawn from.")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Give this run a root for temporary folders of its own.
 
