@@ -166,7 +166,7 @@ class System:
             for fault in dice.sample(faults, len(faults)):
                 await self._answered(dice.randint(20, 120))
                 # Callers need one router to ask.
-                await until(lambda: len(self.processes("router")) == 2, within=60)
+                await until(lambda: sum(map(_listens, self.processes("router"))) == 2, within=60)
                 await self._inflict(fault, dice)
             await self._answered(50)
             await until(self._whole, within=60)
@@ -292,6 +292,13 @@ def _family(pid: int) -> list[psutil.Process]:
         return [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
+
+
+def _listens(process: psutil.Process) -> bool:
+    try:
+        return any(each.status == psutil.CONN_LISTEN for each in process.net_connections())
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _runs(process: psutil.Process, target: str) -> bool:

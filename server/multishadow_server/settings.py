@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     flag_stale_after: float = Field(
         default=10.0, gt=0, description="Flags unconfirmed for so many seconds stop shadowing."
     )
+    configuration_copy: Path | None = Field(
+        default=None, description="File in which routers keep what they serve by; `serve` keeps one in its data folder."
+    )
     ofrep_evaluations_per_second: int = Field(
         default=20_000, gt=0, description="Most flags that control evaluates over HTTP in a second."
     )

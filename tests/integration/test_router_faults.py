@@ -248,6 +248,40 @@ async def test_a_router_that_never_read_its_configuration_says_so_and_serves_onc
     await role
 
 
+async def test_a_router_that_starts_while_the_store_is_away_serves_by_what_one_last_read(
+    own_postgres: EmbeddedPostgres, nats_url: str, log_name: str, stack: AsyncExitStack, tmp_path: Path
+) -> None:
+    database_url = own_postgres.create_database("restarted")
+    await asyncio.to_thread(migrate, database_url)
+    live, shadow = [await stack.enter_async_context(version(saying(answer))) for answer in (b"live", b"shadow")]
+    await register(database_url, {"base": live.address, "A": shadow.address}, {"base": Claim.LIVE, "A": Claim.SHADOW})
+    copy = tmp_path / "kept" / "configuration.json"
+    kept = {"configuration_copy": copy}
+    async with routers.router(database_url, nats_url, log_name, **kept) as caller:
+        assert (await caller.predict(a_request())).response == b"live"
+        await until(copy.exists)
+    assert copy.stat().st_mode & 0o077 == 0
+    await asyncio.to_thread(own_postgres.stop)
+    async with routers.router(database_url, nats_url, log_name, instance="again", **kept) as caller:
+        assert (await caller.predict(a_request())).response == b"live"
+        assert await serves(caller.channel)
+        # Once the store is back, the copy is of no account any more.
+        await asyncio.to_thread(own_postgres.start)
+        await register(database_url, {"base": live.address, "A": shadow.address}, {"base": Claim.OFF, "A": Claim.LIVE})
+
+        async def follows() -> bool:
+            return (await caller.predict(a_request())).response == b"shadow"
+
+        await until(follows)
+    assert list(copy.parent.iterdir()) == [copy], "nothing half written is left"
+
+
+async def serves(channel: grpc.aio.Channel) -> bool:
+    health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+    serving: bool = health.status == health_pb2.HealthCheckResponse.SERVING
+    return serving
+
+
 async def test_a_router_stops_in_order_while_it_waits_for_the_store(nats_url: str, log_name: str) -> None:
     settings = Settings(
         database_url="postgresql://nobody@127.0.0.1:1/none", nats_url=nats_url, log_name=log_name,

@@ -135,7 +135,8 @@ class Deployment:
         if embedded:
             watch = asyncio.create_task(self._keep_running(embedded))
             self._resources.push_async_callback(end, watch)
-        return settings.model_copy(update=addresses), tuple(embedded)
+        kept = {"configuration_copy": settings.configuration_copy or settings.data_dir / "configuration.json"}
+        return settings.model_copy(update=kept | addresses), tuple(embedded)
 
     async def _start_roles(self, settings: Settings) -> dict[str, Child]:
         supervisor = Supervisor(report=self._report, drain_seconds=settings.drain_seconds + DRAIN_MARGIN_SECONDS)

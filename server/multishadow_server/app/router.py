@@ -10,14 +10,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 
 from nats.aio.client import Client
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from multishadow_server.adapters import nats_connection
+from multishadow_server.adapters.configuration_copy import ConfigurationCopy
 from multishadow_server.adapters.flag_provider import make_provider
 from multishadow_server.adapters.jetstream_log import JetStreamLog
 from multishadow_server.adapters.model_gateway import GrpcModelGateway
 from multishadow_server.adapters.openfeature_flags import ConfigurationProvider, OpenFeatureClaims
 from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
-from multishadow_server.adapters.postgres.engine import open_engine
+from multishadow_server.adapters.postgres.engine import open_engine, place
 from multishadow_server.adapters.postgres.live_counts import PostgresLiveCounts
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
 from multishadow_server.adapters.prediction_codec import fingerprint
@@ -35,12 +37,15 @@ from multishadow_server.service.ports import ClaimReader
 from multishadow_server.service.process_report import ProcessReport
 from multishadow_server.settings import Settings
 
+# How long a router that starts waits for PostgreSQL before it serves by the copy of what it last read.
+FIRST_READING_SECONDS = 2.0
+
 
 async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str], None]) -> None:
     """Answer requests until `stop`, and log captures of the sampled ones.
 
-    `ready` gets the bound address once the configuration was read. Neither the log nor the store is waited for: while
-    one is away, requests are answered all the same.
+    `ready` gets the bound address once the configuration was read, or its copy. Neither the log nor the store is waited
+    for: while one is away, requests are answered all the same.
 
     Raises:
         InvalidInput: an address is missing or is none, or MULTISHADOW_FLAG_PROVIDER names no provider.
@@ -53,6 +58,7 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
         stack.push_async_callback(engine.dispose)
         buffer = await _capture_buffer(settings, stack)
         claims = _claims(settings, stack)
+        copy = await _configuration_copy(settings, engine, stack)
         gateway = GrpcModelGateway(max_message_bytes=settings.max_message_bytes)
         stack.push_async_callback(gateway.aclose)
 
@@ -62,7 +68,7 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
 
         watch = ConfigurationWatch(
             # A rollback has to reach the routers also when nothing can be read of experiments.
-            PostgresConfiguration(engine, experiments=False),
+            PostgresConfiguration(engine, experiments=False, remember=copy.remember if copy else lambda _: None),
             on_change=follow,
             check_interval=settings.flag_check_interval,
         )
@@ -85,8 +91,16 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
             late = {"live_counts.late": served.late} if served.late else {}
             return {**live_path.counters, **buffer.counters(), **claims.counters(), **aged, **late}
 
+        async def begun() -> bool:
+            """Wait until the configuration was read, or until the copy of the last one has to do."""
+            await _at_most(FIRST_READING_SECONDS, watch.first_read.wait)
+            if not live_path.configured and copy and (copied := copy.read()):
+                live_path.load(copied)
+            return True
+
         async def readable() -> bool:
-            await watch.first_read.wait()
+            if not live_path.configured:
+                await watch.first_read.wait()
             await claims.first_reading()
             return True
 
@@ -108,6 +122,8 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
         await stack.enter_async_context(running.background(counts.run(stop), linger=running.WITHDRAW_SECONDS))
         await stack.enter_async_context(running.background(watch.run()))
         await stack.enter_async_context(running.background(report.run(stop), linger=running.WITHDRAW_SECONDS))
+        # Routers share their address: one that could not answer yet would take callers from the others.
+        await running.unless_stopped(stop, begun())
         async with server.listening(drain_seconds=settings.drain_seconds):
             if await running.unless_stopped(stop, readable()):
                 await server.open()
@@ -115,6 +131,16 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
                 gc.freeze()
                 ready(server.address)
                 await stop.wait()
+
+
+async def _configuration_copy(
+    settings: Settings, engine: AsyncEngine, stack: AsyncExitStack
+) -> ConfigurationCopy | None:
+    if settings.configuration_copy is None:
+        return None
+    copy = ConfigurationCopy(settings.configuration_copy, database=place(engine.url))
+    await stack.enter_async_context(running.background(copy.run()))
+    return copy
 
 
 def _claims(settings: Settings, stack: AsyncExitStack) -> ClaimReader:
@@ -132,8 +158,8 @@ def _claims(settings: Settings, stack: AsyncExitStack) -> ClaimReader:
     return reader
 
 
-async def _at_most(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-    """Do it, but for no longer than that: a store that is away does not keep a router from ending."""
+async def _at_most(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+    """Do it, but for no longer than that: a store that is away keeps a router neither from starting nor from ending."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await work()

@@ -132,6 +132,11 @@ class LivePath:
             name: _route(model, configuration, before.get(name)) for name, model in configuration.models.items()
         }
 
+    @property
+    def configured(self) -> bool:
+        """Whether it has anything to decide by."""
+        return self._routes is not None
+
     async def answer(self, request: LiveRequest) -> LiveAnswer:
         """Answer one request.
 

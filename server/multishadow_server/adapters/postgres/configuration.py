@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeAlias
 
 from psycopg import AsyncConnection
 from sqlalchemy import TextClause, func, text
@@ -26,6 +26,7 @@ from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.experiment import Epoch
 
 CHANNEL = "multishadow_configuration"
+Snapshot: TypeAlias = dict[str, Any]
 # How long after an epoch closed its captures may still arrive: lagging and off-peak workers.
 LATE_CAPTURES = "24 hours"
 
@@ -37,18 +38,29 @@ class PostgresConfiguration:
         engine: see `open_engine`.
         experiments: whether epochs are read too. Who does not need them goes on when the tables of experiments are
             broken or locked: a router has to hear of a rollback then.
+        remember: given what was read, of which `configuration_of` makes the configuration; must not block.
     """
 
-    def __init__(self, engine: AsyncEngine, *, experiments: bool = True) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        experiments: bool = True,
+        remember: Callable[[Snapshot], None] = lambda _: None,
+    ) -> None:
         self._engine = engine
         self._experiments = experiments
+        self._remember = remember
 
     async def read(self) -> Configuration:
         """Everything at the present revision, in one snapshot of the database. Raises StoreUnavailable."""
         # A statement is its own snapshot; a transaction around it would only cost two round trips more.
         single = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         async with reaching(self._engine, "reading the configuration"), AsyncSession(single) as session:
-            return await read_configuration(session, experiments=self._experiments)
+            snapshot = await _read_snapshot(session, experiments=self._experiments)
+        configuration = configuration_of(snapshot)
+        self._remember(snapshot)
+        return configuration
 
     async def revision(self) -> int:
         """The present revision alone. Raises StoreUnavailable."""
@@ -86,8 +98,17 @@ async def read_configuration(session: AsyncSession, *, experiments: bool = True)
 
     Without `experiments` it has no epochs, and no table of experiments is touched.
     """
+    return configuration_of(await _read_snapshot(session, experiments=experiments))
+
+
+async def _read_snapshot(session: AsyncSession, *, experiments: bool) -> Snapshot:
     wanted = _SNAPSHOT if experiments else _WITHOUT_EPOCHS
-    snapshot = (await (await session.connection()).execute(wanted)).scalar_one()
+    snapshot: Snapshot = (await (await session.connection()).execute(wanted)).scalar_one()
+    return snapshot
+
+
+def configuration_of(snapshot: Snapshot) -> Configuration:
+    """The configuration of what was read; the rows of the database as JSON."""
     models = (ModelRow.model_validate(row) for row in snapshot["models"])
     versions = (VersionRow.model_validate(row) for row in snapshot["versions"])
     return Configuration(
@@ -120,7 +141,10 @@ async def read_epochs(session: AsyncSession) -> tuple[Epoch, ...]:
 
 
 def _epochs_of(rows: Sequence[dict[str, Any]]) -> tuple[Epoch, ...]:
-    return tuple(epoch_of(EpochRow.model_validate(row.pop("epoch")), **row) for row in rows)
+    return tuple(
+        epoch_of(EpochRow.model_validate(row["epoch"]), **{key: row[key] for key in row if key != "epoch"})
+        for row in rows
+    )
 
 
 _EPOCHS = f"""

@@ -147,7 +147,7 @@ def _translate(cause: BaseException | None, url: URL, purpose: str) -> Exception
     if isinstance(cause, pg.CheckViolation | psycopg.DataError):
         return InvalidInput(f"{purpose}: {_first_line(cause)}")
     if isinstance(cause, pg.UndefinedTable | pg.UndefinedColumn | pg.InvalidSchemaName):
-        return FailedPrecondition(f"the schema of {_place(url)} is missing or old; run `multishadow migrate` on it")
+        return FailedPrecondition(f"the schema of {place(url)} is missing or old; run `multishadow migrate` on it")
     return cause if isinstance(cause, Exception) else RuntimeError(f"{purpose}: the driver gave no cause")
 
 
@@ -156,7 +156,7 @@ def _unavailable(url: URL, purpose: str, reason: str) -> StoreUnavailable:
     if url.password:
         first_line = first_line.replace(str(url.password), "***")
     return StoreUnavailable(
-        f"PostgreSQL at {_place(url)} failed while {purpose}: {first_line}; see that it runs and that "
+        f"PostgreSQL at {place(url)} failed while {purpose}: {first_line}; see that it runs and that "
         "MULTISHADOW_DATABASE_URL is right"
     )
 
@@ -165,7 +165,7 @@ def _first_line(said: object) -> str:
     return str(said).strip().partition("\n")[0]
 
 
-def _place(url: URL) -> str:
+def place(url: URL) -> str:
     """Where it is, for a person, without credentials: `host:port/database`."""
     host = url.host or url.query.get("host") or "localhost"
     return f"{host}:{url.port or 5432}/{url.database}"
