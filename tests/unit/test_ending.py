@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 
 import psycopg
@@ -47,6 +48,32 @@ async def test_one_that_fails_while_it_is_ended_troubles_nobody() -> None:
     await asyncio.sleep(0)
     await ending.end(task)
     assert task.done()
+
+
+async def test_one_that_fails_after_whoever_ended_it_was_ended_troubles_nobody_either() -> None:
+    failing, told = asyncio.Event(), asyncio.Event()
+
+    async def stubborn() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            told.set()
+            await failing.wait()
+            raise ValueError("broken") from None
+
+    complaints: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
+    task = asyncio.create_task(stubborn())
+    await asyncio.sleep(0)
+    ender = asyncio.create_task(ending.end(task, patience=60.0))
+    await told.wait()
+    await ending.end(ender)
+    failing.set()
+    await asyncio.wait({task})
+    del task, ender
+    gc.collect()
+    await asyncio.sleep(0)
+    assert complaints == []
 
 
 def _broken_connection() -> Exception:

@@ -20,15 +20,22 @@ async def end(*tasks: asyncio.Task[Any] | None, patience: float = PATIENCE_SECON
     3.11 returns a result that came in the same instant. A worker that waited for such a task once stood still for good.
     """
     begun = [task for task in tasks if task is not None]
+    for task in begun:
+        # Also when whoever ends them is ended meanwhile: nobody is to be told of an error that nobody waits for.
+        if task.done():
+            _look_at(task)
+        else:
+            task.add_done_callback(_look_at)
     pending = {task for task in begun if not task.done()}
     while pending:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=patience)
-    for task in begun:
-        # Looked at, so that nobody is told of an error that nobody waits for.
-        if not task.cancelled():
-            task.exception()
+
+
+def _look_at(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 async def unless_set(stop: asyncio.Event, work: Coroutine[Any, Any, object]) -> bool:
