@@ -10,6 +10,8 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from multishadow_server.entrypoints.lasting_server import LastingServer
+from multishadow_server.entrypoints.readable_requests import ReadableRequests
 from multishadow_server.errors import FailedPrecondition
 
 _OPTIONS = (
@@ -49,15 +51,20 @@ class ControlServer:
     """
 
     def __init__(self, *services: Services, later: Services) -> None:
+        self._services = (*services, later)
         self._health = health.aio.HealthServicer()
-        self._server = grpc.aio.server(options=_OPTIONS)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        for each in (*services, later):
-            each.add_to(self._server)
         self._serving = [name for each in services for name in each.names]
         self._waiting = list(later.names)
+        self._server = LastingServer(self._made, _bind)
+
+    def _made(self) -> grpc.aio.Server:
+        server = grpc.aio.server(options=_OPTIONS, interceptors=(ReadableRequests(),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        for each in self._services:
+            each.add_to(server)
         names = (*self._serving, *self._waiting, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        reflection.enable_server_reflection(names, server)
+        return server
 
     async def now_serve(self, services: Services) -> None:
         """Say by the health protocol that these serve."""
@@ -72,17 +79,10 @@ class ControlServer:
         Raises:
             FailedPrecondition: the address cannot be had.
         """
-        try:
-            port = self._server.add_insecure_port(listen)
-        except RuntimeError as error:
-            raise FailedPrecondition(
-                f"cannot listen on {listen}: another program may have it; choose another with --listen (port 0 takes "
-                "a free one)"
-            ) from error
-        await self._server.start()
+        address = await self._server.start(listen)
         await self._say(health_pb2.HealthCheckResponse.NOT_SERVING, self._waiting)
         await self._say(health_pb2.HealthCheckResponse.SERVING, ["", *self._serving])
-        return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
+        return address
 
     async def stop(self, drain_seconds: float) -> None:
         """Take no more calls, and give those under way their time."""
@@ -92,3 +92,14 @@ class ControlServer:
     async def _say(self, status: health_pb2.HealthCheckResponse.ServingStatus, names: Sequence[str]) -> None:
         for name in names:
             await self._health.set(name, status)
+
+
+def _bind(server: grpc.aio.Server, listen: str) -> str:
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise FailedPrecondition(
+            f"cannot listen on {listen}: another program may have it; choose another with --listen (port 0 takes "
+            "a free one)"
+        ) from error
+    return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"

@@ -21,6 +21,7 @@ from multishadow.v1 import envelope_pb2, prediction_pb2
 from multishadow_server.core.capture import Metadata
 from multishadow_server.core.metadata import header_text
 from multishadow_server.core.prediction import Json
+from multishadow_server.entrypoints.lasting_server import LastingServer
 from multishadow_server.entrypoints.status import BY_NUMBER, code_of
 from multishadow_server.errors import FailedPrecondition, InvalidInput, MessageTooLarge, MultishadowError
 from multishadow_server.service.live_path import REQUEST_ID, LiveAnswer, LivePath, LiveRequest
@@ -158,13 +159,19 @@ class PredictionServer:
     """
 
     def __init__(self, address: str, handler: PredictionHandler, *, max_message_bytes: int) -> None:
-        self._server = grpc.aio.server(options=_options(max_message_bytes))
-        self._server.add_generic_rpc_handlers((handler.handlers(),))
+        self._handler = handler
+        self._max_message_bytes = max_message_bytes
         self._health = health.aio.HealthServicer()
-        aside = _NotRegistered(self._server)
+        self._server = LastingServer(self._made, _bind)
+        self.address = address
+
+    def _made(self) -> grpc.aio.Server:
+        server = grpc.aio.server(options=_options(self._max_message_bytes))
+        server.add_generic_rpc_handlers((self._handler.handlers(),))
+        aside = _NotRegistered(server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, aside)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), aside)
-        self.address = address
+        return server
 
     @asynccontextmanager
     async def listening(self, *, drain_seconds: float) -> AsyncIterator[None]:
@@ -174,9 +181,8 @@ class PredictionServer:
             FailedPrecondition: the address cannot be listened on.
         """
         try:
-            self.address = _bind(self._server, self.address)
             await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
-            await self._server.start()
+            self.address = await self._server.start(self.address)
             yield
         finally:
             # Says NOT_SERVING for good, and ends the calls of those who watch.

@@ -1,0 +1,83 @@
+"""A call whose path is no UTF-8 breaks a server of grpc.aio: another one takes its place."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+import grpc.aio
+import pytest
+
+import bad_input
+from multishadow_server.entrypoints.lasting_server import LastingServer
+from multishadow_server.errors import FailedPrecondition
+from waiting import until
+
+PATH = "/a.B/C"
+BREAKING = bad_input.greeting() + bad_input.a_call(PATH, b"x").replace(PATH.encode(), b"/a.B\xa0C")
+
+
+@asynccontextmanager
+async def lasting(
+    gate: asyncio.Event, arrived: list[bytes], *, shared: int
+) -> AsyncIterator[tuple[str, list[grpc.aio.Server]]]:
+    """A server that answers while the gate is open; its address, and every server that was made."""
+    made: list[grpc.aio.Server] = []
+
+    async def answer(body: bytes, _context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        arrived.append(body)
+        await gate.wait()
+        return body
+
+    def make() -> grpc.aio.Server:
+        server = grpc.aio.server(options=[("grpc.so_reuseport", shared)])
+        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(answer)
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("a.B", {"C": handler}),))
+        made.append(server)
+        return server
+
+    def bind(server: grpc.aio.Server, address: str) -> str:
+        try:
+            return f"127.0.0.1:{server.add_insecure_port(address)}"
+        except RuntimeError as error:
+            raise FailedPrecondition(str(error)) from error
+
+    server = LastingServer(make, bind)
+    address = await server.start("127.0.0.1:0")
+    try:
+        yield address, made
+    finally:
+        await server.stop(1.0)
+
+
+@pytest.mark.parametrize("shared", [0, 1])
+async def test_a_broken_server_is_replaced_at_its_address_and_calls_under_way_finish(
+    shared: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate, arrived = asyncio.Event(), list[bytes]()
+    async with lasting(gate, arrived, shared=shared) as (address, made), grpc.aio.insecure_channel(address) as channel:
+        under_way = _call(channel, b"before")
+        await until(lambda: arrived == [b"before"])
+        with caplog.at_level(logging.WARNING):
+            for broken in (1, 2):
+                _, writer = await asyncio.open_connection(*address.split(":"))
+                writer.write(BREAKING)
+                await writer.drain()
+                await until(lambda broken=broken: len(made) == 1 + broken)  # type: ignore[misc]
+                writer.close()
+                async with grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as other:
+                    after = _call(other, b"after")
+                    await until(lambda broken=broken: len(arrived) == 1 + broken)  # type: ignore[misc]
+                    if broken == 2:
+                        gate.set()
+                        assert await after == b"after"
+        assert await under_way == b"before"
+    assert f"a call broke the server on {address}, and another takes its place" in caplog.text
+
+
+def _call(channel: grpc.aio.Channel, body: bytes) -> grpc.aio.UnaryUnaryCall[bytes, bytes]:
+    method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(PATH)
+    return method(body, timeout=30, wait_for_ready=True)
