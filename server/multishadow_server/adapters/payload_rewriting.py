@@ -61,30 +61,34 @@ def _request(message: prediction_pb2.PredictRequest, redactor: Redactor, seal: S
 
 def _response(message: prediction_pb2.PredictResponse, redactor: Redactor, seal: Seal) -> bytes | None:
     message.DiscardUnknownFields()
-    match message.WhichOneof("output"):
-        case "structured":
-            structured = redactor.object(object_of(message.structured), "output")
-            message.structured.Clear()
-            fill(message.structured, structured)
-        case "text":
-            message.text = HIDDEN if _hidden(redactor, "output", "text") else redactor.text(message.text)
-        case "raw":
-            message.raw = seal.of(message.raw)
-        case "classification":
-            if _hidden(redactor, "output", "label"):
-                message.classification.label = HIDDEN
-                message.classification.probabilities.clear()
-        case "embedding":
-            if _hidden(redactor, "output", "embedding"):
-                message.embedding.Clear()
-                message.embedding.SetInParent()
-        case "scalar":
-            if _hidden(redactor, "output", "scalar"):
-                message.scalar = math.nan
-        case None:
-            # An output of a kind that is not known here went with the unknown fields.
-            return None
+    kind = message.WhichOneof("output")
+    if kind == "structured":
+        structured = redactor.object(object_of(message.structured), "output")
+        message.structured.Clear()
+        fill(message.structured, structured)
+    elif kind == "text":
+        message.text = HIDDEN if _hidden(redactor, "output", "text") else redactor.text(message.text)
+    elif kind == "raw":
+        message.raw = seal.of(message.raw)
+    elif kind is None:
+        # An output of a kind that is not known here went with the unknown fields.
+        return None
+    elif _hidden(redactor, "output", "label" if kind == "classification" else kind):
+        _hide(message)
     return message.SerializeToString()
+
+
+def _hide(message: prediction_pb2.PredictResponse) -> None:
+    """Take away what has no text to be replaced."""
+    match message.WhichOneof("output"):
+        case "classification":
+            message.classification.label = HIDDEN
+            message.classification.probabilities.clear()
+        case "embedding":
+            message.embedding.Clear()
+            message.embedding.SetInParent()
+        case "scalar":
+            message.scalar = math.nan
 
 
 def _hidden(redactor: Redactor, root: str, field: str) -> bool:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+import re2
 from numpy.typing import NDArray
 
-from multishadow_server.core.privacy import CustomPattern, Pattern, compiled_regex
+from multishadow_server.core.privacy import CustomPattern, Pattern
 
 Integers: TypeAlias = NDArray[np.int64]
 Flags: TypeAlias = NDArray[np.bool_]
@@ -48,8 +49,17 @@ _NAMED_KEYS = (
 _PHONE = r"(?:\+|\b00)\d(?:[ ().\x{A0}/-]{0,2}\d){6,14}\b|\(?\b\d{3}\)?[ .-]\d{3}[ .-]\d{4}\b"
 
 # Words of a field's name, without what separates them, that make its text a secret whatever it looks like.
-_SECRET_NAMES = ("apikey", "secret", "password", "passwd", "passphrase", "privatekey", "accesstoken", "authtoken")
-_SECRET_NAMES += ("refreshtoken", "idtoken", "bearertoken", "authorization", "credential")
+_SECRET_NAMES = (
+    *("apikey", "secret", "password", "passwd", "passphrase", "privatekey", "authorization", "credential"),
+    *("accesstoken", "authtoken", "refreshtoken", "idtoken", "bearertoken"),
+)
+
+
+def compiled_regex(regex: str) -> re2._Regexp:
+    """A regex that takes time in proportion to the text, whatever that is. Raises re2.error."""
+    options = re2.Options()
+    options.log_errors = False
+    return re2.compile(regex, options)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +93,7 @@ def _hider(regex: str, name: str) -> Callable[[str], str]:
     compiled, shown = compiled_regex(regex), f"[{name}]"
 
     def hide(text: str) -> str:
-        return compiled.sub(lambda _: shown, text)
+        return str(compiled.sub(lambda _: shown, text))
 
     return hide
 
@@ -146,11 +156,11 @@ def _cards(digits: Integers, starts: Flags) -> Iterator[tuple[int, int]]:
     sums = [np.concatenate([[0], np.cumsum(np.where(even == (parity == 0), doubled, digits))]) for parity in (0, 1)]
     past = np.zeros(len(digits), dtype=np.int64)
     for length in range(_SHORTEST_CARD, min(_LONGEST_CARD, len(digits)) + 1):
-        first = np.arange(len(digits) - length + 1)
-        end = first + length
-        total = np.where(end % 2 == 0, sums[0][end] - sums[0][first], sums[1][end] - sums[1][first])
-        fits = starts[first] & starts[end] & (total % 10 == 0) & (digits[first] >= 2) & (digits[first] <= 6)
-        past[first[fits]] = end[fits]
+        firsts = np.arange(len(digits) - length + 1)
+        ends = firsts + length
+        total = np.where(ends % 2 == 0, sums[0][ends] - sums[0][firsts], sums[1][ends] - sums[1][firsts])
+        fits = starts[firsts] & starts[ends] & (total % 10 == 0) & (digits[firsts] >= 2) & (digits[firsts] <= 6)
+        past[firsts[fits]] = ends[fits]
     free = 0
     for first in map(int, np.flatnonzero(past)):
         if first >= free:

@@ -14,6 +14,7 @@ from multishadow_server.service.ports.flag_evaluation import Evaluation, FlagTyp
 from multishadow_server.service.ports.labels import LabelChange, LabelRecord, LabelStore
 from multishadow_server.service.ports.live_counts import LiveCountStore
 from multishadow_server.service.ports.observations import Flush, KeptAnswers, ObservationStore, StoredComparison
+from multishadow_server.service.ports.privacy import SealSource
 from multishadow_server.service.ports.processes import ProcessRegistry, ProcessStatus
 from multishadow_server.service.ports.reviews import ComparisonLine, KeptComparison, ReviewStore
 from multishadow_server.service.ports.rollouts import (
@@ -62,6 +63,7 @@ __all__ = [
     "RolloutEvent",
     "RolloutRecords",
     "RolloutStore",
+    "SealSource",
     "StageCounts",
     "StoredComparison",
     "VersionProbe",
