@@ -13,6 +13,7 @@ from multishadow_server.structs import fill
 
 # Other services' messages would be taken for something that they are not.
 _SERVICE = "/multishadow.v1.PredictionService/"
+PREDICT = f"{_SERVICE}Predict"
 
 
 class ProtobufPayloadRewriter:

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 
 from multishadow_server.adapters.flagd_flags import SHARED_CONTEXT, FlagdFlags
 from multishadow_server.adapters.jetstream_backlog import JetStreamBacklog
+from multishadow_server.adapters.payload_rewriting import ProtobufPayloadRewriter
 from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
 from multishadow_server.adapters.postgres.control import PostgresControl
 from multishadow_server.adapters.postgres.engine import open_engine
@@ -17,6 +18,7 @@ from multishadow_server.adapters.postgres.processes import PostgresProcesses
 from multishadow_server.adapters.postgres.retention import PostgresRetention
 from multishadow_server.adapters.postgres.reviews import PostgresReviews
 from multishadow_server.adapters.postgres.rollouts import PostgresRollouts
+from multishadow_server.adapters.postgres.traffic import PostgresTraffic
 from multishadow_server.adapters.prediction_codec import ProtobufPredictionCodec
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
 from multishadow_server.app import running
@@ -27,6 +29,7 @@ from multishadow_server.entrypoints.flagd import FlagdServices
 from multishadow_server.entrypoints.flags import FlagServicer
 from multishadow_server.entrypoints.http import HttpServer, application
 from multishadow_server.entrypoints.ofrep import Ofrep
+from multishadow_server.entrypoints.privacy import PrivacyServicer
 from multishadow_server.entrypoints.rollouts import RolloutServicer
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.configuration_watch import ConfigurationWatch
@@ -61,7 +64,7 @@ async def run(
         backlog = JetStreamBacklog(settings.nats_url, settings.log_name)
         stack.push_async_callback(backlog.aclose)
         store = PostgresControl(engine)
-        labels = PostgresLabels(engine, ProtobufPredictionCodec())
+        labels = PostgresLabels(engine, ProtobufPredictionCodec(), hash_key=settings.hash_key)
         # What keeps serving and rolling back has to go on when nothing can be read of experiments.
         flags_only = PostgresConfiguration(engine, experiments=False)
         housekeeping = Housekeeping(store, flags_only, labels, clock=time.time)
@@ -74,6 +77,11 @@ async def run(
             ControlServicer(store=store, probe=probe, labels=labels, reviews=PostgresReviews(engine), backlog=backlog),
             FlagServicer(store),
             RolloutServicer(store=store, records=rollouts, probe=probe),
+            PrivacyServicer(
+                store=store,
+                traffic=PostgresTraffic(engine, ProtobufPayloadRewriter(), hash_key=settings.hash_key),
+                backlog=backlog,
+            ),
             later=flagd,
         )
         ofrep = Ofrep(feed, evaluations_per_second=settings.ofrep_evaluations_per_second)

@@ -222,8 +222,8 @@ def redact_capture(policy: Policy, capture: Capture) -> Capture:
     redactor = policy.redactor
     return replace(
         capture,
-        request_id=stored_request_id(policy, capture.request_id),
-        session_id=stored_session_id(policy, capture.session_id),
+        request_id=stored_request_id(policy.terms, policy.seal, capture.request_id),
+        session_id=stored_session_id(policy.terms, policy.seal, capture.session_id),
         attributes=redactor.object(capture.attributes, "attributes") if readable and capture.attributes else {},
         request=redact_payload(policy, Kind.REQUEST, capture.method, capture.request),
         metadata=_metadata(redactor, capture) if readable else (),
@@ -244,21 +244,19 @@ def redact_observation(policy: Policy, seen: Observation, *, method: str) -> Obs
     )
 
 
-def redact_label(policy: Policy, value: Json) -> Json:
+def redact_label(terms: PrivacyTerms, value: Json) -> Json:
     """What is stored of a label: it is an answer, so it is hidden where `output` is."""
-    if policy.terms.payloads is not Payloads.REDACTED:
-        return value
-    return policy.redactor.json(value, "output")
+    return redactor_of(terms).json(value, "output") if terms.payloads is Payloads.REDACTED else value
 
 
-def stored_request_id(policy: Policy, request_id: str) -> str:
+def stored_request_id(terms: PrivacyTerms, seal: Seal, request_id: str) -> str:
     """A request's id as it is stored: its hash where a rule hides it, since labels and erasures go by it."""
-    return _stored_id(policy, "request_id", request_id, always=False)
+    return _stored_id(terms, seal, "request_id", request_id)
 
 
-def stored_session_id(policy: Policy, session_id: str) -> str:
+def stored_session_id(terms: PrivacyTerms, seal: Seal, session_id: str) -> str:
     """A session's id as it is stored: it tells whose requests they are, so it is hashed where payloads are not read."""
-    return _stored_id(policy, "session_id", session_id, always=not policy.terms.payloads.readable)
+    return _stored_id(terms, seal, "session_id", session_id, always=not terms.payloads.readable)
 
 
 def segment_attributes(
@@ -321,13 +319,12 @@ def _sealed(policy: Policy, payload: bytes) -> bytes:
     return payload if not payload or is_sealed(payload) else policy.seal.of(payload)
 
 
-def _stored_id(policy: Policy, name: str, value: str, *, always: bool) -> str:
-    if policy.terms.payloads is Payloads.FULL or not value or value.startswith(SEALED):
+def _stored_id(terms: PrivacyTerms, seal: Seal, name: str, value: str, *, always: bool = False) -> str:
+    if terms.payloads is Payloads.FULL or not value or value.startswith(SEALED):
         return value
-    redactor = policy.redactor
-    if always or redactor.hides(name) or redactor.text(value) != value:
-        return policy.seal.text(value)
-    return value
+    redactor = redactor_of(terms)
+    hidden = always or redactor.hides(name) or redactor.text(value) != value
+    return seal.text(value) if hidden else value
 
 
 def _shortened(value: Json) -> Json:
