@@ -83,7 +83,9 @@ class Settings(BaseSettings):
     kept_sample_per_hour: int = Field(default=100, ge=0, description="Other comparisons kept per epoch and hour.")
     retention_days: int = Field(default=30, gt=0, description="Days that stored comparisons are kept.")
     retention_bytes: int | None = Field(
-        default=None, gt=0, description="Most bytes of stored comparisons and answers; the oldest are deleted."
+        default=None,
+        ge=16 * MEBIBYTE,
+        description="Most bytes of stored comparisons and answers; the oldest go.",
     )
     hash_key: str | None = Field(
         default=None,

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from multishadow_server.adapters.flagd_flags import SHARED_CONTEXT, FlagdFlags
 from multishadow_server.adapters.jetstream_backlog import JetStreamBacklog
 from multishadow_server.adapters.payload_rewriting import ProtobufPayloadRewriter
+from multishadow_server.adapters.postgres.bounds import PostgresBounds
 from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
 from multishadow_server.adapters.postgres.control import PostgresControl
 from multishadow_server.adapters.postgres.engine import open_engine
@@ -87,16 +88,20 @@ async def run(
         ofrep = Ofrep(feed, evaluations_per_second=settings.ofrep_evaluations_per_second)
         http = HttpServer(application(probes.routes(feed), ofrep.routes()), drain_seconds=settings.drain_seconds)
 
+        retention = PostgresRetention(engine, keep_days=settings.retention_days)
+        bounds = PostgresBounds(engine, most_bytes=settings.retention_bytes)
+
         def counters() -> Mapping[str, int]:
-            return {**housekeeping.counters(), **feed.counters(), **rounds.counters()}
+            kept = {**retention.counters(), **bounds.counters()}
+            return {**housekeeping.counters(), **feed.counters(), **rounds.counters(), **kept}
 
         status = running.status("control", settings, revision=lambda: housekeeping.revision, counters=counters)
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
         await stack.enter_async_context(running.background(report.run(stop), linger=running.WITHDRAW_SECONDS))
         await stack.enter_async_context(running.background(housekeeping.run(stop)))
         await stack.enter_async_context(running.background(rounds.run(stop)))
-        retention = PostgresRetention(engine, keep_days=settings.retention_days)
         await stack.enter_async_context(running.background(retention.run(stop)))
+        await stack.enter_async_context(running.background(bounds.run(stop)))
         stack.push_async_callback(http.stop)
         stack.push_async_callback(server.stop, settings.drain_seconds)
         # Before both: streams would hold them up until their time to drain is over.

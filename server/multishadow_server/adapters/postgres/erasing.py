@@ -32,6 +32,11 @@ _PARTITIONS = text(
     "SELECT child.relname FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid "
     "WHERE inhparent = CAST(:parent AS regclass) ORDER BY child.relname"
 )
+# Late captures go to yesterday's.
+_WRITTEN_TO = text(
+    "SELECT parent || to_char(now() AT TIME ZONE 'UTC' - make_interval(days => days), '_YYYYMMDD') "
+    "FROM unnest(ARRAY['comparison', 'answer']) AS parent, unnest(ARRAY[0, 1]) AS days"
+)
 _NO_LIMIT = text("SET LOCAL statement_timeout = 0")
 
 
@@ -45,8 +50,18 @@ class Erasing:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def erase(self, model: str, selection: Selection) -> Erased:
-        """Delete rows, a day's in each transaction, and give their space back. Raises StoreUnavailable."""
+    async def erase(self, model: str, selection: Selection, *, rewrite_today: bool = True) -> Erased:
+        """Delete rows, a day's in each transaction, and give their space back.
+
+        Args:
+            model: whose.
+            selection: which.
+            rewrite_today: give back the space of the days that workers write to, too, who wait meanwhile. Otherwise
+                later rows use it.
+
+        Raises:
+            StoreUnavailable: what was deleted stays so.
+        """
         bound = _bound(model, selection)
         deleted: dict[str, int] = {}
         touched: list[str] = []
@@ -60,7 +75,9 @@ class Erasing:
         labels = len(
             await self._run(_labels("DELETE FROM", returning=True), _with_labels(bound, selection, request_ids))
         )
-        freed = await reclaiming.reclaim(self._engine.url, [*touched, *(["label"] if labels else [])])
+        written_to = set() if rewrite_today else set(await self._run(_WRITTEN_TO, {}))
+        touched = [name for name in touched if name not in written_to] + (["label"] if labels and rewrite_today else [])
+        freed = await reclaiming.reclaim(self._engine.url, touched)
         return Erased(
             comparisons=deleted.get("comparison", 0),
             answers=deleted.get("answer", 0),
