@@ -78,3 +78,43 @@ def test_an_engine_that_cannot_start_says_why_and_what_to_use_instead(tmp_path: 
     (tmp_path / "data" / "jetstream").write_text("")
     with pytest.raises(EngineFailed, match="MULTISHADOW_NATS_URL"):
         EmbeddedNats(tmp_path / "data").start()
+
+
+@pytest.mark.parametrize("key", [None, "a key, of whatever: { $ }"])
+async def test_nats_keeps_requests_readable_by_who_has_the_key_only(tmp_path: Path, key: str | None) -> None:
+    engine = EmbeddedNats(tmp_path / "data", key=key)
+    try:
+        client = await nats.connect(engine.start())
+        await client.jetstream().add_stream(name="captures", subjects=["captures"])
+        await client.jetstream().publish("captures", b"from alice@example.com")
+        await client.close()
+        engine.stop()
+        written = b"".join(file.read_bytes() for file in (tmp_path / "data").rglob("*") if file.is_file())
+        assert (b"alice@example.com" in written) is (key is None)
+        assert key is None or key.encode() not in written
+        # A restart reads them again.
+        client = await nats.connect(engine.start())
+        message = await client.jetstream().get_msg("captures", seq=1)
+        assert message.data == b"from alice@example.com"
+        await client.close()
+    finally:
+        engine.stop()
+
+
+def test_postgres_logs_what_failed_without_the_row_that_it_failed_on(tmp_path: Path) -> None:
+    engine = EmbeddedPostgres(tmp_path / "data")
+    try:
+        with psycopg.connect(engine.start(), autocommit=True) as connection:
+            connection.execute("CREATE TABLE kept (n int CHECK (n > 0), t jsonb)")
+            with pytest.raises(psycopg.errors.CheckViolation, match="alice@example.com"):
+                connection.execute("INSERT INTO kept VALUES (-1, '\"alice@example.com\"')")
+            cursor = connection.cursor()
+            with pytest.raises(psycopg.errors.UntranslatableCharacter, match="alice@example.com"):
+                with cursor.copy("COPY kept FROM STDIN") as copy:
+                    copy.write('1\t{"mail": "alice@example.com \\\\u0000"}\n')
+    finally:
+        engine.stop()
+    log = (tmp_path / "data" / "log").read_text()
+    assert "violates check constraint" in log
+    assert "unsupported Unicode escape sequence" in log
+    assert "alice@example.com" not in log

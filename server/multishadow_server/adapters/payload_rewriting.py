@@ -57,7 +57,7 @@ def _request(message: prediction_pb2.PredictRequest, redactor: Redactor, seal: S
             if _hidden(redactor, "input", "tensor"):
                 message.tensor.Clear()
                 message.tensor.SetInParent()
-    return message.SerializeToString()
+    return message.SerializeToString(deterministic=True)
 
 
 def _response(message: prediction_pb2.PredictResponse, redactor: Redactor, seal: Seal) -> bytes | None:
@@ -76,7 +76,7 @@ def _response(message: prediction_pb2.PredictResponse, redactor: Redactor, seal:
         return None
     elif _hidden(redactor, "output", "label" if kind == "classification" else kind):
         _hide(message)
-    return message.SerializeToString()
+    return message.SerializeToString(deterministic=True)
 
 
 def _hide(message: prediction_pb2.PredictResponse) -> None:

@@ -101,8 +101,8 @@ async def record_review(
         )
     if not found.payloads.readable:
         raise FailedPrecondition(
-            f"the answers of comparison {comparison_id} were not stored (privacy: {found.payloads}), so nobody can have "
-            "looked at them here; for what was seen elsewhere there is `shadowctl attest VERSION top_reviewed`"
+            f"the answers of comparison {comparison_id} were not stored (privacy: {found.payloads}), so nobody can "
+            "have looked at them here; for what was seen elsewhere there is `shadowctl attest VERSION top_reviewed`"
         )
     await reviews.record(found, version=chosen, verdict=verdict, actor=actor)
     return found, chosen
