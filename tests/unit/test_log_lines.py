@@ -11,9 +11,13 @@ from multishadow_server.errors import StoreUnavailable
 SECRET = "alice@example.com"
 
 
+def fail(error: Exception) -> None:
+    raise error
+
+
 def logged(error: Exception) -> str:
     try:
-        raise error
+        fail(error)
     except Exception:  # noqa: BLE001  the one just raised
         record = logging.LogRecord("name", logging.ERROR, __file__, 1, "it failed", (), sys.exc_info())
     return PayloadFreeFormatter("%(levelname)s %(message)s").format(record)
@@ -29,7 +33,7 @@ def test_a_foreign_errors_message_stays_out_and_its_place_is_told() -> None:
 
 def test_our_own_errors_say_all_they_have_to_say_and_their_causes_do_not() -> None:
     try:
-        raise KeyError(SECRET)
+        fail(KeyError(SECRET))
     except KeyError as cause:
         error = StoreUnavailable("PostgreSQL at db:5432/multishadow is away")
         error.__cause__ = cause

@@ -16,6 +16,8 @@ from multishadow_server.core.privacy import Payloads, PrivacyTerms
 from multishadow_server.core.redaction import PayloadRewriter, Policy, Seal
 from multishadow_server.service.ports import Flush, KeptAnswers, SealSource, StoredComparison
 
+_Stored = tuple[Capture, Sequence[Observation], Payloads]
+
 _logger = logging.getLogger(__name__)
 
 
@@ -58,21 +60,21 @@ class Concealing:
         return replace(flush, comparisons=comparisons, answers=[item for item in answers if item is not None])
 
     async def _comparison(self, item: StoredComparison, terms: PrivacyTerms) -> StoredComparison:
-        capture, observations = await self._safely(item.capture, item.observations, terms)
-        return replace(item, capture=capture, observations=observations, payloads=terms.payloads)
+        capture, observations, payloads = await self._safely(item.capture, item.observations, terms)
+        return replace(item, capture=capture, observations=observations, payloads=payloads)
 
     async def _answers(self, item: KeptAnswers, terms: PrivacyTerms) -> KeptAnswers | None:
         """None where labels could not be held against what would be kept."""
         if not terms.payloads.readable:
             return None
-        capture, observations = await self._safely(item.capture, item.observations, terms)
-        return replace(item, capture=capture, observations=observations, payloads=terms.payloads)
+        capture, observations, payloads = await self._safely(item.capture, item.observations, terms)
+        if not payloads.readable:
+            return None
+        return replace(item, capture=capture, observations=observations, payloads=payloads)
 
-    async def _safely(
-        self, capture: Capture, observations: Sequence[Observation], terms: PrivacyTerms
-    ) -> tuple[Capture, Sequence[Observation]]:
+    async def _safely(self, capture: Capture, observations: Sequence[Observation], terms: PrivacyTerms) -> _Stored:
         if terms.payloads is Payloads.FULL:
-            return capture, observations
+            return capture, observations, Payloads.FULL
         size = len(capture.request) + len(capture.response) + sum(len(seen.response) for seen in observations)
         policy = self._policy(terms)
         try:
@@ -100,9 +102,7 @@ def _terms(models: Mapping[str, Model], capture: Capture) -> PrivacyTerms:
     return model.privacy if model else PrivacyTerms(payloads=Payloads.NONE)
 
 
-def _concealed(
-    policy: Policy, capture: Capture, observations: Sequence[Observation]
-) -> tuple[Capture, Sequence[Observation]]:
+def _concealed(policy: Policy, capture: Capture, observations: Sequence[Observation]) -> _Stored:
     method = capture.method
     stored = [redaction.redact_observation(policy, seen, method=method) for seen in observations]
-    return redaction.redact_capture(policy, capture), stored
+    return redaction.redact_capture(policy, capture), stored, policy.terms.payloads
