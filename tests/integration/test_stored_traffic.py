@@ -25,7 +25,7 @@ from multishadow_server.core.privacy import Pattern, Payloads, PrivacyTerms
 from multishadow_server.core.rollup import Cell, Family, Rollup
 from multishadow_server.errors import FailedPrecondition
 from multishadow_server.service.ports import KeptAnswers, Selection, StoredComparison
-from store_fixtures import BUCKET, comparison, flush, open_first_epoch, opened, rows, spam
+from store_fixtures import BUCKET, comparison, everything, flush, open_first_epoch, opened, rows, spam
 
 SECRET = "alice@example.com"
 REDACTING = PrivacyTerms(payloads=Payloads.REDACTED, paths=("input.name",), patterns=(Pattern.EMAIL,))
@@ -75,22 +75,6 @@ async def store(engine: AsyncEngine, epoch: Epoch, *samples: StoredComparison, *
     await PostgresObservations(engine).commit(
         flush(epoch, previous=0, offset=1, comparisons=samples, answers=[answers_of(each) for each in samples], **more)
     )
-
-
-def everything(database_url: str) -> bytes:
-    """Every row of every table, as text and as bytes."""
-    found = b""
-    with psycopg.connect(database_url) as connection:
-        tables = connection.execute(
-            "SELECT quote_ident(relname) FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = "
-            "'public'::regnamespace AND NOT relispartition"
-        ).fetchall()
-        for (table,) in tables:
-            for record in connection.execute(f"SELECT * FROM {table}".encode()):
-                for value in record:
-                    values = value if isinstance(value, list) else [value]
-                    found += b"\n".join(each if isinstance(each, bytes) else str(each).encode() for each in values)
-    return found
 
 
 def of(terms: PrivacyTerms, **more: Any) -> Model:

@@ -90,7 +90,9 @@ def purge(
     timeout: LongTimeout = PATIENCE,
     output: Output = Format.TABLE,
 ) -> None:
-    """Erase stored requests, answers and labels, at once and for good. Counts stay; they name nobody.
+    """Erase stored requests, answers and labels, at once and for good.
+
+    Counts stay, and with them the values of attributes that reports are cut by.
 
     Without --before, --request or --session: everything that is stored of the model's traffic.
     """
