@@ -82,25 +82,33 @@ def test_an_engine_that_cannot_start_says_why_and_what_to_use_instead(tmp_path: 
         EmbeddedNats(tmp_path / "data").start()
 
 
-@pytest.mark.parametrize("key", [None, "a key, of whatever: { $ }"])
-async def test_nats_keeps_requests_readable_by_who_has_the_key_only(tmp_path: Path, key: str | None) -> None:
-    engine = EmbeddedNats(tmp_path / "data", key=key)
+def written_by(engine_folder: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in engine_folder.rglob("*") if file.is_file())
+
+
+async def test_nats_keeps_requests_readable_by_who_has_the_key_only(tmp_path: Path) -> None:
+    folder, key = tmp_path / "data", "a key, of whatever: { $ }"
+    plain, keyed = EmbeddedNats(folder), EmbeddedNats(folder, key=key)
     try:
-        client = await nats.connect(engine.start())
+        client = await nats.connect(plain.start())
         await client.jetstream().add_stream(name="captures", subjects=["captures"])
-        await client.jetstream().publish("captures", b"from alice@example.com")
+        await client.jetstream().publish("captures", SECRET.encode())
         await client.close()
-        engine.stop()
-        written = b"".join(file.read_bytes() for file in (tmp_path / "data").rglob("*") if file.is_file())
-        assert (b"alice@example.com" in written) is (key is None)
-        assert key is None or key.encode() not in written
-        # A restart reads them again.
-        client = await nats.connect(engine.start())
-        message = await client.jetstream().get_msg("captures", seq=1)
-        assert message.data == b"from alice@example.com"
-        await client.close()
+        plain.stop()
+        assert SECRET.encode() in written_by(folder)
+        # What is there already is encrypted, too, and read again.
+        for count in (1, 2):
+            client = await nats.connect(keyed.start())
+            await client.jetstream().publish("captures", SECRET.encode())
+            assert (await client.jetstream().get_msg("captures", seq=1)).data == SECRET.encode()
+            assert (await client.jetstream().stream_info("captures")).state.messages == count + 1
+            await client.close()
+            keyed.stop()
+            assert SECRET.encode() not in written_by(folder)
+            assert key.encode() not in written_by(folder)
     finally:
-        engine.stop()
+        for engine in (plain, keyed):
+            engine.stop()
 
 
 def test_postgres_logs_what_failed_without_the_row_that_it_failed_on(tmp_path: Path) -> None:
