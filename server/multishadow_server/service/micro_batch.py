@@ -179,7 +179,7 @@ def _countable(capture: Capture, model: Model | None) -> Capture:
     if model is None or not capture.attributes:
         return capture
     attributes = redaction.segment_attributes(model.privacy, capture.attributes, named=model.segments)
-    return replace(capture, attributes=attributes)
+    return capture if attributes is capture.attributes else replace(capture, attributes=attributes)
 
 
 def _to_be_labelled(shadowed: Shadowed, configuration: Configuration) -> bool:

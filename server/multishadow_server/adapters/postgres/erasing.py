@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from multishadow_server.adapters.postgres import reclaiming
 from multishadow_server.adapters.postgres.engine import cancelled_first, translated
 from multishadow_server.adapters.postgres.records import moment
 from multishadow_server.service.ports import Erased, Selection
+
+_Bound = dict[str, Any]
 
 _OF_MODEL = (
     "epoch_id IN (SELECT epoch.id FROM epoch JOIN experiment ON experiment.id = epoch.experiment_id "
@@ -22,12 +25,13 @@ _SELECTED = (
     " AND (CAST(:request_ids AS text[]) IS NULL OR request_id = ANY(CAST(:request_ids AS text[])))"
     " AND (CAST(:session_ids AS text[]) IS NULL OR session_id = ANY(CAST(:session_ids AS text[])))"
 )
+_WHICH = {"comparison": f"{_OF_MODEL} AND {_SELECTED}", "answer": f"model = :model AND {_SELECTED}"}
 _LABELS = (
-    "label WHERE model = :model"
+    "model = :model"
     " AND (CAST(:before AS timestamptz) IS NULL OR recorded_at < :before)"
     " AND (CAST(:label_ids AS text[]) IS NULL OR request_id = ANY(CAST(:label_ids AS text[])))"
 )
-# Deletes rows of a day at a time take no longer than a day's; the whole table's might never end.
+# Deleting a day's rows at a time takes no longer than a day's; deleting all of them might never end.
 _PARTITIONS = text(
     "SELECT child.relname FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid "
     "WHERE inhparent = CAST(:parent AS regclass) ORDER BY child.relname"
@@ -66,67 +70,67 @@ class Erasing:
         deleted: dict[str, int] = {}
         touched: list[str] = []
         request_ids: set[str] = set()
-        for parent, kind in (("comparison", _comparisons), ("answer", _answers)):
+        for parent, which in _WHICH.items():
             for partition in await self._partitions(parent):
-                gone = await self._run(kind(f"DELETE FROM {partition}", returning=True), bound)  # noqa: S608  our own name
-                deleted[parent] = deleted.get(parent, 0) + len(gone)
-                request_ids.update(gone)
-                touched += [partition] if gone else []
-        labels = len(
-            await self._run(_labels("DELETE FROM", returning=True), _with_labels(bound, selection, request_ids))
-        )
-        written_to = set() if rewrite_today else set(await self._run(_WRITTEN_TO, {}))
+                number, ids = await self._delete(partition, which, bound)
+                deleted[parent] = deleted.get(parent, 0) + number
+                request_ids |= ids
+                touched += [partition] if number else []
+        labels, _ = await self._delete("label", _LABELS, _with_labels(bound, request_ids))
+        written_to = set() if rewrite_today else set(await self._written_to())
         touched = [name for name in touched if name not in written_to] + (["label"] if labels and rewrite_today else [])
-        freed = await reclaiming.reclaim(self._engine.url, touched)
         return Erased(
             comparisons=deleted.get("comparison", 0),
             answers=deleted.get("answer", 0),
             labels=labels,
-            bytes_freed=freed,
+            bytes_freed=await reclaiming.reclaim(self._engine.url, touched),
         )
 
     async def count(self, model: str, selection: Selection) -> Erased:
         """What `erase` would delete. Raises StoreUnavailable."""
         bound = _bound(model, selection)
-        comparisons = await self._run(_comparisons("SELECT request_id FROM comparison"), bound)
-        answers = await self._run(_answers("SELECT request_id FROM answer"), bound)
-        named = _with_labels(bound, selection, {*comparisons, *answers})
-        labels = await self._run(_labels("SELECT request_id FROM"), named)
-        return Erased(comparisons=len(comparisons), answers=len(answers), labels=len(labels))
+        found = {table: await self._count(table, which, bound) for table, which in _WHICH.items()}
+        request_ids = set().union(*(ids for _, ids in found.values()))
+        labels, _ = await self._count("label", _LABELS, _with_labels(bound, request_ids))
+        return Erased(comparisons=found["comparison"][0], answers=found["answer"][0], labels=labels)
+
+    async def _delete(self, table: str, which: str, bound: _Bound) -> tuple[int, set[str]]:
+        """How many rows are gone; and of a session's, the ids of their requests, by which its labels are found."""
+        statement = f"DELETE FROM {table} WHERE {which}"  # noqa: S608  our own names
+        if bound["session_ids"] is None:
+            async with self._unhurried() as connection:
+                return (await connection.execute(text(statement), bound)).rowcount, set()
+        async with self._unhurried() as connection:
+            gone = (await connection.execute(text(f"{statement} RETURNING request_id"), bound)).scalars().all()
+        return len(gone), set(gone)
+
+    async def _count(self, table: str, which: str, bound: _Bound) -> tuple[int, set[str]]:
+        what = "count(*)" if bound["session_ids"] is None else "request_id"
+        async with self._unhurried() as connection:
+            found = await connection.execute(text(f"SELECT {what} FROM {table} WHERE {which}"), bound)  # noqa: S608  as above
+            if bound["session_ids"] is None:
+                return int(found.scalar_one()), set()
+            ids = found.scalars().all()
+        return len(ids), set(ids)
 
     async def _partitions(self, parent: str) -> Sequence[str]:
-        with cancelled_first(), translated(self._engine.url, "looking for stored traffic"):
-            async with self._engine.connect() as connection:
-                return (await connection.execute(_PARTITIONS, {"parent": parent})).scalars().all()
+        async with self._unhurried() as connection:
+            return (await connection.execute(_PARTITIONS, {"parent": parent})).scalars().all()
 
-    async def _run(self, statement: TextClause, bound: dict[str, Any]) -> Sequence[str]:
+    async def _written_to(self) -> Sequence[str]:
+        async with self._unhurried() as connection:
+            return (await connection.execute(_WRITTEN_TO)).scalars().all()
+
+    @asynccontextmanager
+    async def _unhurried(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that takes as long as it takes."""
         with cancelled_first(), translated(self._engine.url, "erasing stored traffic"):
             async with self._engine.begin() as connection:
-                return await _unhurried(connection, statement, bound)
+                await connection.execute(_NO_LIMIT)
+                yield connection
 
 
-async def _unhurried(connection: AsyncConnection, statement: TextClause, bound: dict[str, Any]) -> Sequence[str]:
-    await connection.execute(_NO_LIMIT)
-    return (await connection.execute(statement, bound)).scalars().all()
-
-
-def _comparisons(what: str, *, returning: bool = False) -> TextClause:
-    return text(f"{what} WHERE {_OF_MODEL} AND {_SELECTED}{_returning(returning)}")
-
-
-def _answers(what: str, *, returning: bool = False) -> TextClause:
-    return text(f"{what} WHERE model = :model AND {_SELECTED}{_returning(returning)}")
-
-
-def _labels(what: str, *, returning: bool = False) -> TextClause:
-    return text(f"{what} {_LABELS}{_returning(returning)}")
-
-
-def _returning(wanted: bool) -> str:  # noqa: FBT001  one word of a statement
-    return " RETURNING request_id" if wanted else ""
-
-
-def _bound(model: str, selection: Selection) -> dict[str, Any]:
+def _bound(model: str, selection: Selection) -> _Bound:
     return {
         "model": model,
         "before": None if selection.before is None else moment(selection.before),
@@ -135,8 +139,7 @@ def _bound(model: str, selection: Selection) -> dict[str, Any]:
     }
 
 
-def _with_labels(bound: dict[str, Any], selection: Selection, request_ids: set[str]) -> dict[str, Any]:
+def _with_labels(bound: _Bound, request_ids: set[str]) -> _Bound:
     """A label knows its request's id alone: those of a session are the ones whose requests were found."""
-    if selection.session_ids is not None:
-        return {**bound, "label_ids": sorted(request_ids)}
-    return {**bound, "label_ids": bound["request_ids"]}
+    of_session = bound["session_ids"] is not None
+    return {**bound, "label_ids": sorted(request_ids) if of_session else bound["request_ids"]}

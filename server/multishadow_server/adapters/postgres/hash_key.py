@@ -30,6 +30,7 @@ class PostgresHashKey:
     def __init__(self, engine: AsyncEngine, *, given: str | None) -> None:
         self._engine = engine
         self._given = given
+        self._seal: Seal | None = None
 
     async def seal(self) -> Seal:
         """The key; the first process that asks decides on it.
@@ -38,6 +39,11 @@ class PostgresHashKey:
             StoreUnavailable: the database is away.
             FailedPrecondition: the deployment has another key: its hashes would not be recognised any more.
         """
+        if self._seal is None:
+            self._seal = await self._read()
+        return self._seal
+
+    async def _read(self) -> Seal:
         given = None if self._given is None else hashlib.sha256(self._given.encode()).digest()
         made = given or secrets.token_bytes(32)
         first = insert(HashKeyRow).values(id=1, key=None if given else made, proof=_proof(made), made_at=func.now())
