@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -16,7 +17,7 @@ from fakes import KnownSeal
 from multishadow.v1 import prediction_pb2
 from multishadow_server.adapters.payload_rewriting import ProtobufPayloadRewriter
 from multishadow_server.adapters.postgres import PostgresControl, PostgresObservations
-from multishadow_server.adapters.postgres.bounds import PostgresBounds
+from multishadow_server.adapters.postgres.bounds import LOCK, PostgresBounds
 from multishadow_server.adapters.postgres.hash_key import PostgresHashKey
 from multishadow_server.adapters.postgres.traffic import PostgresTraffic
 from multishadow_server.core.experiment import Epoch
@@ -26,6 +27,7 @@ from multishadow_server.core.rollup import Cell, Family, Rollup
 from multishadow_server.errors import FailedPrecondition
 from multishadow_server.service.ports import KeptAnswers, Selection, StoredComparison
 from store_fixtures import BUCKET, comparison, everything, flush, open_first_epoch, opened, rows, spam
+from waiting import until
 
 SECRET = "alice@example.com"
 REDACTING = PrivacyTerms(payloads=Payloads.REDACTED, paths=("input.name",), patterns=(Pattern.EMAIL,))
@@ -230,6 +232,35 @@ async def test_a_full_store_loses_its_oldest_days_and_then_the_oldest_of_today(
     assert kept == list(range(25 - len(kept), 25))
     await bounds.enforce_size()
     assert len(rows(database_url, "SELECT FROM comparison")) == len(kept)
+
+
+async def test_bounds_are_kept_from_the_start_of_a_role_to_its_end_and_again_after_postgresql_was_away(
+    engine: AsyncEngine, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    epoch = await open_first_epoch(PostgresControl(engine))
+    await store(engine, epoch, a_sample(epoch, received_at=datetime.now(UTC).timestamp() - 3 * 86_400))
+    await put(engine, PrivacyTerms(keep=86_400))
+    stop = asyncio.Event()
+    async with opened("postgresql://ada@127.0.0.1:1/multishadow") as nowhere:
+        bounds = [PostgresBounds(each, most_bytes=16 << 20) for each in (engine, nowhere)]
+        keeping = [asyncio.create_task(each.run(stop)) for each in bounds]
+        await until(lambda: rows(database_url, "SELECT count(*) FROM comparison") == [(0,)])
+        await until(lambda: "stored traffic is kept within its bounds later" in caplog.text)
+        assert not any(task.done() for task in keeping)
+        stop.set()
+        await asyncio.wait_for(asyncio.gather(*keeping), 30)
+
+
+async def test_two_processes_do_not_delete_at_once(engine: AsyncEngine, database_url: str) -> None:
+    epoch = await open_first_epoch(PostgresControl(engine))
+    await store(engine, epoch, a_sample(epoch, received_at=datetime.now(UTC).timestamp() - 3 * 86_400))
+    await put(engine, PrivacyTerms(keep=86_400))
+    with psycopg.connect(database_url, autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
+        await PostgresBounds(engine, most_bytes=None).enforce_terms()
+        assert rows(database_url, "SELECT count(*) FROM comparison") == [(1,)]
+    await PostgresBounds(engine, most_bytes=None).enforce_terms()
+    assert rows(database_url, "SELECT count(*) FROM comparison") == [(0,)]
 
 
 async def test_every_process_has_the_same_key_and_another_one_is_refused(engine: AsyncEngine) -> None:

@@ -32,7 +32,7 @@ LOOK_SECONDS = 60.0
 TERMS_SECONDS = 3600.0
 # A full store is emptied by a fifth of its bound, so that it is not emptied anew every minute.
 KEPT_SHARE = 0.8
-_LOCK = 0x6D756C74_626F756E  # "multboun": one process at a time deletes
+LOCK = 0x6D756C74_626F756E  # "multboun": one process at a time deletes
 
 
 class PostgresBounds:
@@ -73,8 +73,9 @@ class PostgresBounds:
         if self._most_bytes is not None:
             await self.enforce_size()
         if time.monotonic() - self._terms_at >= TERMS_SECONDS:
-            await self.enforce_terms()
+            # Also when it fails: an hour in which it could not be done is no harm.
             self._terms_at = time.monotonic()
+            await self.enforce_terms()
 
     async def enforce_terms(self) -> None:
         """Delete what is older, or more, than its model's privacy terms allow. Raises StoreUnavailable."""
@@ -180,7 +181,7 @@ class PostgresBounds:
         single = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         with cancelled_first(), translated(self._engine.url, "keeping stored traffic within its bounds"):
             async with single.connect() as connection:
-                if not (await connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": _LOCK})).scalar():
+                if not (await connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LOCK})).scalar():
                     yield None
                     return
                 try:
@@ -189,7 +190,7 @@ class PostgresBounds:
                     yield connection
                 finally:
                     await connection.execute(text("RESET statement_timeout"))
-                    await connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": _LOCK})
+                    await connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": LOCK})
 
 
 async def _days_before(connection: AsyncConnection, today: date) -> Sequence[date]:
