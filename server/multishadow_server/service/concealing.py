@@ -67,7 +67,9 @@ class Concealing:
         """None where labels could not be held against what would be kept."""
         if not terms.payloads.readable:
             return None
-        capture, observations, payloads = await self._safely(item.capture, item.observations, terms)
+        # Of the request, nothing is stored with answers; redacting it would be for nothing.
+        stored = replace(item.capture, request=b"", attributes={}, metadata=())
+        capture, observations, payloads = await self._safely(stored, item.observations, terms)
         if not payloads.readable:
             return None
         return replace(item, capture=capture, observations=observations, payloads=payloads)
