@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from google.protobuf.struct_pb2 import Struct
+from hypothesis import given
+from hypothesis import strategies as st
 from test_shadowing import CAPTURE
 
 from fakes import KnownSeal
@@ -25,6 +27,7 @@ from multishadow_server.core.privacy import CustomPattern, Pattern, Payloads, Pr
 from multishadow_server.core.redaction import Kind, Policy, Redactor, Seal
 from multishadow_server.service.concealing import Concealing
 from multishadow_server.service.ports import Flush, KeptAnswers, StoredComparison
+from multishadow_server.structs import fill
 
 SECRET = "alice@example.com"
 EMAILS = PrivacyTerms(payloads=Payloads.REDACTED, patterns=(Pattern.EMAIL,))
@@ -315,6 +318,31 @@ def test_what_is_large_or_deep_costs_no_more_than_its_bytes() -> None:
         began = time.process_time()
         request(PrivacyTerms(payloads=Payloads.REDACTED, patterns=tuple(Pattern)), message)
         assert time.process_time() - began < 2
+
+
+@given(st.binary(max_size=200), st.sampled_from(Kind))
+def test_no_bytes_break_redacting(payload: bytes, kind: Kind) -> None:
+    own = policy(hiding("input.a", "output.a", patterns=tuple(Pattern)))
+    stored = redaction.redact_payload(own, kind, PREDICT, payload)
+    assert redaction.redact_payload(own, kind, PREDICT, stored) == stored
+
+
+KEYS = st.text(max_size=5) | st.just(SECRET)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=5).map(lambda words: f"{words} {SECRET} {words}"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.text(max_size=5), JSON, max_size=4))
+def test_an_address_is_nowhere_left_whatever_the_structure(values: dict[str, Any]) -> None:
+    message = pb.PredictRequest()
+    fill(message.structured, values)
+    fill(message.attributes, values)
+    stored = redaction.redact_payload(policy(EMAILS), Kind.REQUEST, PREDICT, message.SerializeToString())
+    assert SECRET.encode() not in stored
+    assert not redaction.is_sealed(stored)
 
 
 # --- as a worker does it ------------------------------------------------------------------------------------------
