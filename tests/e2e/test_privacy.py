@@ -107,10 +107,11 @@ async def deployed(folder: Path) -> AsyncIterator[Deployed]:
         command = stack.enter_context(running("serve", *options, environment=environment))
         command.line_with("Next:")
         found = dict(re.findall(r"^(router|control) +(127\S+)", command.output, flags=re.MULTILINE))
-        # Another user of the same folder joins the server that runs.
+        # Whoever starts a server on the same folder joins the one that runs, and learns its address. It leaves at once:
+        # the server is to end with its last user, before its files are searched.
         joined = EmbeddedPostgres(folder / "postgres")
         url = joined.start()
-        stack.callback(joined.stop)
+        joined.stop()
         channels = [
             await stack.enter_async_context(grpc.aio.insecure_channel(found[role])) for role in ("control", "router")
         ]
@@ -227,6 +228,7 @@ async def test_no_secret_is_stored_logged_or_written_but_where_the_terms_say_so(
         for form in FORMS:
             assert found_in(said, form) == []
         assert CREDENTIAL.encode() not in said
+    assert not (folder / "postgres" / "postmaster.pid").exists()
     # Nor are they in PostgreSQL's files, its write-ahead log, or nats-server's streams, which are encrypted.
     written = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
     assert sum(map(len, written.values())) > 10_000_000
