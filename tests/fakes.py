@@ -12,6 +12,7 @@ from multishadow_server.core.comparison import Comparison, Verdict
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.duplicates import Chunk
 from multishadow_server.core.model import Comparator
+from multishadow_server.core.redaction import Kind, Redactor, Seal
 from multishadow_server.core.rollup import Family, Rollup
 from multishadow_server.errors import LeaseLost, LogUnavailable, StoreUnavailable
 from multishadow_server.service.ports import Answer, Flush, LoggedBatch, StoredComparison
@@ -182,3 +183,17 @@ class KnownConfiguration:
         if self.away:
             self.away -= 1
             raise StoreUnavailable("away")
+
+
+class KnownSeal:
+    """A SealSource whose key is known."""
+
+    async def seal(self) -> Seal:
+        return Seal(b"known key")
+
+
+class NoRewriting:
+    """A PayloadRewriter that can read nothing."""
+
+    def rewritten(self, kind: Kind, method: str, payload: bytes, redactor: Redactor, seal: Seal) -> bytes | None:
+        return None

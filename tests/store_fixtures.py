@@ -112,3 +112,19 @@ def rows(database_url: str, query: str) -> list[tuple[Any, ...]]:
     """What a query finds, on a connection of its own."""
     with psycopg.connect(database_url) as connection, contextlib.closing(connection.cursor()) as cursor:
         return cursor.execute(query.encode()).fetchall()
+
+
+def everything(database_url: str) -> bytes:
+    """Every row of every table, as text and as bytes."""
+    found = b""
+    with psycopg.connect(database_url) as connection:
+        tables = connection.execute(
+            "SELECT quote_ident(relname) FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = "
+            "'public'::regnamespace AND NOT relispartition"
+        ).fetchall()
+        for (table,) in tables:
+            for record in connection.execute(f"SELECT * FROM {table}".encode()):
+                for value in record:
+                    values = value if isinstance(value, list) else [value]
+                    found += b"\n".join(each if isinstance(each, bytes) else str(each).encode() for each in values)
+    return found

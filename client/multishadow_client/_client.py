@@ -14,6 +14,8 @@ from multishadow.v1 import (
     flags_pb2,
     flags_pb2_grpc,
     prediction_pb2_grpc,
+    privacy_pb2,
+    privacy_pb2_grpc,
     rollouts_pb2,
     rollouts_pb2_grpc,
 )
@@ -147,6 +149,7 @@ class ControlClient(_Connection):
         self._stub = control_pb2_grpc.ControlServiceStub(self._channel)
         self._flags = flags_pb2_grpc.FlagServiceStub(self._channel)
         self._rollouts = rollouts_pb2_grpc.RolloutServiceStub(self._channel)
+        self._privacy = privacy_pb2_grpc.PrivacyServiceStub(self._channel)
 
     def apply_model(self, request: control_pb2.ApplyModelRequest) -> control_pb2.ApplyModelResponse:
         """Create or update a model and its versions; versions that are not named are left as they are."""
@@ -201,6 +204,18 @@ class ControlClient(_Connection):
     def export_flags(self, request: flags_pb2.ExportFlagsRequest) -> flags_pb2.ExportFlagsResponse:
         """Flags as a flagd document."""
         return self._call(self._flags.ExportFlags, request)
+
+    def stored_traffic(self, model: str = "") -> privacy_pb2.GetStoredTrafficResponse:
+        """What is stored of a model's traffic, and in which form."""
+        return self._call(self._privacy.GetStoredTraffic, privacy_pb2.GetStoredTrafficRequest(model=model))
+
+    def apply_privacy(self, request: privacy_pb2.ApplyPrivacyRequest) -> privacy_pb2.ApplyPrivacyResponse:
+        """Hold what is stored already to the model's present terms."""
+        return self._call(self._privacy.ApplyPrivacy, request)
+
+    def purge_stored(self, request: privacy_pb2.PurgeStoredRequest) -> privacy_pb2.PurgeStoredResponse:
+        """Erase stored traffic."""
+        return self._call(self._privacy.PurgeStored, request)
 
     def list_experiments(self, model: str = "") -> control_pb2.ListExperimentsResponse:
         """A model's experiments, newest first; of all models when empty."""

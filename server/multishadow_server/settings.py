@@ -85,6 +85,23 @@ class Settings(BaseSettings):
     )
     kept_sample_per_hour: int = Field(default=100, ge=0, description="Other comparisons kept per epoch and hour.")
     retention_days: int = Field(default=30, gt=0, description="Days that stored comparisons are kept.")
+    retention_bytes: int | None = Field(
+        default=None,
+        ge=16 * MEBIBYTE,
+        description="Most bytes of stored comparisons and answers; the oldest go.",
+    )
+    hash_key: str | None = Field(
+        default=None,
+        min_length=16,
+        repr=False,
+        description="Key of hashes of payloads, the same everywhere; without it one is kept in the database.",
+    )
+    log_key: str | None = Field(
+        default=None,
+        min_length=16,
+        repr=False,
+        description="Encrypts the embedded nats-server's files; your own server has a setting for it.",
+    )
 
     report_interval: float = Field(default=1.0, gt=0, description="Seconds between a process's reports of itself.")
     rollout_interval: float = Field(

@@ -12,7 +12,16 @@ from dataclasses import replace
 import pytest
 from test_shadowing import AGREES, CAPTURE, a_configuration, an_epoch
 
-from fakes import EqualBytes, Fault, KnownConfiguration, MemoryObservations, MemoryPartition, ScriptedGateway
+from fakes import (
+    EqualBytes,
+    Fault,
+    KnownConfiguration,
+    KnownSeal,
+    MemoryObservations,
+    MemoryPartition,
+    NoRewriting,
+    ScriptedGateway,
+)
 from multishadow_server.core.capture import CaptureBatch
 from multishadow_server.core.comparison.verdict import Comparison
 from multishadow_server.core.keeping import Keeper
@@ -21,6 +30,7 @@ from multishadow_server.core.rollup import Cell
 from multishadow_server.core.segments import KnownLevels
 from multishadow_server.errors import LeaseLost, LogUnavailable
 from multishadow_server.service import ending
+from multishadow_server.service.concealing import Concealing
 from multishadow_server.service.configuration_in_hand import ConfigurationInHand
 from multishadow_server.service.in_flight import CallSlots, UnderWay
 from multishadow_server.service.partition_work import Pace, PartitionWork, Workshop
@@ -55,6 +65,7 @@ class Scene:
             pace=Pace(batch_captures=batch_captures, linger=linger),
             draw=lambda: 0.0,
             levels=KnownLevels(),
+            concealing=Concealing(KnownSeal(), NoRewriting(), Counter()),
         )
 
     def work(self) -> PartitionWork:

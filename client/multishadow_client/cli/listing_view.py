@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from multishadow.v1.control_pb2 import Comparator, Experiment, Flag, Model, Version
-from multishadow_client.cli import figures, schedule_view
+from multishadow_client.cli import figures, privacy_view, schedule_view
 
 
 def models(items: Sequence[Model]) -> RenderableType:
@@ -18,7 +18,10 @@ def models(items: Sequence[Model]) -> RenderableType:
     rows = (
         (model.name, model.live_version, ", ".join(model.versions), _comparator(model.comparator)) for model in items
     )
-    return table(("model", "live", "versions", "answers agree when"), rows, nothing="no models yet: shadowctl apply")
+    listed = table(("model", "live", "versions", "answers agree when"), rows, nothing="no models yet: shadowctl apply")
+    stored = [(model.name, privacy_view.in_short(model.privacy)) for model in items]
+    notes = [Text(f"{name}: {said}", style="dim") for name, said in stored if said]
+    return Group(listed, *notes) if notes else listed
 
 
 def versions(items: Sequence[Version]) -> RenderableType:

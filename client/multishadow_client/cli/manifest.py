@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import typer
 import yaml
 
 from multishadow.v1.control_pb2 import ApplyModelRequest
-from multishadow_client.cli import duration
+from multishadow_client.cli import duration, privacy_manifest
 from multishadow_client.cli.exit_code import Mistake
 
 _Read = Callable[[yaml.Node], Any]
@@ -103,6 +104,7 @@ class _Reader:
             labels=self._labels,
             gates=self._gates,
             segments=self._segments,
+            privacy=self._privacy,
             versions=self._list_of(self._version, "versions"),
         )
         where = f"{self.name}:{node.start_mark.line + 1}"
@@ -128,6 +130,31 @@ class _Reader:
         if isinstance(node, yaml.ScalarNode) and node.value == "all":
             return {"attributes": []}
         return {"attributes": self._list_of(self._name, "attributes, e.g. [country, user.plan] (or all)")(node)}
+
+    def _privacy(self, node: yaml.Node) -> Mapping[str, Any]:
+        read = self._mapping(
+            node,
+            "`privacy`",
+            payloads=lambda form: privacy_manifest.form(self._name(form), partial(self._wrong, form)),
+            redact=self._redact,
+            keep=self._span,
+            keep_bytes=lambda size: privacy_manifest.size(self._name(size), partial(self._wrong, size)),
+        )
+        return privacy_manifest.fields(read)
+
+    def _redact(self, node: yaml.Node) -> Mapping[str, Any]:
+        return self._mapping(
+            node,
+            "`redact`",
+            paths=self._list_of(self._name, "paths, e.g. [input.user.email, output.*.name, attributes.phone]"),
+            patterns=self._list_of(self._name, "patterns, e.g. [email, card, key, phone]"),
+            custom=self._list_of(
+                self._custom, "regexes, each with its name, e.g. [{name: order, regex: 'ORD-[0-9]+'}]"
+            ),
+        )
+
+    def _custom(self, node: yaml.Node) -> Mapping[str, Any]:
+        return self._mapping(node, "a custom pattern", required=("name", "regex"), name=self._name, regex=self._name)
 
     def _gates(self, node: yaml.Node) -> Mapping[str, Any]:
         limits = self._mapping(

@@ -26,6 +26,7 @@ from multishadow_client.cli import (
     model_commands,
     planning_commands,
     predict_command,
+    privacy_commands,
     promotion_commands,
     review_commands,
     rollout_commands,
@@ -94,6 +95,7 @@ _get = typer.Typer(no_args_is_help=True, help="List models, versions, flags or e
 _label = typer.Typer(no_args_is_help=True, help="Tell what the right answers were, by request id.")
 _review = typer.Typer(no_args_is_help=True, help="Look at two answers side by side, and say which is better.")
 _rollout = typer.Typer(no_args_is_help=True, help="See and steer a staged promotion.")
+_privacy = typer.Typer(no_args_is_help=True, help="See and erase what is stored of traffic.")
 _flags = typer.Typer(no_args_is_help=True, help="Read and change flags: of versions, and any others.")
 
 _add(program, "apply", model_commands.apply, model_commands.APPLY_EXAMPLES)
@@ -145,6 +147,10 @@ _add(_rollout, "pause", rollout_commands.pause, rollout_commands.PAUSE_EXAMPLES)
 _add(_rollout, "resume", rollout_commands.resume, rollout_commands.RESUME_EXAMPLES)
 _add(_rollout, "step", rollout_commands.step, rollout_commands.STEP_EXAMPLES)
 _add(_rollout, "abort", rollout_commands.abort, rollout_commands.ABORT_EXAMPLES)
+program.add_typer(_privacy, name="privacy")
+_add(_privacy, "show", privacy_commands.show, privacy_commands.SHOW_EXAMPLES)
+_add(_privacy, "apply", privacy_commands.apply, privacy_commands.APPLY_EXAMPLES)
+_add(_privacy, "purge", privacy_commands.purge, privacy_commands.PURGE_EXAMPLES)
 _add(program, "status", status_command.status, status_command.EXAMPLES)
 _add(program, "predict", predict_command.predict, predict_command.EXAMPLES)
 

@@ -30,6 +30,7 @@ _ROOMY = 120
 _LONGEST_ID = 40  # a UUID has 36 characters
 _CONTENTS = ("text", "classification", "embedding", "structured", "tensor", "scalar", "raw")
 _Kind: TypeAlias = "type[prediction_pb2.PredictRequest | prediction_pb2.PredictResponse]"
+_SEAL = b"hmac-sha256:"
 _WORDS = {number: name.replace("-", " ") for name, number in VERDICTS.items()}
 
 
@@ -82,24 +83,25 @@ def side_by_side(found: control_pb2.GetComparisonResponse, version: str) -> Rend
     """The request, then live's answer beside each candidate's; of one candidate when a version is named."""
     answers = [answer for answer in found.answers if version in {"", answer.version}]
     title = Text.assemble((f"{found.model}: comparison {found.id}", "bold"), f" of request {found.request_id}, ")
-    request = _readable(prediction_pb2.PredictRequest, found.request)
+    request = _stored(found, prediction_pb2.PredictRequest, found.request)
     parts: list[RenderableType] = [title.append(figures.moment(found.received_at)), Text(f"request  {request}")]
-    live = _readable(prediction_pb2.PredictResponse, found.live_response)
+    live = _stored(found, prediction_pb2.PredictResponse, found.live_response)
     for answer in answers:
-        parts += [Text(), _beside(found.live_version, live, answer), *_about(answer)]
+        own = _stored(found, prediction_pb2.PredictResponse, answer.response)
+        parts += [Text(), _beside(found.live_version, live, answer, own or f"({answer.outcome})"), *_about(answer)]
     return Group(*parts)
 
 
 def plain(found: control_pb2.GetComparisonResponse) -> dict[str, Any]:
     """The comparison as a document, with its messages read."""
     answers = [
-        {**document.plain(answer), "response": _document(prediction_pb2.PredictResponse, answer.response)}
+        {**document.plain(answer), "response": _plain(found, prediction_pb2.PredictResponse, answer.response)}
         for answer in found.answers
     ]
     return {
         **document.plain(found),
-        "request": _document(prediction_pb2.PredictRequest, found.request),
-        "live_response": _document(prediction_pb2.PredictResponse, found.live_response),
+        "request": _plain(found, prediction_pb2.PredictRequest, found.request),
+        "live_response": _plain(found, prediction_pb2.PredictResponse, found.live_response),
         "answers": answers,
     }
 
@@ -121,11 +123,10 @@ def verdicts(counts: Sequence[control_pb2.ReviewCounts], labels: Mapping[str, st
             yield Text(f"{labels.get(each.version, each.version)}: people who looked said {', '.join(said)}.")
 
 
-def _beside(live_version: str, live: str, answer: control_pb2.CandidateAnswer) -> Table:
+def _beside(live_version: str, live: str, answer: control_pb2.CandidateAnswer, own: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, expand=True, header_style="bold")
     table.add_column(f"{live_version} (live)", ratio=1, overflow="fold")
     table.add_column(answer.version, ratio=1, overflow="fold")
-    own = _readable(prediction_pb2.PredictResponse, answer.response) if answer.response else f"({answer.outcome})"
     table.add_row(Text(live), Text(own))
     return table
 
@@ -137,6 +138,27 @@ def _about(answer: control_pb2.CandidateAnswer) -> Iterator[Text]:
     if answer.verdict:
         facts.append(f"{_WORDS[answer.verdict]}, said {answer.reviewed_by}")
     yield Text(" · ".join(fact for fact in facts if fact), style="dim")
+
+
+def _stored(found: control_pb2.GetComparisonResponse, kind: _Kind, data: bytes) -> str:
+    """What a message says, or why it says nothing; empty where there was none."""
+    if found.payloads == "none":
+        return "payload not stored (privacy: none)"
+    if _sealed(found, data):
+        return f"payload not stored (privacy: {found.payloads}); {data.decode()}"
+    return _readable(kind, data) if data else ""
+
+
+def _plain(found: control_pb2.GetComparisonResponse, kind: _Kind, data: bytes) -> dict[str, Any] | None:
+    """The same for programs."""
+    if found.payloads == "none":
+        return None
+    return {"hash": data.decode()} if _sealed(found, data) else _document(kind, data)
+
+
+def _sealed(found: control_pb2.GetComparisonResponse, data: bytes) -> bool:
+    """Whether it is a payload's hash. What is stored as it came may begin with anything."""
+    return found.payloads not in {"", "full"} and data.startswith(_SEAL)
 
 
 def _readable(kind: _Kind, data: bytes) -> str:

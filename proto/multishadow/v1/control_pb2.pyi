@@ -10,6 +10,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from multishadow.v1 import privacy_pb2 as _privacy_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -252,6 +253,7 @@ class Model(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     GATES_FIELD_NUMBER: _builtins.int
     SEGMENTS_FIELD_NUMBER: _builtins.int
+    PRIVACY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     default_timeout_ms: _builtins.int
     """Default deadline of a call in milliseconds, used when the caller gives none."""
@@ -271,6 +273,10 @@ class Model(_message.Message):
     def gates(self) -> Global___GateLimits: ...
     @_builtins.property
     def segments(self) -> Global___SegmentTerms: ...
+    @_builtins.property
+    def privacy(self) -> _privacy_pb2.Privacy:
+        """What is kept of its requests and answers."""
+
     def __init__(
         self,
         *,
@@ -283,10 +289,11 @@ class Model(_message.Message):
         labels: Global___LabelTerms | None = ...,
         gates: Global___GateLimits | None = ...,
         segments: Global___SegmentTerms | None = ...,
+        privacy: _privacy_pb2.Privacy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "gates", b"gates", "labels", b"labels", "segments", b"segments"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "gates", b"gates", "labels", b"labels", "privacy", b"privacy", "segments", b"segments"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "live_version", b"live_version", "name", b"name", "segments", b"segments", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "live_version", b"live_version", "name", b"name", "privacy", b"privacy", "segments", b"segments", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -560,6 +567,7 @@ class ApplyModelRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     GATES_FIELD_NUMBER: _builtins.int
     SEGMENTS_FIELD_NUMBER: _builtins.int
+    PRIVACY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     default_timeout_ms: _builtins.int
     actor: _builtins.str
@@ -583,6 +591,10 @@ class ApplyModelRequest(_message.Message):
     def segments(self) -> Global___SegmentTerms:
         """Absent: unchanged, or all attributes for a new model."""
 
+    @_builtins.property
+    def privacy(self) -> _privacy_pb2.Privacy:
+        """Absent: unchanged, or everything as it is for a new model. Given, it replaces all of the model's terms."""
+
     def __init__(
         self,
         *,
@@ -594,10 +606,11 @@ class ApplyModelRequest(_message.Message):
         labels: Global___LabelTerms | None = ...,
         gates: Global___GateLimits | None = ...,
         segments: Global___SegmentTerms | None = ...,
+        privacy: _privacy_pb2.Privacy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "segments", b"segments"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "privacy", b"privacy", "segments", b"segments"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "actor", b"actor", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "model", b"model", "segments", b"segments", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "actor", b"actor", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "model", b"model", "privacy", b"privacy", "segments", b"segments", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__default_timeout_ms: _TypeAlias = _typing.Literal["default_timeout_ms"]  # noqa: Y015
     _WhichOneofArgType__default_timeout_ms: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms"]  # noqa: Y015
@@ -2886,6 +2899,7 @@ class GetComparisonResponse(_message.Message):
     LIVE_VERSION_FIELD_NUMBER: _builtins.int
     LIVE_RESPONSE_FIELD_NUMBER: _builtins.int
     ANSWERS_FIELD_NUMBER: _builtins.int
+    PAYLOADS_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     model: _builtins.str
     request_id: _builtins.str
@@ -2894,6 +2908,8 @@ class GetComparisonResponse(_message.Message):
     live_version: _builtins.str
     live_response: _builtins.bytes
     """A multishadow.v1.PredictResponse."""
+    payloads: _builtins.str
+    """In which form its payloads are stored, see Privacy; under "redacted", one that could not be redacted is its hash."""
     @_builtins.property
     def received_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -2909,10 +2925,11 @@ class GetComparisonResponse(_message.Message):
         live_version: _builtins.str = ...,
         live_response: _builtins.bytes = ...,
         answers: _abc.Iterable[Global___CandidateAnswer] | None = ...,
+        payloads: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["received_at", b"received_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "id", b"id", "live_response", b"live_response", "live_version", b"live_version", "model", b"model", "received_at", b"received_at", "request", b"request", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "id", b"id", "live_response", b"live_response", "live_version", b"live_version", "model", b"model", "payloads", b"payloads", "received_at", b"received_at", "request", b"request", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -128,7 +128,7 @@ class Deployment:
             addresses["database_url"] = postgres.start()
             embedded["PostgreSQL"] = postgres
         if settings.nats_url is None:
-            nats = EmbeddedNats(settings.data_dir / "nats")
+            nats = EmbeddedNats(settings.data_dir / "nats", key=settings.log_key)
             self._resources.callback(nats.stop)
             addresses["nats_url"] = nats.start()
             embedded["nats-server"] = nats

@@ -7,6 +7,7 @@ loopback address. Both can be stopped and started again at the same address, whi
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import json
 import os
 import shutil
@@ -40,6 +41,9 @@ STOP_SECONDS = 15.0
 MAX_PAYLOAD_BYTES = 8 << 20
 DATABASE = "multishadow"
 _PR_SET_PDEATHSIG = 1
+_KEY_VARIABLE = "MULTISHADOW_JETSTREAM_KEY"
+# What failed goes to PostgreSQL's log, without the row that it failed on and the statement around it.
+_QUIET_LOG = {"log_error_verbosity": "terse", "log_min_error_statement": "panic"}
 
 
 class EmbeddedPostgres:
@@ -107,6 +111,9 @@ class EmbeddedPostgres:
             if exists is None:
                 statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
                 connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
+            for setting, value in _QUIET_LOG.items():
+                quiet = sql.SQL("ALTER DATABASE {} SET {} = {}")
+                connection.execute(quiet.format(sql.Identifier(name), sql.Identifier(setting), sql.Literal(value)))
         return self.url(name)
 
     def url(self, database: str) -> str:
@@ -143,10 +150,12 @@ class EmbeddedNats:
 
     Args:
         data_dir: folder for its streams; made when missing, kept when stopped.
+        key: encrypts the streams' files; None leaves them as they are.
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, *, key: str | None = None) -> None:
         self._data_dir = data_dir.resolve()
+        self._key = key
         self._port = -1  # nats-server chooses a free one; a restart takes the same again
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -181,6 +190,7 @@ class EmbeddedNats:
             self._process = subprocess.Popen(  # noqa: S603  the program is the wheel's or the PATH's own
                 [nats_server_program(), "-c", str(configuration)],
                 stdin=subprocess.DEVNULL,
+                env=self._environment(),
                 stdout=log,
                 stderr=log,
                 # Its own session: Ctrl-C reaches the supervisor alone, which stops the engines last.
@@ -198,12 +208,21 @@ class EmbeddedNats:
         """End it at once (SIGKILL)."""
         self._end(signal.SIGKILL)
 
+    def _environment(self) -> dict[str, str]:
+        """What the server reads its key from: beside the files that it encrypts, it would be of no use."""
+        if self._key is None:
+            return dict(os.environ)
+        # A word for the configuration's reader, whatever the key is made of.
+        return {**os.environ, _KEY_VARIABLE: f"k{hashlib.sha256(self._key.encode()).hexdigest()}"}
+
     def _configuration(self) -> str:
         folder = json.dumps(str(self._data_dir))
+        encrypted = "" if self._key is None else f", cipher: chachapoly, key: ${_KEY_VARIABLE}"
         return (
             f'host: "127.0.0.1"\nport: {self._port}\nports_file_dir: {folder}\n'
             # A power cut must not take back sequence numbers that workers have committed.
-            f"max_payload: {MAX_PAYLOAD_BYTES}\njetstream {{ store_dir: {folder}, sync_interval: always }}\n"
+            f"max_payload: {MAX_PAYLOAD_BYTES}\njetstream {{ store_dir: {folder}, sync_interval: always"
+            f"{encrypted} }}\n"
         )
 
     def _await_port(self) -> int:

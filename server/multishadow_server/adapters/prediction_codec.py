@@ -58,7 +58,7 @@ def _prediction(message: prediction_pb2.PredictResponse) -> Prediction:  # noqa:
         case "text":
             return Text(text=message.text)
         case "structured":
-            return Structured(value=_object(message.structured))
+            return Structured(value=object_of(message.structured))
         case "scalar":
             return Scalar(value=message.scalar)
         case "raw":
@@ -75,7 +75,8 @@ def _classification(message: prediction_pb2.Classification) -> Classification:
 
 
 # Recursion is safe: protobuf refuses messages that nest deeper than 100, which is 33 levels of Struct.
-def _object(message: struct_pb2.Struct) -> dict[str, Json]:
+def object_of(message: struct_pb2.Struct) -> dict[str, Json]:
+    """A Struct as plain values; numbers are floats, NaN and infinities among them."""
     return {key: _value(value) for key, value in message.fields.items()}
 
 
@@ -88,7 +89,7 @@ def _value(message: struct_pb2.Value) -> Json:
         case "bool_value":
             return message.bool_value
         case "struct_value":
-            return _object(message.struct_value)
+            return object_of(message.struct_value)
         case "list_value":
             return [_value(value) for value in message.list_value.values]
     return None

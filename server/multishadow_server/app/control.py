@@ -9,6 +9,8 @@ from contextlib import AsyncExitStack
 
 from multishadow_server.adapters.flagd_flags import SHARED_CONTEXT, FlagdFlags
 from multishadow_server.adapters.jetstream_backlog import JetStreamBacklog
+from multishadow_server.adapters.payload_rewriting import ProtobufPayloadRewriter
+from multishadow_server.adapters.postgres.bounds import PostgresBounds
 from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
 from multishadow_server.adapters.postgres.control import PostgresControl
 from multishadow_server.adapters.postgres.engine import open_engine
@@ -17,6 +19,7 @@ from multishadow_server.adapters.postgres.processes import PostgresProcesses
 from multishadow_server.adapters.postgres.retention import PostgresRetention
 from multishadow_server.adapters.postgres.reviews import PostgresReviews
 from multishadow_server.adapters.postgres.rollouts import PostgresRollouts
+from multishadow_server.adapters.postgres.traffic import PostgresTraffic
 from multishadow_server.adapters.prediction_codec import ProtobufPredictionCodec
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
 from multishadow_server.app import running
@@ -27,6 +30,7 @@ from multishadow_server.entrypoints.flagd import FlagdServices
 from multishadow_server.entrypoints.flags import FlagServicer
 from multishadow_server.entrypoints.http import HttpServer, application
 from multishadow_server.entrypoints.ofrep import Ofrep
+from multishadow_server.entrypoints.privacy import PrivacyServicer
 from multishadow_server.entrypoints.rollouts import RolloutServicer
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.configuration_watch import ConfigurationWatch
@@ -61,7 +65,7 @@ async def run(
         backlog = JetStreamBacklog(settings.nats_url, settings.log_name)
         stack.push_async_callback(backlog.aclose)
         store = PostgresControl(engine)
-        labels = PostgresLabels(engine, ProtobufPredictionCodec())
+        labels = PostgresLabels(engine, ProtobufPredictionCodec(), hash_key=settings.hash_key)
         # What keeps serving and rolling back has to go on when nothing can be read of experiments.
         flags_only = PostgresConfiguration(engine, experiments=False)
         housekeeping = Housekeeping(store, flags_only, labels, clock=time.time)
@@ -74,21 +78,30 @@ async def run(
             ControlServicer(store=store, probe=probe, labels=labels, reviews=PostgresReviews(engine), backlog=backlog),
             FlagServicer(store),
             RolloutServicer(store=store, records=rollouts, probe=probe),
+            PrivacyServicer(
+                store=store,
+                traffic=PostgresTraffic(engine, ProtobufPayloadRewriter(), hash_key=settings.hash_key),
+                backlog=backlog,
+            ),
             later=flagd,
         )
         ofrep = Ofrep(feed, evaluations_per_second=settings.ofrep_evaluations_per_second)
         http = HttpServer(application(probes.routes(feed), ofrep.routes()), drain_seconds=settings.drain_seconds)
 
+        retention = PostgresRetention(engine, keep_days=settings.retention_days)
+        bounds = PostgresBounds(engine, most_bytes=settings.retention_bytes)
+
         def counters() -> Mapping[str, int]:
-            return {**housekeeping.counters(), **feed.counters(), **rounds.counters()}
+            kept = {**retention.counters(), **bounds.counters()}
+            return {**housekeeping.counters(), **feed.counters(), **rounds.counters(), **kept}
 
         status = running.status("control", settings, revision=lambda: housekeeping.revision, counters=counters)
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
         await stack.enter_async_context(running.background(report.run(stop), linger=running.WITHDRAW_SECONDS))
         await stack.enter_async_context(running.background(housekeeping.run(stop)))
         await stack.enter_async_context(running.background(rounds.run(stop)))
-        retention = PostgresRetention(engine, keep_days=settings.retention_days)
         await stack.enter_async_context(running.background(retention.run(stop)))
+        await stack.enter_async_context(running.background(bounds.run(stop)))
         stack.push_async_callback(http.stop)
         stack.push_async_callback(server.stop, settings.drain_seconds)
         # Before both: streams would hold them up until their time to drain is over.

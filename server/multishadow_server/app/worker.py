@@ -14,13 +14,16 @@ from multishadow_server.adapters.comparison_pool import ComparisonPool
 from multishadow_server.adapters.jetstream_reader import JetStreamReader
 from multishadow_server.adapters.model_gateway import GrpcModelGateway
 from multishadow_server.adapters.partition_leases import AdvisoryLeases
+from multishadow_server.adapters.payload_rewriting import ProtobufPayloadRewriter
 from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
 from multishadow_server.adapters.postgres.engine import open_engine
+from multishadow_server.adapters.postgres.hash_key import PostgresHashKey
 from multishadow_server.adapters.postgres.observations import PostgresObservations
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
 from multishadow_server.app import running
 from multishadow_server.core.segments import KnownLevels
 from multishadow_server.errors import InvalidInput
+from multishadow_server.service.concealing import Concealing
 from multishadow_server.service.configuration_in_hand import ConfigurationInHand
 from multishadow_server.service.ending import end
 from multishadow_server.service.in_flight import CallSlots, UnderWay
@@ -54,17 +57,21 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
         if partitions is None:
             return
         configuration = ConfigurationInHand(PostgresConfiguration(engine), check_interval=settings.flag_check_interval)
+        counters: Counter[str] = Counter()
         workshop = Workshop(
             readers=JetStreamReader(client, settings.log_name),
             store=PostgresObservations(engine),
             shadowing=_shadowing(settings, stack),
             configuration=configuration,
             under_way=UnderWay(captures=settings.worker_captures, size=settings.worker_bytes),
-            counters=Counter(),
+            counters=counters,
             pace=Pace(batch_captures=settings.worker_batch_captures, linger=settings.worker_linger),
             # Which samples are kept for people to look at is no secret.
             draw=random.random,
             levels=KnownLevels(),
+            concealing=Concealing(
+                PostgresHashKey(engine, given=settings.hash_key), ProtobufPayloadRewriter(), counters
+            ),
         )
         working = Worker(
             leases=AdvisoryLeases(settings.database_url, log_name=settings.log_name, partitions=partitions),

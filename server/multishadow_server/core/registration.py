@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 
-from multishadow_server.core import model_limits
+from multishadow_server.core import model_limits, privacy_limits
 from multishadow_server.core.experiment import in_words
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import LabelTerms, Model, Version
@@ -49,6 +49,7 @@ def register(present: Model | None, spec: ModelSpec, *, now: float) -> Registrat
     """
     model_limits.check(spec)
     model = _with_settings(present or Model(name=spec.name, created_at=now), spec)
+    privacy_limits.check_with_labels(model.privacy, labels_keep=model.labels.keep if model.labels else None)
     known = {version.name: version for version in model.versions}
     for wanted in spec.versions:
         new = Version(model=spec.name, name=wanted.name, address=wanted.address, ordinal=len(known), created_at=now)
@@ -82,6 +83,7 @@ def _with_settings(model: Model, spec: ModelSpec) -> Model:
         labels=model.labels if spec.labels is None else (spec.labels if spec.labels.keep else None),
         gates=model.gates if spec.gates is None else spec.gates,
         segments=model.segments if spec.segments is None else spec.segments,
+        privacy=model.privacy if spec.privacy is None else spec.privacy,
     )
 
 
@@ -111,6 +113,7 @@ def _settings_changes(before: Model | None, after: Model) -> Iterator[str]:
     yield from _difference("absolute tolerance", f"{old.absolute_tolerance!r}", f"{new.absolute_tolerance!r}")
     yield from _difference("relative tolerance", f"{old.relative_tolerance!r}", f"{new.relative_tolerance!r}")
     yield from _difference("labels", _terms(before.labels), _terms(after.labels))
+    yield from _difference("privacy", privacy_limits.in_short(before.privacy), privacy_limits.in_short(after.privacy))
     yield from _difference("segments", _cut_by(before.segments), _cut_by(after.segments))
     for limit in fields(GateLimits):
         yield from _difference(

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from multishadow_server.entrypoints import grpc_core
+from multishadow_server.entrypoints.log_lines import PayloadFreeFormatter
 from multishadow_server.errors import MultishadowError
 from multishadow_server.settings import Settings
 
@@ -398,11 +399,9 @@ def _http_announcer(name: str) -> Ready:
 
 
 def _log_to_stderr(name: str, level: LogLevel) -> None:
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=level.value.upper(),
-        format=f"%(asctime)s %(levelname)s {name} %(name)s: %(message)s",
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PayloadFreeFormatter(f"%(asctime)s %(levelname)s {name} %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=level.value.upper())
     # It names its plugins whenever it is imported, which every role does.
     logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from multishadow_server.core import calibration
 from multishadow_server.core.calibration import Calibration
 from multishadow_server.core.experiment import Epoch, Experiment
-from multishadow_server.errors import NotFound
+from multishadow_server.errors import FailedPrecondition, NotFound
 from multishadow_server.service import comparison_report, names
 from multishadow_server.service.ports import ControlStore
 
@@ -53,11 +53,20 @@ async def calibrate(
             f"experiment {epoch.experiment_id} of {epoch.model} does not compare {version!r}; its candidates are "
             f"{names.listed(epoch.candidates)}"
         )
-    walked = calibration.calibrate(
-        await store.rollup(epoch.id),
-        candidates=[version] if version else epoch.candidates,
-        threshold=epoch.comparator.threshold,
-        missed=missed,
-        alpha=alpha,
-    )
+    try:
+        walked = calibration.calibrate(
+            await store.rollup(epoch.id),
+            candidates=[version] if version else epoch.candidates,
+            threshold=epoch.comparator.threshold,
+            missed=missed,
+            alpha=alpha,
+        )
+    except FailedPrecondition as error:
+        owner = (await store.read(experiments=False)).models.get(epoch.model)
+        if owner is None or owner.privacy.payloads.readable:
+            raise
+        raise FailedPrecondition(
+            f"{error}. Of {owner.name}, answers that anybody could look at, or hold a label against, are not stored "
+            f"(privacy.payloads: {owner.privacy.payloads}); say payloads: redacted while you calibrate"
+        ) from error
     return EpochCalibration(experiment=found.experiment, epoch=epoch, calibration=walked)

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from multishadow_server.core import labels as rules
+from multishadow_server.core import redaction
 from multishadow_server.core.labels import Answered
 from multishadow_server.core.model import Model
 from multishadow_server.core.prediction import Json
+from multishadow_server.core.privacy import Payloads, PrivacyTerms
 from multishadow_server.core.rollup import Rollup
 from multishadow_server.service import names
 from multishadow_server.service.ports import ControlStore, LabelRecord, LabelStore
@@ -115,6 +117,7 @@ async def record(
     terms = names.label_terms(owner)
     for label in recorded:
         rules.check(label.request_id, label.value)
+    recorded = await _storable(labels, owner.privacy, recorded)
     receptions: list[Reception] = []
     for run in _runs(recorded):
         async with labels.change(owner.name) as change:
@@ -128,6 +131,20 @@ async def record(
             await change.count(_tallied(ledger.receptions))
         receptions += ledger.receptions
     return owner, receptions
+
+
+async def _storable(labels: LabelStore, terms: PrivacyTerms, recorded: Sequence[Label]) -> Sequence[Label]:
+    """The labels as they may be stored; the answers that they are held against are stored so, too."""
+    if terms.payloads is Payloads.FULL:
+        return recorded
+    seal = await labels.seal()
+    return [
+        Label(
+            request_id=redaction.stored_request_id(terms, seal, label.request_id),
+            value=redaction.redact_label(terms, label.value),
+        )
+        for label in recorded
+    ]
 
 
 async def sweep(store: ControlStore, labels: LabelStore, *, clock: Callable[[], float]) -> int:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from multishadow_server.core import labels, segments
-from multishadow_server.core.capture import DropTally
+from multishadow_server.core import labels, redaction, segments
+from multishadow_server.core.capture import Capture, DropTally
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.duplicates import SeenInputs
 from multishadow_server.core.experiment import epoch_of
 from multishadow_server.core.keeping import Keeper
+from multishadow_server.core.model import Model
 from multishadow_server.core.observation import Observation, Outcome
 from multishadow_server.core.segments import KnownLevels
 from multishadow_server.core.tally import Tally
@@ -111,7 +112,11 @@ class MicroBatch:
                 noise=shadowed.noise,
                 segments=self._levels.bounded(
                     shadowed.epoch.id,
-                    segments.levels_of(capture, shadowed.observations, attributes=model.segments if model else ()),
+                    segments.levels_of(
+                        _countable(capture, model),
+                        shadowed.observations,
+                        attributes=model.segments if model else (),
+                    ),
                 ),
             )
             self._count(shadowed.observations)
@@ -167,6 +172,14 @@ class MicroBatch:
             self._tally.add_drops(
                 epoch, received_at=drop.received_at, versions=versions, reason=drop.reason, count=drop.count
             )
+
+
+def _countable(capture: Capture, model: Model | None) -> Capture:
+    """The capture with those attributes that may be stored: a level of a segment is an attribute's value."""
+    if model is None or not capture.attributes:
+        return capture
+    attributes = redaction.segment_attributes(model.privacy, capture.attributes, named=model.segments)
+    return capture if attributes is capture.attributes else replace(capture, attributes=attributes)
 
 
 def _to_be_labelled(shadowed: Shadowed, configuration: Configuration) -> bool:

@@ -23,6 +23,7 @@ from multishadow_server.core.duplicates import SeenInputs
 from multishadow_server.core.keeping import Keeper
 from multishadow_server.core.segments import KnownLevels
 from multishadow_server.errors import LeaseLost, StoreUnavailable
+from multishadow_server.service.concealing import Concealing
 from multishadow_server.service.ending import INNER_PATIENCE_SECONDS, end
 from multishadow_server.service.in_flight import UnderWay
 from multishadow_server.service.micro_batch import Finished, MicroBatch
@@ -72,6 +73,7 @@ class Workshop:
     pace: Pace
     draw: Callable[[], float]
     levels: KnownLevels
+    concealing: Concealing
     outage: Outage = field(default_factory=Outage)
 
 
@@ -127,6 +129,7 @@ class PartitionWork:
         reader = await self._with.readers.open(self.partition)
         try:
             # After the former owner was cut off; if it still commits, the next commit here is refused.
+            await self._with.concealing.prepare()
             self._offset = await self._with.store.offset(reader.log_id, self.partition)
             self._seen = SeenInputs(await self._with.store.seen_inputs(reader.log_id, self.partition))
             reading = asyncio.create_task(self._read(reader, stop))
@@ -180,7 +183,7 @@ class PartitionWork:
         if epoch is None or capture.status_code:
             return (), b""
         return self._seen.claim(
-            capture.fingerprint,
+            self._with.concealing.fingerprint(capture),
             epoch=epoch,
             received_at=capture.received_at,
             versions=copies_of(capture, epoch),
@@ -239,6 +242,9 @@ class PartitionWork:
         for each in finished:
             batch.add(each)
         flush = batch.flush(log_id=reader.log_id, partition=self.partition, previous_offset=self._offset)
+        # By the newest terms in hand: what was captured before they changed is stored by them, too.
+        newest = await self._with.configuration.at_least(0)
+        flush = await self._with.concealing.concealed(flush, newest.models)
         await self._commit_surely(flush)
         self._offset = flush.offset
         self._committed_at = time.monotonic()

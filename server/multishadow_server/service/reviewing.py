@@ -83,7 +83,7 @@ async def record_review(
     Raises:
         InvalidInput: the candidate must be named.
         NotFound: no such comparison, or it holds nothing of this candidate.
-        FailedPrecondition: the candidate gave no answer that could be looked at.
+        FailedPrecondition: the candidate gave no answer that could be looked at, or it was not stored.
         StoreUnavailable: the database is away.
     """
     found = await get_comparison(reviews, comparison_id)
@@ -98,6 +98,11 @@ async def record_review(
     if not rules.can_be_reviewed(seen[chosen]):
         raise FailedPrecondition(
             f"{chosen} gave no answer there that could be held beside the live one ({seen[chosen].outcome})"
+        )
+    if not found.payloads.readable:
+        raise FailedPrecondition(
+            f"the answers of comparison {comparison_id} were not stored (privacy: {found.payloads}), so nobody can "
+            "have looked at them here; for what was seen elsewhere there is `shadowctl attest VERSION top_reviewed`"
         )
     await reviews.record(found, version=chosen, verdict=verdict, actor=actor)
     return found, chosen

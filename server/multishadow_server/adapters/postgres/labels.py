@@ -15,6 +15,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from multishadow_server.adapters.postgres.engine import reaching
+from multishadow_server.adapters.postgres.hash_key import PostgresHashKey
 from multishadow_server.adapters.postgres.observations import add_rollups
 from multishadow_server.adapters.postgres.records import epoch_of, moment, observation_of, storable_json, storable_text
 from multishadow_server.adapters.postgres.tables import AnswerRow, EpochRow, ExperimentRow, LabelRow, LabelTallyRow
@@ -22,6 +23,7 @@ from multishadow_server.core import labels
 from multishadow_server.core.experiment import Epoch
 from multishadow_server.core.labels import Answered, Mark, Marked
 from multishadow_server.core.prediction import Json
+from multishadow_server.core.redaction import Seal
 from multishadow_server.core.rollup import Rollup
 from multishadow_server.service.ports import LabelRecord, PredictionCodec
 
@@ -32,11 +34,17 @@ class PostgresLabels:
     Args:
         engine: see `open_engine`.
         codec: reads the answers that were kept.
+        hash_key: see `PostgresHashKey`.
     """
 
-    def __init__(self, engine: AsyncEngine, codec: PredictionCodec) -> None:
+    def __init__(self, engine: AsyncEngine, codec: PredictionCodec, *, hash_key: str | None = None) -> None:
         self._engine = engine
         self._codec = codec
+        self._hash_key = PostgresHashKey(engine, given=hash_key)
+
+    async def seal(self) -> Seal:
+        """See `PostgresHashKey.seal`."""
+        return await self._hash_key.seal()
 
     @asynccontextmanager
     async def change(self, model: str) -> AsyncIterator[PostgresLabelChange]:

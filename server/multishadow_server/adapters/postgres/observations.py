@@ -164,9 +164,13 @@ async def _copy(connection: AsyncConnection, statement: str, rows: Iterable[Sequ
 
 _COPY_COMPARISONS = (
     "COPY comparison (day, epoch_id, request_id, session_id, method, revision, received_at, attributes, request, "
-    "status_code, status_message, response, live_latency, observations, shadow_responses, kept_because) FROM STDIN"
+    "status_code, status_message, response, live_latency, observations, shadow_responses, kept_because, payloads) "
+    "FROM STDIN"
 )
-_COPY_ANSWERS = "COPY answer (day, model, request_id, epoch_id, received_at, live, observations, responses) FROM STDIN"
+_COPY_ANSWERS = (
+    "COPY answer (day, model, request_id, epoch_id, received_at, live, observations, responses, session_id, payloads) "
+    "FROM STDIN"
+)
 
 
 def _comparison_row(comparison: StoredComparison) -> Sequence[Any]:
@@ -190,6 +194,7 @@ def _comparison_row(comparison: StoredComparison) -> Sequence[Any]:
         Jsonb([observation_record(observation) for observation in comparison.observations]),
         [observation.response for observation in comparison.observations],
         comparison.kept_because,
+        comparison.payloads,
     )
 
 
@@ -206,4 +211,6 @@ def _answer_row(kept: KeptAnswers) -> Sequence[Any]:
         capture.response,
         Jsonb([observation_record(observation) for observation in kept.observations]),
         [observation.response for observation in kept.observations],
+        storable_text(capture.session_id),
+        kept.payloads,
     )

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import math
+from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, text
@@ -40,6 +41,11 @@ class PostgresRetention:
     def __init__(self, engine: AsyncEngine, *, keep_days: int) -> None:
         self._engine = engine
         self._keep_days = keep_days
+        self._days_dropped = 0
+
+    def counters(self) -> Mapping[str, int]:
+        """How many days' partitions were dropped for their age since the start."""
+        return {"retention.days_expired": self._days_dropped}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Enforce it now and every hour, until `stop` is set. An hour in which it could not be done is no harm."""
@@ -63,11 +69,12 @@ class PostgresRetention:
         """
         async with reaching(self._engine, "keeping the days of comparisons"), self._engine.begin() as connection:
             await connection.run_sync(prepare_days)
-            await connection.run_sync(expire_days, COMPARISONS, keep_days=self._keep_days)
+            dropped = await connection.run_sync(expire_days, COMPARISONS, keep_days=self._keep_days)
             longest = (await connection.execute(_LONGEST_LABEL_KEEP)).scalar_one()
-            await connection.run_sync(expire_days, ANSWERS, keep_days=math.ceil(longest / 86_400))
+            dropped += await connection.run_sync(expire_days, ANSWERS, keep_days=math.ceil(longest / 86_400))
             await connection.execute(_FORGET_PROCESSES, {"days": PROCESS_DAYS})
             await connection.execute(_FORGET_LIVE_COUNTS, {"days": LIVE_COUNT_DAYS})
+        self._days_dropped += dropped
 
 
 def prepare_days(connection: Connection) -> None:
@@ -84,13 +91,14 @@ def prepare_days(connection: Connection) -> None:
                 _make_day(connection, table, day)
 
 
-def expire_days(connection: Connection, table: str, *, keep_days: int) -> None:
-    """Drop every partition of a table that holds nothing younger than `keep_days` days."""
+def expire_days(connection: Connection, table: str, *, keep_days: int) -> int:
+    """Drop every partition of a table that holds nothing younger than `keep_days` days; returns how many."""
     oldest = _today(connection) - timedelta(days=keep_days)
-    for day in _days(connection, table):
-        if day < oldest:
-            connection.execute(text(f"DROP TABLE {_partition(table, day)}"))
+    expired = [day for day in _days(connection, table) if day < oldest]
+    for day in expired:
+        connection.execute(text(f"DROP TABLE {_partition(table, day)}"))
     connection.execute(text(f"DELETE FROM {table}_default WHERE day < :oldest"), {"oldest": oldest})  # noqa: S608  a constant
+    return len(expired)
 
 
 def _make_day(connection: Connection, table: str, day: date) -> None:

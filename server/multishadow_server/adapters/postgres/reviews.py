@@ -16,6 +16,7 @@ from multishadow_server.adapters.postgres.records import epoch_of, observation_o
 from multishadow_server.adapters.postgres.tables import ComparisonRow, EpochRow, ExperimentRow, ReviewRow
 from multishadow_server.core import reviews
 from multishadow_server.core.labels import negative
+from multishadow_server.core.privacy import Payloads
 from multishadow_server.core.reviews import Review, ReviewVerdict
 from multishadow_server.core.rollup import Rollup
 from multishadow_server.service.ports import ComparisonLine, KeptComparison
@@ -82,6 +83,7 @@ class PostgresReviews:
             response=row.response,
             observations=[observation_of(record, response) for record, response in pairs],
             reviews=said,
+            payloads=Payloads(row.payloads),
         )
 
     async def record(self, comparison: KeptComparison, *, version: str, verdict: ReviewVerdict, actor: str) -> None:

@@ -14,6 +14,14 @@ from multishadow_server.service.ports.flag_evaluation import Evaluation, FlagTyp
 from multishadow_server.service.ports.labels import LabelChange, LabelRecord, LabelStore
 from multishadow_server.service.ports.live_counts import LiveCountStore
 from multishadow_server.service.ports.observations import Flush, KeptAnswers, ObservationStore, StoredComparison
+from multishadow_server.service.ports.privacy import (
+    Erased,
+    Rewritten,
+    SealSource,
+    Selection,
+    StoredTraffic,
+    TrafficStore,
+)
 from multishadow_server.service.ports.processes import ProcessRegistry, ProcessStatus
 from multishadow_server.service.ports.reviews import ComparisonLine, KeptComparison, ReviewStore
 from multishadow_server.service.ports.rollouts import (
@@ -36,6 +44,7 @@ __all__ = [
     "ComparisonLine",
     "ConfigurationSource",
     "ControlStore",
+    "Erased",
     "Evaluation",
     "FlagRecord",
     "FlagRevision",
@@ -59,10 +68,15 @@ __all__ = [
     "Promotion",
     "PublishedFlags",
     "ReviewStore",
+    "Rewritten",
     "RolloutEvent",
     "RolloutRecords",
     "RolloutStore",
+    "SealSource",
+    "Selection",
     "StageCounts",
     "StoredComparison",
+    "StoredTraffic",
+    "TrafficStore",
     "VersionProbe",
 ]

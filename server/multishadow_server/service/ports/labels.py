@@ -10,6 +10,7 @@ from typing import Protocol
 from multishadow_server.core.labels import Answered, Marked
 from multishadow_server.core.prediction import Json
 from multishadow_server.core.rollup import Rollup
+from multishadow_server.service.ports.privacy import SealSource
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,8 +67,8 @@ class LabelChange(Protocol):
         ...
 
 
-class LabelStore(Protocol):
-    """Where labels are."""
+class LabelStore(SealSource, Protocol):
+    """Where labels are, and the key of the ids of their requests that are stored as hashes."""
 
     def change(self, model: str) -> AbstractAsyncContextManager[LabelChange]:
         """Change labels; leaving the block commits, an exception in it undoes everything. Raises StoreUnavailable."""

@@ -9,6 +9,7 @@ from typing import Protocol
 from multishadow_server.core.capture import Capture
 from multishadow_server.core.duplicates import Chunk
 from multishadow_server.core.observation import Observation
+from multishadow_server.core.privacy import Payloads
 from multishadow_server.core.rollup import Rollup
 
 
@@ -17,21 +18,24 @@ class StoredComparison:
     """One capture with what its shadows made of it, kept for people to look at.
 
     `kept_because` is "diverged" (some shadow diverged, or failed) or "sample" (drawn uniformly from the rest).
+    `payloads` is the form that its payloads have by now.
     """
 
     epoch_id: int
     capture: Capture
     observations: Sequence[Observation]
     kept_because: str
+    payloads: Payloads = Payloads.FULL
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KeptAnswers:
-    """One capture's answers, kept until its label comes."""
+    """One capture's answers, kept until its label comes; `payloads` is the form that they have by now."""
 
     epoch_id: int
     capture: Capture
     observations: Sequence[Observation]
+    payloads: Payloads = Payloads.FULL
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

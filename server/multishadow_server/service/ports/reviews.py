@@ -8,6 +8,7 @@ from typing import Protocol
 
 from multishadow_server.core.experiment import Epoch
 from multishadow_server.core.observation import Observation
+from multishadow_server.core.privacy import Payloads
 from multishadow_server.core.reviews import Review, ReviewVerdict
 
 
@@ -36,6 +37,7 @@ class KeptComparison:
     response: bytes
     observations: Sequence[Observation]
     reviews: Sequence[Review]
+    payloads: Payloads = Payloads.FULL
 
 
 class ReviewStore(Protocol):

@@ -13,6 +13,7 @@ from multishadow_server.adapters.postgres.tables.labels import AnswerRow, LabelR
 from multishadow_server.adapters.postgres.tables.models import ModelRow, VersionRow
 from multishadow_server.adapters.postgres.tables.observations import ComparisonRow, PartitionOffsetRow, SeenInputsRow
 from multishadow_server.adapters.postgres.tables.operation import AuditRow, ProcessRow
+from multishadow_server.adapters.postgres.tables.privacy import HashKeyRow
 from multishadow_server.adapters.postgres.tables.promotions import (
     LiveCountRow,
     PromotionRow,
@@ -30,6 +31,7 @@ __all__ = [
     "FlagRevisionRow",
     "FlagRow",
     "GateRecordRow",
+    "HashKeyRow",
     "LabelRow",
     "LabelTallyRow",
     "LiveCountRow",

@@ -41,6 +41,9 @@ class AnswerRow(Table, table=True):
     live: bytes
     observations: list[dict[str, Any]] = Field(sa_type=JSONB)
     responses: list[bytes] = Field(sa_type=ARRAY(LargeBinary()))
+    # By which a person's answers are found to be erased. The defaults are those of rows of the release before.
+    session_id: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    payloads: str = Field(default="full", sa_column_kwargs={"server_default": "full"})
 
 
 class LabelRow(Table, table=True):

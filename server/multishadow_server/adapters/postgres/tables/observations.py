@@ -69,3 +69,5 @@ class ComparisonRow(Table, table=True):
     observations: list[dict[str, Any]] = Field(sa_type=JSONB)
     shadow_responses: list[bytes] = Field(sa_type=ARRAY(LargeBinary()))
     kept_because: str
+    # In which form it is stored, see `core.privacy`. The default is that of rows of the release before.
+    payloads: str = Field(default="full", sa_column_kwargs={"server_default": "full"})
