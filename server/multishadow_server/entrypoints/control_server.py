@@ -10,6 +10,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from multishadow_server.entrypoints import listening
 from multishadow_server.errors import FailedPrecondition
 
 _OPTIONS = (
@@ -24,6 +25,7 @@ _OPTIONS = (
     # Who follows flags and is gone without a word is found out: nothing is sent to it while no flag changes.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    listening.HANDSHAKE_LIMIT,
 )
 
 
@@ -46,18 +48,30 @@ class ControlServer:
     Args:
         services: serve from the start.
         later: answer from the start, too; their health is NOT_SERVING until `now_serve`.
+        credentials: of TLS; None serves in the clear.
+        describe: whether it answers reflection.
+        interceptors: see every call first.
     """
 
-    def __init__(self, *services: Services, later: Services) -> None:
+    def __init__(
+        self,
+        *services: Services,
+        later: Services,
+        credentials: grpc.ServerCredentials | None = None,
+        describe: bool = True,
+        interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    ) -> None:
+        self._credentials = credentials
         self._health = health.aio.HealthServicer()
-        self._server = grpc.aio.server(options=_OPTIONS)
+        self._server = grpc.aio.server(options=_OPTIONS, interceptors=interceptors)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         for each in (*services, later):
             each.add_to(self._server)
         self._serving = [name for each in services for name in each.names]
         self._waiting = list(later.names)
-        names = (*self._serving, *self._waiting, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        if describe:
+            names = (*self._serving, *self._waiting, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._server)
 
     async def now_serve(self, services: Services) -> None:
         """Say by the health protocol that these serve."""
@@ -73,7 +87,7 @@ class ControlServer:
             FailedPrecondition: the address cannot be had.
         """
         try:
-            port = self._server.add_insecure_port(listen)
+            port = listening.add_port(self._server, listen, self._credentials)
         except RuntimeError as error:
             raise FailedPrecondition(
                 f"cannot listen on {listen}: another program may have it; choose another with --listen (port 0 takes "

@@ -1,5 +1,6 @@
 """What the use cases need of the world. Adapters make these real."""
 
+from multishadow_server.service.ports.access import AuditLine, AuditLog, AuditQuery, TokenChange, TokenStore
 from multishadow_server.service.ports.capture_log import (
     CaptureBacklog,
     CaptureLog,
@@ -27,6 +28,9 @@ from multishadow_server.service.ports.versions import Answer, Comparer, ModelGat
 
 __all__ = [
     "Answer",
+    "AuditLine",
+    "AuditLog",
+    "AuditQuery",
     "CaptureBacklog",
     "CaptureLog",
     "CaptureReader",
@@ -64,5 +68,7 @@ __all__ = [
     "RolloutStore",
     "StageCounts",
     "StoredComparison",
+    "TokenChange",
+    "TokenStore",
     "VersionProbe",
 ]
