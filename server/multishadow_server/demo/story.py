@@ -123,6 +123,10 @@ async def _serve_roles(resources: AsyncExitStack, stage: Stage, folder: Path) ->
         "router_listen": free,
         "control_listen": free,
         "http_listen": free,
+        "tls_cert": None,
+        "tls_key": None,
+        "tls_client_ca": None,
+        "auth": "off",
     }
     settings = Settings(data_dir=folder, **own)
     deployment = Deployment(settings, routers=ROUTERS, workers=WORKERS, report=stage.say, log_level="error")

@@ -62,6 +62,8 @@ class TokenWatch:
 
     def find(self, token_id: str) -> Token | None:
         """The token of that id. Raises Unavailable: they could not be read for too long, or were not read yet."""
+        if math.isinf(self.age):
+            raise Unavailable("tokens cannot be checked: they could not be read from the database yet; try again")
         if self.age > self._stale_after:
             raise Unavailable("tokens cannot be checked: the database has been away for too long; try again later")
         return self._tokens.get(token_id)
