@@ -106,7 +106,7 @@ PATHS: Mapping[str, Need] = {
 
 def of_call(method: str) -> Need:
     """What a gRPC method needs, by its full name: `/package.Service/Method`."""
-    _, service, name = f"/{method.lstrip('/')}/".split("/", 2)
+    _, service, name = f"/{method.removeprefix('/')}/".split("/", 2)
     listed = CALLS.get(service, ADMIN)
     return listed.get(name.rstrip("/"), ADMIN) if isinstance(listed, Mapping) else listed
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -84,7 +83,7 @@ class Doorkeeper:
             Unavailable: tokens cannot be checked.
         """
         shown = _shown(headers)
-        if math.isinf(self._watch.age):
+        if self._watch.is_stale:
             await self._watch.look_again()
         token = self._watch.find(shown.id)
         verdict = access.judge(token, shown.secret, now=self._clock())

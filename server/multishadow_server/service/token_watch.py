@@ -60,11 +60,16 @@ class TokenWatch:
         """Seconds since the tokens were read; infinite before the first time."""
         return self._monotonic() - self._read_at
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether they were read too long ago, or never."""
+        return self.age > self._stale_after
+
     def find(self, token_id: str) -> Token | None:
         """The token of that id. Raises Unavailable: they could not be read for too long, or were not read yet."""
         if math.isinf(self.age):
             raise Unavailable("tokens cannot be checked: they could not be read from the database yet; try again")
-        if self.age > self._stale_after:
+        if self.is_stale:
             raise Unavailable("tokens cannot be checked: the database has been away for too long; try again later")
         return self._tokens.get(token_id)
 
