@@ -25,9 +25,11 @@ class VersionChannels:
 
     Args:
         tls: what addresses that begin with `tls://` are called with; None trusts public authorities.
+        look_seconds: how often `renewed` looks at most.
     """
 
-    def __init__(self, tls: CallingTls | None = None) -> None:
+    def __init__(self, tls: CallingTls | None = None, *, look_seconds: float = LOOK_SECONDS) -> None:
+        self._look_seconds = look_seconds
         self._tls = tls or CallingTls(Files.of("VERSIONS", cert=None, key=None, ca=None))
         self._used = self._tls.credentials()
         self._looked_at = time.monotonic()
@@ -46,7 +48,7 @@ class VersionChannels:
     def renewed(self) -> bool:
         """Whether what is called with has changed since; it looks every few seconds."""
         now = time.monotonic()
-        if now - self._looked_at < LOOK_SECONDS:
+        if now - self._looked_at < self._look_seconds:
             return False
         self._looked_at = now
         former, self._used = self._used, self._tls.credentials()

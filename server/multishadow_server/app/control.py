@@ -92,7 +92,7 @@ async def run(
             ),
             FlagServicer(store),
             RolloutServicer(store=store, records=rollouts, probe=probe),
-            AccessServicer(tokens, PostgresAudit(engine)),
+            AccessServicer(tokens, PostgresAudit(engine), changed=door.changed),
             later=flagd,
             credentials=None if serving is None else serving.grpc_credentials(),
             describe=settings.reflection == "on",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
@@ -30,11 +30,13 @@ class Door:
         interceptors: for its gRPC server.
         guarding: puts it before an application that is served over HTTP.
         counters: who was not let in.
+        changed: to be told of each change of a token that is made here.
     """
 
     interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
     guarding: Callable[[ASGIApp], ASGIApp] = field(default=lambda app: app)
     counters: Callable[[], Mapping[str, int]] = dict
+    changed: Callable[[], Awaitable[None]] = field(default=lambda: asyncio.sleep(0))
 
 
 async def open_door(settings: Settings, store: TokenStore, stop: asyncio.Event, stack: AsyncExitStack) -> Door:
@@ -49,6 +51,7 @@ async def open_door(settings: Settings, store: TokenStore, stop: asyncio.Event, 
         interceptors=(Authorisation(doorkeeper, flags_open=flags_open),),
         guarding=lambda app: HttpAuthorisation(app, doorkeeper, flags_open=flags_open),
         counters=doorkeeper.counters,
+        changed=watch.note_change,
     )
 
 

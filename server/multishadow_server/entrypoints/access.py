@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC
 
 import grpc.aio
@@ -30,10 +30,19 @@ class AccessServicer(access_pb2_grpc.AccessServiceServicer):
     Args:
         store: where tokens are.
         log: the audit log.
+        changed: called after each change of a token.
         clock: the time, in seconds since the Unix epoch.
     """
 
-    def __init__(self, store: TokenStore, log: AuditLog, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        store: TokenStore,
+        log: AuditLog,
+        *,
+        changed: Callable[[], Awaitable[None]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._changed = changed
         self._store = store
         self._log = log
         self._clock = clock
@@ -57,6 +66,7 @@ class AccessServicer(access_pb2_grpc.AccessServiceServicer):
                 life=request.expires_in_seconds if request.HasField("expires_in_seconds") else None,
                 actor=actor_of(request.actor, context),
             )
+            await self._changed()
         return pb.CreateTokenResponse(token=self._token(issued.token), text=issued.text)
 
     async def ListTokens(self, request: pb.ListTokensRequest, context: Context) -> pb.ListTokensResponse:
@@ -75,6 +85,7 @@ class AccessServicer(access_pb2_grpc.AccessServiceServicer):
                 life=request.expires_in_seconds if request.HasField("expires_in_seconds") else None,
                 actor=actor_of(request.actor, context),
             )
+            await self._changed()
         return pb.RotateTokenResponse(token=self._token(issued.token), text=issued.text)
 
     async def RevokeToken(self, request: pb.RevokeTokenRequest, context: Context) -> pb.RevokeTokenResponse:
@@ -86,6 +97,7 @@ class AccessServicer(access_pb2_grpc.AccessServiceServicer):
                 reason=messages.free_text("reason", request.reason),
                 actor=actor_of(request.actor, context),
             )
+            await self._changed()
         return pb.RevokeTokenResponse(token=self._token(token))
 
     async def GetCaller(self, request: pb.GetCallerRequest, context: Context) -> pb.GetCallerResponse:  # noqa: ARG002

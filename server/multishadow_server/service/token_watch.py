@@ -48,7 +48,7 @@ class TokenWatch:
         self._clock = clock
         self._monotonic = monotonic
         self._tokens: Mapping[str, Token] = {}
-        self._read_at = self._tried_at = -math.inf
+        self._read_at = self._looked_at = -math.inf
         self._reading = asyncio.Lock()
         self._tick = asyncio.Event()
         self._used: dict[str, float] = {}
@@ -83,9 +83,15 @@ class TokenWatch:
         async with self._reading:
             if self._read_at >= asked_at:
                 return True
-            if self._monotonic() - self._tried_at < LOOK_AGAIN_SECONDS:
+            if asked_at - self._looked_at < LOOK_AGAIN_SECONDS:
                 return False
+            self._looked_at = asked_at
             return await self._read()
+
+    async def note_change(self) -> None:
+        """Somebody changed tokens here: whoever did it expects it to have happened."""
+        async with self._reading:
+            await self._read()
 
     async def next_tick(self) -> None:
         """Wait for the next round, whether or not it read anything."""
@@ -106,7 +112,7 @@ class TokenWatch:
                 continue
 
     async def _read(self) -> bool:
-        began = self._tried_at = self._monotonic()
+        began = self._monotonic()
         try:
             async with asyncio.timeout(LOOK_PATIENCE_SECONDS):
                 tokens = await self._store.current()

@@ -12,7 +12,7 @@ from sqlmodel import col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from multishadow_server.adapters.postgres.engine import reaching
-from multishadow_server.adapters.postgres.records import moment
+from multishadow_server.adapters.postgres.records import moment, storable_json, storable_text
 from multishadow_server.adapters.postgres.tables import AuditRow, ConfigurationRevisionRow
 from multishadow_server.service.ports import AuditLine, AuditQuery
 
@@ -26,7 +26,13 @@ async def append(
     by id misses none.
     """
     await connection.execute(select(ConfigurationRevisionRow.id).with_for_update())
-    line = {"at": func.clock_timestamp(), "actor": actor, "action": action, "subject": subject, "detail": dict(detail)}
+    line = {
+        "at": func.clock_timestamp(),
+        "actor": storable_text(actor),
+        "action": action,
+        "subject": subject,
+        "detail": {name: storable_json(value) for name, value in detail.items()},
+    }
     await connection.execute(insert(AuditRow).values(line))
 
 
