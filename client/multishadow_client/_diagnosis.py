@@ -51,22 +51,28 @@ def _of_plain(address: Address, where: tuple[str, int], within: float) -> str:
 
 
 def _of_tls(tls: Tls, address: Address, where: tuple[str, int], within: float) -> str:
-    name = tls.server_name or where[0]
     try:
-        _shake_hands(tls.context(), where, name, within, then_read=True)
+        _shake_hands(tls.context(), where, tls.server_name or where[0], within, then_read=True)
     except ssl.SSLCertVerificationError as error:
         return _of_certificate(error, tls, address, where, within)
     except ssl.SSLError as error:
-        reason = error.reason or ""
-        if "CERTIFICATE_REQUIRED" in reason:
-            return f"{address.target} asks who connects for a certificate: show one (shadowctl: --cert and --key)"
-        if "ALERT" in reason:
-            said = reason.removeprefix("TLSV1_ALERT_").removeprefix("SSLV3_ALERT_").replace("_", " ").lower()
-            return f"{address.target} does not accept the certificate that was shown ({said})"
+        if "ALERT" in (error.reason or ""):
+            return _of_a_refusal(tls, address)
         return f"{address.target} does not speak TLS: connect without it (shadowctl: leave out --tls)"
-    except (ConnectionResetError, EOFError):
-        return f"{address.target} does not speak TLS, or wants no more of it: try without it"
+    except EOFError:
+        # gRPC's servers hang up without a word when they do not like who connects.
+        return _of_a_refusal(tls, address)
+    except ConnectionResetError:
+        return f"{address.target} does not speak TLS, or not with everybody: try without it"
     return ""
+
+
+def _of_a_refusal(tls: Tls, address: Address) -> str:
+    if tls.cert is None:
+        return f"{address.target} asks who connects for a certificate: show one (shadowctl: --cert and --key)"
+    return (
+        f"{address.target} does not accept the certificate that was shown; its operator says which authority's it takes"
+    )
 
 
 def _of_certificate(
@@ -110,7 +116,11 @@ def _shake_hands(
             # With TLS 1.3 a server says only after its handshake that it does not like ours. A gRPC server that does
             # speaks at once, too: its settings.
             try:
-                connection.recv(1)
+                said = connection.recv(1)
             except TimeoutError:
                 return None
+            except ConnectionResetError:
+                said = b""
+            if not said:
+                raise EOFError
         return connection.getpeercert()

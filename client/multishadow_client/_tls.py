@@ -31,8 +31,6 @@ class Tls:
 
     def credentials(self) -> grpc.ChannelCredentials:
         """What gRPC needs; the files are read now. Raises ValueError: one cannot be used; says which, and why."""
-        if (self.cert is None) != (self.key is None):
-            raise ValueError("a certificate to show and its private key go together: give both, or neither")
         # gRPC takes whatever it is given, and says nothing better than that no connection came about.
         self.context()
         ca, key, cert = (_content(path) for path in (self.ca, self.key, self.cert))
@@ -40,6 +38,8 @@ class Tls:
 
     def context(self) -> ssl.SSLContext:
         """The same for Python's ssl. Raises ValueError."""
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("a certificate to show and its private key go together: give both, or neither")
         try:
             context = ssl.create_default_context(cafile=self.ca)
         except (ssl.SSLError, OSError) as error:
