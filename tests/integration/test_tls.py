@@ -17,6 +17,8 @@ import grpc.aio
 import nats.errors
 import psycopg
 import pytest
+from openfeature.evaluation_context import EvaluationContext
+from openfeature.exception import ProviderFatalError
 
 from authorities import Authority, Pair
 from multishadow.v1 import prediction_pb2
@@ -24,6 +26,7 @@ from multishadow_client import Client, ControlClient, Tls, Unreachable
 from multishadow_client._address import Address
 from multishadow_client._diagnosis import diagnose
 from multishadow_client.cli import connection
+from multishadow_client.openfeature import MultishadowProvider
 from multishadow_server.adapters import health, jetstream_log, nats_connection
 from multishadow_server.adapters.embedded import EmbeddedNats, EmbeddedPostgres
 from multishadow_server.adapters.jetstream_backlog import JetStreamBacklog
@@ -34,6 +37,7 @@ from multishadow_server.adapters.tls import CallingTls, ClientTls, Files
 from multishadow_server.adapters.version_channels import VersionChannels
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
 from multishadow_server.app import router as router_role
+from multishadow_server.app import tokens
 from multishadow_server.core.routing import Claim
 from multishadow_server.errors import InvalidInput, LogUnavailable, StoreUnavailable, Unavailable, VersionUnavailable
 from multishadow_server.settings import Settings
@@ -453,3 +457,27 @@ async def test_the_database_is_reached_over_tls_and_another_than_the_right_one_i
             await revision("127.0.0.1", trusted)
         with pytest.raises(StoreUnavailable, match="certificate verify failed"):
             await revision("localhost", other)
+
+
+# --- applications -------------------------------------------------------------------------------------------------
+
+
+async def test_an_application_follows_flags_over_tls_with_a_token(database_url: str, authority: Authority) -> None:
+    settings = serving(authority.issue("control"), auth="tokens", flag_check_interval=0.1)
+    issued = await tokens.create(Settings(database_url=database_url), name="app", role="viewer", life=None)
+    await register(database_url, {"base": "127.0.0.1:1"}, {"base": Claim.LIVE})
+    async with control_addresses(database_url, **settings) as (address, _):
+
+        def read() -> str:
+            provider = MultishadowProvider(address, tls=Tls(ca=authority.file), token=issued.text)
+            provider.initialize(EvaluationContext())
+            try:
+                return provider.resolve_string_details("spam.base", "off", EvaluationContext("user")).value
+            finally:
+                provider.shutdown()
+
+        assert await asyncio.to_thread(read) == "live"
+        stranger = MultishadowProvider(address, tls=Tls(ca=authority.file))
+        with pytest.raises(ProviderFatalError, match="needs a token"):
+            await asyncio.to_thread(stranger.initialize, EvaluationContext())
+        await asyncio.to_thread(stranger.shutdown)
