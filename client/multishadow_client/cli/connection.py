@@ -222,8 +222,8 @@ def _control(server: str, options: Mapping[str, Any], sources: Mapping[str, str]
 
 def _router(router: str, options: Mapping[str, Any]) -> Endpoint:
     """A token is for control: shown to a router, it would be passed on to the versions."""
-    typed = {name: str(value) for name, value in options.items() if name not in {"tls", "token_file"} and value}
-    return Endpoint(router, tls=_checked(Connection(tls=options["tls"], **typed)))
+    given: dict[str, Any] = {name: str(options[name] or "") for name in ("ca", "cert", "key", "server_name")}
+    return Endpoint(router, tls=_checked(Connection(tls=options["tls"], **given)))
 
 
 def _merged(server: str, options: Mapping[str, Any], typed: set[str]) -> Connection:

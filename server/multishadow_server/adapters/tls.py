@@ -209,7 +209,7 @@ def read(files: Files, *, serving: bool) -> Material:
     chain, key, ca = (_content(files, name) for name in ("cert", "key", "ca"))
     if ca:
         _check_authorities(files, ca)
-    ends_at = _check_certificate(files, serving=serving) if files.cert is not None else math.inf
+    ends_at = _check_certificate(files, chain, serving=serving) if files.cert is not None else math.inf
     return Material(chain=chain, key=key, ca=ca, ends_at=ends_at)
 
 
@@ -308,7 +308,7 @@ def _check_authorities(files: Files, ca: bytes) -> None:
         raise InvalidInput(f"{where} holds no authority's certificate; a server's or client's own is none")
 
 
-def _check_certificate(files: Files, *, serving: bool) -> float:
+def _check_certificate(files: Files, chain: bytes, *, serving: bool) -> float:
     """When the certificate expires. Raises InvalidInput: the key is another's, or a client would refuse it."""
     where = f"{files.names['cert']}: {files.cert}"
     assert files.cert is not None
@@ -324,7 +324,7 @@ def _check_certificate(files: Files, *, serving: bool) -> float:
         raise InvalidInput(f"{files.names['key']}: {files.key} cannot be used: {error}") from error
     except OSError as error:
         raise InvalidInput(f"{where}, or its key {files.key}, cannot be read: {error.strerror}") from error
-    return _ends_at(where, server, files.cert.read_text("ascii", "replace"), serving=serving)
+    return _ends_at(where, server, _text(chain), serving=serving)
 
 
 def _ends_at(where: str, server: ssl.SSLContext, chain: str, *, serving: bool) -> float:
