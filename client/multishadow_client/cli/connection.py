@@ -109,7 +109,9 @@ def connecting(command: Callable[..., None]) -> Callable[..., None]:
         options = {name: given.pop(f"{_PARAMETER}{name}") for name in _OPTIONS}
         sources = {name: _source(context_, f"{_PARAMETER}{name}") for name in _OPTIONS}
         sources[named] = _source(context_, named)
-        if named == "server":
+        if given.get("clear"):
+            pass  # what is about to be forgotten need not be readable
+        elif named == "server":
             given[named] = _control(given[named], options, sources)
         else:
             given[named] = _router(given[named], options)
