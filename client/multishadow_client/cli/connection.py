@@ -233,7 +233,7 @@ def _merged(server: str, options: Mapping[str, Any], typed: set[str]) -> Connect
     kept = remembered()
     if "server" in typed and server != kept.server:
         kept = Connection()
-    values = asdict(kept) | ({"server": server} if "server" in typed else {})
+    values: dict[str, Any] = asdict(kept) | ({"server": server} if "server" in typed else {})
     for name in _OPTIONS:
         if name in typed and options[name] is not None:
             values[name] = options[name] if name == "tls" else str(options[name])
