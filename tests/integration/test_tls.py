@@ -17,6 +17,7 @@ import grpc.aio
 import nats.errors
 import psycopg
 import pytest
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import ProviderFatalError
 
@@ -299,6 +300,11 @@ async def test_a_request_goes_over_tls_all_the_way_and_takes_its_credentials_alo
 
             await asyncio.to_thread(ask)
             assert seen[0]["authorization"] == "Bearer mine"
+            async with grpc.aio.secure_channel(address, Tls(ca=authority.file).credentials()) as channel:
+                request = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await anext(aiter(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(request)))
+            assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
         finally:
             stop.set()
             await role
