@@ -18,6 +18,7 @@ from multishadow_client._errors import (
 )
 from multishadow_client._flags import AsyncFlags, Flag, Flags
 from multishadow_client._prediction import Classification, Embedding, Output, Prediction
+from multishadow_client._tls import Tls
 
 __all__ = [
     "AsyncClient",
@@ -40,6 +41,7 @@ __all__ = [
     "Prediction",
     "ResourceExhausted",
     "ServerFailed",
+    "Tls",
     "Unavailable",
     "Unreachable",
 ]

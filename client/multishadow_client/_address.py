@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field
+from typing import Self
 
 import grpc
 from grpc import aio
+
+from multishadow_client._bearer import AsyncBearer, Bearer
+from multishadow_client._tls import Tls
+
+logger = logging.getLogger(__name__)
 
 ROUTER = "127.0.0.1:50051"
 CONTROL = "127.0.0.1:50052"
@@ -21,25 +28,38 @@ class Address:
     Args:
         target: as gRPC takes it: `host:port`, `unix:/path`, `dns:///host:port`.
         encrypted: whether with TLS.
+        tls: how; None trusts public authorities.
+        token: shown with every call; empty for none.
     """
 
     target: str
     encrypted: bool = False
+    tls: Tls | None = None
+    token: str = field(default="", repr=False)
 
     @classmethod
-    def parse(cls, text: str, *, default: str) -> Address:
+    def parse(cls, text: str, *, default: str, tls: Tls | None = None, token: str = "") -> Address:
         """Read what a person typed: a scheme may stand before it, and the port may be left out.
 
         `https://` and `grpcs://` mean TLS; `http://` and `grpc://` mean nothing, people just type them. Without a
         port, the port of `default` is meant.
+
+        Args:
+            text: what was typed; an `Endpoint` brings the rest along.
+            default: what is meant by nothing.
+            tls: how to speak TLS; that means it, whatever the scheme.
+            token: shown with every call.
         """
+        if isinstance(text, Endpoint):
+            tls, token = tls or text.tls, token or text.token
         bare = text.strip()
-        encrypted = bare.startswith(_ENCRYPTED)
+        encrypted = bare.startswith(_ENCRYPTED) or tls is not None
         for scheme in (*_PLAIN, *_ENCRYPTED):
             bare = bare.removeprefix(scheme)
         bare = bare.rstrip("/") or default
         has_port = ":" in bare.rpartition("]")[2]
-        return cls(target=bare if has_port else f"{bare}:{default.rpartition(':')[2]}", encrypted=encrypted)
+        target = bare if has_port else f"{bare}:{default.rpartition(':')[2]}"
+        return cls(target=target, encrypted=encrypted, tls=tls, token=token)
 
     def open(self, *, keepalive: float | None = None) -> grpc.Channel:
         """A channel for threads; nothing is connected until the first call.
@@ -50,17 +70,32 @@ class Address:
         """
         options = [*self._options, *_keepalive_options(keepalive)]
         if self.encrypted:
-            return grpc.secure_channel(self.target, grpc.ssl_channel_credentials(), options=options)
-        return grpc.insecure_channel(self.target, options=options)
+            channel = grpc.secure_channel(self.target, self._credentials(), options=options)
+        else:
+            channel = grpc.insecure_channel(self.target, options=options)
+        self._warn()
+        return grpc.intercept_channel(channel, Bearer(self.token)) if self.token else channel
 
     def open_async(self) -> aio.Channel:
         """A channel for the running event loop."""
+        interceptors = [AsyncBearer(self.token)] if self.token else None
+        self._warn()
         if self.encrypted:
-            return aio.secure_channel(self.target, grpc.ssl_channel_credentials(), options=self._options)
-        return aio.insecure_channel(self.target, options=self._options)
+            credentials = self._credentials()
+            return aio.secure_channel(self.target, credentials, options=self._options, interceptors=interceptors)
+        return aio.insecure_channel(self.target, options=self._options, interceptors=interceptors)
+
+    def _warn(self) -> None:
+        if self.token and not self.encrypted and not self.target.startswith(_LOCAL):
+            logger.warning(
+                "the token for %s is sent without TLS: unless a mesh encrypts it, it can be read", self.target
+            )
+
+    def _credentials(self) -> grpc.ChannelCredentials:
+        return (self.tls or Tls()).credentials()
 
     @property
-    def _options(self) -> list[tuple[str, int]]:
+    def _options(self) -> list[tuple[str, int | str]]:
         """Channel options.
 
         How large an answer may be is the router's to say, so that one setting decides it, not two. gRPC waits up to two
@@ -73,7 +108,23 @@ class Address:
             ("grpc.initial_reconnect_backoff_ms", 200),
             ("grpc.max_reconnect_backoff_ms", 5_000),
             *([("grpc.enable_http_proxy", 0)] if local else []),
+            *(self.tls.options if self.tls is not None else []),
         ]
+
+
+class Endpoint(str):
+    """An address as it is typed, that brings along how to connect to it: all that takes an address takes one."""
+
+    __slots__ = ("tls", "token")
+
+    tls: Tls | None
+    token: str
+
+    def __new__(cls, address: str, *, tls: Tls | None = None, token: str = "") -> Self:
+        """Such an address."""
+        made = super().__new__(cls, address)
+        made.tls, made.token = tls, token
+        return made
 
 
 def _keepalive_options(seconds: float | None) -> list[tuple[str, int]]:

@@ -12,13 +12,16 @@ from multishadow.v1 import prediction_pb2_grpc
 from multishadow_client import _address, _prediction
 from multishadow_client._errors import from_status
 from multishadow_client._prediction import Prediction
+from multishadow_client._tls import Tls
 
 
 class _AsyncConnection:
     """A channel of the event loop that made it, closed with its owner."""
 
-    def __init__(self, address: str, *, default: str, timeout: float | None) -> None:
-        self._address = _address.Address.parse(address, default=default)
+    def __init__(
+        self, address: str, *, default: str, timeout: float | None, tls: Tls | None = None, token: str = ""
+    ) -> None:
+        self._address = _address.Address.parse(address, default=default, tls=tls, token=token)
         self._timeout = timeout
         self._channel = self._address.open_async()
 
@@ -41,10 +44,11 @@ class AsyncClient(_AsyncConnection):
     Args:
         address: of the router; a scheme may stand before it.
         timeout: seconds that a call may take unless it says otherwise; None leaves it to the router.
+        tls: connect over TLS.
     """
 
-    def __init__(self, address: str = _address.ROUTER, *, timeout: float | None = 10.0) -> None:
-        super().__init__(address, default=_address.ROUTER, timeout=timeout)
+    def __init__(self, address: str = _address.ROUTER, *, timeout: float | None = 10.0, tls: Tls | None = None) -> None:
+        super().__init__(address, default=_address.ROUTER, timeout=timeout, tls=tls)
         self._stub = prediction_pb2_grpc.PredictionServiceStub(self._channel)
 
     async def predict(

@@ -9,6 +9,8 @@ from typing import Any, Self, TypeVar, cast
 import grpc
 
 from multishadow.v1 import (
+    access_pb2,
+    access_pb2_grpc,
     control_pb2,
     control_pb2_grpc,
     flags_pb2,
@@ -20,8 +22,9 @@ from multishadow.v1 import (
     rollouts_pb2_grpc,
 )
 from multishadow_client import _address, _prediction
-from multishadow_client._errors import MultishadowError, from_status
+from multishadow_client._errors import MultishadowError, Unreachable, from_status
 from multishadow_client._prediction import Prediction
+from multishadow_client._tls import Tls
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -30,8 +33,10 @@ _Response = TypeVar("_Response")
 class _Connection:
     """A channel that is closed with its owner, and turns gRPC's errors into ours."""
 
-    def __init__(self, address: str, *, default: str, timeout: float | None) -> None:
-        self._address = _address.Address.parse(address, default=default)
+    def __init__(
+        self, address: str, *, default: str, timeout: float | None, tls: Tls | None = None, token: str = ""
+    ) -> None:
+        self._address = _address.Address.parse(address, default=default, tls=tls, token=token)
         self._timeout = timeout
         self._channel = self._address.open()
 
@@ -56,7 +61,10 @@ class _Connection:
         # The error of a unary call is its call, too, which its declared type does not say.
         call = cast("grpc.Call", error)
         trailing = _prediction.text_values(call.trailing_metadata())
-        return from_status(call.code(), call.details() or "", address=self.address, trailing=trailing)
+        found = from_status(call.code(), call.details() or "", address=self.address, trailing=trailing)
+        if isinstance(found, Unreachable):
+            found.address = self._address
+        return found
 
 
 class Client(_Connection):
@@ -65,6 +73,7 @@ class Client(_Connection):
     Args:
         address: of the router; a scheme may stand before it.
         timeout: seconds that a call may take unless it says otherwise; None leaves it to the router.
+        tls: connect over TLS.
 
     Example:
         >>> with Client("127.0.0.1:50051") as client:
@@ -73,8 +82,8 @@ class Client(_Connection):
         ('spam', 'A')
     """
 
-    def __init__(self, address: str = _address.ROUTER, *, timeout: float | None = 10.0) -> None:
-        super().__init__(address, default=_address.ROUTER, timeout=timeout)
+    def __init__(self, address: str = _address.ROUTER, *, timeout: float | None = 10.0, tls: Tls | None = None) -> None:
+        super().__init__(address, default=_address.ROUTER, timeout=timeout, tls=tls)
         self._stub = prediction_pb2_grpc.PredictionServiceStub(self._channel)
 
     def predict(
@@ -140,16 +149,26 @@ class ControlClient(_Connection):
     Args:
         address: of control; a scheme may stand before it.
         timeout: seconds that a call may take.
+        tls: connect over TLS.
+        token: shown with every call, for a control that asks for one.
 
     Every method raises MultishadowError with the server's message.
     """
 
-    def __init__(self, address: str = _address.CONTROL, *, timeout: float | None = 10.0) -> None:
-        super().__init__(address, default=_address.CONTROL, timeout=timeout)
+    def __init__(
+        self,
+        address: str = _address.CONTROL,
+        *,
+        timeout: float | None = 10.0,
+        tls: Tls | None = None,
+        token: str = "",
+    ) -> None:
+        super().__init__(address, default=_address.CONTROL, timeout=timeout, tls=tls, token=token)
         self._stub = control_pb2_grpc.ControlServiceStub(self._channel)
         self._flags = flags_pb2_grpc.FlagServiceStub(self._channel)
         self._rollouts = rollouts_pb2_grpc.RolloutServiceStub(self._channel)
         self._privacy = privacy_pb2_grpc.PrivacyServiceStub(self._channel)
+        self._access = access_pb2_grpc.AccessServiceStub(self._channel)
 
     def apply_model(self, request: control_pb2.ApplyModelRequest) -> control_pb2.ApplyModelResponse:
         """Create or update a model and its versions; versions that are not named are left as they are."""
@@ -348,6 +367,30 @@ class ControlClient(_Connection):
     def status(self) -> control_pb2.GetStatusResponse:
         """What is live now, and how the processes are."""
         return self._call(self._stub.GetStatus, control_pb2.GetStatusRequest())
+
+    def create_token(self, request: access_pb2.CreateTokenRequest) -> access_pb2.CreateTokenResponse:
+        """Make a token; its text is in this answer and nowhere else."""
+        return self._call(self._access.CreateToken, request)
+
+    def list_tokens(self, *, all_of_them: bool = False) -> access_pb2.ListTokensResponse:
+        """Tokens in order of creation; those that were revoked only with `all_of_them`."""
+        return self._call(self._access.ListTokens, access_pb2.ListTokensRequest(all=all_of_them))
+
+    def rotate_token(self, request: access_pb2.RotateTokenRequest) -> access_pb2.RotateTokenResponse:
+        """Give a token another secret; the present one stays good for a while."""
+        return self._call(self._access.RotateToken, request)
+
+    def revoke_token(self, request: access_pb2.RevokeTokenRequest) -> access_pb2.RevokeTokenResponse:
+        """End a token."""
+        return self._call(self._access.RevokeToken, request)
+
+    def caller(self) -> access_pb2.GetCallerResponse:
+        """Who asks, as control sees them."""
+        return self._call(self._access.GetCaller, access_pb2.GetCallerRequest())
+
+    def list_audit(self, request: access_pb2.ListAuditRequest) -> access_pb2.ListAuditResponse:
+        """A page of the audit log."""
+        return self._call(self._access.ListAudit, request)
 
     def _call(self, method: grpc.UnaryUnaryMultiCallable[_Request, _Response], request: _Request) -> _Response:
         try:

@@ -20,8 +20,12 @@ program that calls (two inputs at once, a ragged tensor) are TypeError and Value
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import grpc
+
+if TYPE_CHECKING:
+    from multishadow_client._address import Address
 
 __all__ = [
     "Conflict",
@@ -97,7 +101,13 @@ class Unavailable(MultishadowError):
 
 
 class Unreachable(Unavailable):
-    """Nothing answers at the address; the call never left this machine."""
+    """Nothing answers at the address; the call never left this machine.
+
+    Attributes:
+        address: that was called, and how; None where nobody said.
+    """
+
+    address: Address | None = None
 
 
 class NotSpoken(MultishadowError):

@@ -22,6 +22,7 @@ from multishadow_client import _address
 from multishadow_client._flag_set import FlagFile, FlagSet
 from multishadow_client._flag_sync import FlagSync, Follower
 from multishadow_client._outcomes import OutcomeCounts, Outcomes
+from multishadow_client._tls import Tls
 from multishadow_client._tracking import Tracking, outcome_of
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,8 @@ class MultishadowProvider(AbstractProvider):
         cache_path: file that keeps the last set, so that a restart without the server begins with it, as STALE.
         keepalive: seconds of silence after which the server is asked whether it is still there.
         tracking: how tracked events become labels.
+        tls: connect over TLS.
+        token: shown to a control that asks for one; reading flags takes a viewer's, recording labels an operator's.
 
     Example:
         >>> api.set_provider_and_wait(MultishadowProvider("127.0.0.1:50052"))
@@ -85,9 +88,11 @@ class MultishadowProvider(AbstractProvider):
         cache_path: str | Path | None = None,
         keepalive: float = 10.0,
         tracking: Tracking | None = None,
+        tls: Tls | None = None,
+        token: str = "",
     ) -> None:
         super().__init__()
-        self._address = _address.Address.parse(address, default=_address.CONTROL)
+        self._address = _address.Address.parse(address, default=_address.CONTROL, tls=tls, token=token)
         self._selector = selector
         self._init_timeout = init_timeout
         self._grace = grace
@@ -170,7 +175,9 @@ class MultishadowProvider(AbstractProvider):
             channel.close()
 
     def _control(self) -> grpc.Channel:
-        channel = _address.Address.parse(self._tracking.control, default=_address.CONTROL).open()
+        channel = _address.Address.parse(
+            self._tracking.control, default=_address.CONTROL, tls=self._tracking.tls, token=self._tracking.token
+        ).open()
         self._channels.append(channel)
         return channel
 

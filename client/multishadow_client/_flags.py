@@ -16,6 +16,7 @@ from multishadow_client import _address, _prediction
 from multishadow_client._aio import _AsyncConnection
 from multishadow_client._client import _Connection
 from multishadow_client._errors import NotFound, from_status
+from multishadow_client._tls import Tls
 
 Claim: TypeAlias = Literal["off", "shadow", "live"]
 _CLAIMS: Mapping[str, control_pb2.Claim.ValueType] = {
@@ -57,6 +58,8 @@ class Flags(_Connection):
     Args:
         address: of control; a scheme may stand before it.
         timeout: seconds that a call may take.
+        tls: connect over TLS.
+        token: shown with every call, for a control that asks for one.
 
     Every method raises MultishadowError with the server's message.
 
@@ -66,8 +69,15 @@ class Flags(_Connection):
         ...     flags.set("spam", "A", "shadow", percent=25, reason="warming up", expected_revision=flag.revision)
     """
 
-    def __init__(self, address: str = _address.CONTROL, *, timeout: float | None = 10.0) -> None:
-        super().__init__(address, default=_address.CONTROL, timeout=timeout)
+    def __init__(
+        self,
+        address: str = _address.CONTROL,
+        *,
+        timeout: float | None = 10.0,
+        tls: Tls | None = None,
+        token: str = "",
+    ) -> None:
+        super().__init__(address, default=_address.CONTROL, timeout=timeout, tls=tls, token=token)
         self._stub = control_pb2_grpc.ControlServiceStub(self._channel)
 
     def list(self, model: str = "") -> dict[str, Flag]:
@@ -129,8 +139,15 @@ class Flags(_Connection):
 class AsyncFlags(_AsyncConnection):
     """The same for asyncio; for the event loop that made it."""
 
-    def __init__(self, address: str = _address.CONTROL, *, timeout: float | None = 10.0) -> None:
-        super().__init__(address, default=_address.CONTROL, timeout=timeout)
+    def __init__(
+        self,
+        address: str = _address.CONTROL,
+        *,
+        timeout: float | None = 10.0,
+        tls: Tls | None = None,
+        token: str = "",
+    ) -> None:
+        super().__init__(address, default=_address.CONTROL, timeout=timeout, tls=tls, token=token)
         self._stub: Any = control_pb2_grpc.ControlServiceStub(self._channel)
 
     async def list(self, model: str = "") -> dict[str, Flag]:

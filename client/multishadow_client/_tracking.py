@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf import struct_pb2
@@ -11,6 +11,7 @@ from openfeature.evaluation_context import EvaluationContext
 from openfeature.track import TrackingEventDetails
 
 from multishadow_client._outcomes import Outcome
+from multishadow_client._tls import Tls
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,6 +24,7 @@ class Tracking:
         events: names of the events that are outcomes; None for every event with a request id and a value.
         control: address of control, when flags come from elsewhere (a flagd that follows control); empty for the
             provider's address.
+        tls, token: how to connect to `control`, and what to show to it; the provider's own are for its address alone.
         actor: who says so, for the record; empty for the address that the events come from.
         most_waiting: most outcomes that wait to be sent; when full, the newest is dropped and counted.
         flush_interval: longest time that an outcome waits for its batch, in seconds.
@@ -32,6 +34,8 @@ class Tracking:
     model: str = ""
     events: Collection[str] | None = None
     control: str = ""
+    tls: Tls | None = None
+    token: str = field(default="", repr=False)
     actor: str = ""
     most_waiting: int = 10_000
     flush_interval: float = 1.0

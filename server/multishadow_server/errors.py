@@ -5,6 +5,8 @@
     ├── NotFound                a name that does not exist                    NOT_FOUND
     ├── FailedPrecondition      the present state does not allow it           FAILED_PRECONDITION
     ├── Conflict                somebody else changed it first                ABORTED
+    ├── NotAuthenticated        who asks did not show who they are            UNAUTHENTICATED
+    ├── NotPermitted            who asks may not do it                        PERMISSION_DENIED
     ├── MessageTooLarge         over a size limit                             RESOURCE_EXHAUSTED
     ├── DeadlineExpired         the caller's time is over                     DEADLINE_EXCEEDED
     ├── Unavailable             something that is needed is away              UNAVAILABLE
@@ -34,7 +36,9 @@ __all__ = [
     "LogUnavailable",
     "MessageTooLarge",
     "MultishadowError",
+    "NotAuthenticated",
     "NotFound",
+    "NotPermitted",
     "StoreUnavailable",
     "Unavailable",
     "VersionUnavailable",
@@ -59,6 +63,14 @@ class FailedPrecondition(MultishadowError):
 
 class Conflict(MultishadowError):
     """Somebody else changed it first; read again and decide again."""
+
+
+class NotAuthenticated(MultishadowError):
+    """Who asks did not show who they are, or what they showed is worth nothing."""
+
+
+class NotPermitted(MultishadowError):
+    """Who asks is known, and may not do it."""
 
 
 class MessageTooLarge(MultishadowError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -31,6 +32,38 @@ class Settings(BaseSettings):
     router_listen: str = Field(default="127.0.0.1:50051", description="Address of the router.")
     control_listen: str = Field(default="127.0.0.1:50052", description="Address of control.")
     http_listen: str = Field(default="127.0.0.1:50053", description="Address of control's HTTP: OFREP and probes.")
+
+    tls_cert: Path | None = Field(
+        default=None,
+        description="Certificate chain (PEM) that every port here serves with; with it they speak TLS only.",
+    )
+    tls_key: Path | None = Field(default=None, description="Its private key (PEM, without a password).")
+    tls_client_ca: Path | None = Field(
+        default=None, description="Who connects must show a certificate of this authority (PEM): mutual TLS."
+    )
+    versions_ca: Path | None = Field(
+        default=None, description="Authority (PEM) of version servers at `tls://` addresses; else the public ones."
+    )
+    versions_cert: Path | None = Field(default=None, description="Certificate (PEM) to show to these version servers.")
+    versions_key: Path | None = Field(default=None, description="Its private key (PEM, without a password).")
+    nats_ca: Path | None = Field(
+        default=None, description="Authority (PEM) of a NATS server at `tls://`; else the system's."
+    )
+    nats_cert: Path | None = Field(default=None, description="Certificate (PEM) to show to the NATS server.")
+    nats_key: Path | None = Field(default=None, description="Its private key (PEM, without a password).")
+    auth: Literal["off", "tokens"] = Field(
+        default="off", description="Whether control asks for a token: off or tokens."
+    )
+    flags_auth: Literal["open", "tokens"] = Field(
+        default="tokens",
+        description="With tokens: whether reading flags (flagd, OFREP) needs one, too; open or tokens.",
+    )
+    tokens_stale_after: float = Field(
+        default=3_600.0, gt=0, description="Tokens that could not be read again for so many seconds open nothing."
+    )
+    reflection: Literal["on", "off"] = Field(
+        default="on", description="Whether routers and control describe their services to gRPC reflection: on or off."
+    )
     max_message_bytes: int = Field(default=16 * MEBIBYTE, gt=0, description="Largest request or response.")
 
     buffer_captures: int = Field(default=10_000, gt=0, description="Most captures that a router holds before the log.")

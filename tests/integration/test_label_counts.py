@@ -175,6 +175,9 @@ async def test_of_contradicting_labels_the_last_one_counts_alone(office: Office)
     assert await office.label(("r1", "spam"), ("r1", "eggs")) == [Reception.CONTRADICTED] * 2
     assert office.cells("label_pair") == {("base|A", "bb"): 1, ("base|A", "oo"): 1}
     assert await office.tally() == {"counted": 2, "contradicted": 3}
+    lines = rows(office.database_url, "SELECT actor, subject, detail FROM audit_log WHERE action = 'overrule_labels'")
+    assert sum(detail["labels"] for _, _, detail in lines) == 3
+    assert {subject for _, subject, _ in lines} == {"spam"}
 
 
 async def test_a_contradiction_after_the_answers_are_gone_takes_the_former_label_back(office: Office) -> None:

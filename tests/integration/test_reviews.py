@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from multishadow_server.adapters.postgres import PostgresControl, PostgresObservations
+from multishadow_server.adapters.postgres.audit import PostgresAudit
 from multishadow_server.adapters.postgres.reviews import PostgresReviews
 from multishadow_server.core.experiment import Epoch
 from multishadow_server.core.observation import Observation, Outcome
@@ -17,7 +18,7 @@ from multishadow_server.core.reviews import ReviewVerdict
 from multishadow_server.core.rollup import Cell
 from multishadow_server.errors import FailedPrecondition, InvalidInput, NotFound
 from multishadow_server.service import comparison_report, reviewing
-from multishadow_server.service.ports import ComparisonLine, StoredComparison
+from multishadow_server.service.ports import AuditQuery, ComparisonLine, StoredComparison
 from store_fixtures import COMPARATOR, NOON, capture, flush, opened, register, spam
 
 BETTER, LIVE, FINE, WRONG = ReviewVerdict
@@ -161,6 +162,17 @@ async def test_the_last_verdict_on_an_answer_counts_alone(desk: Desk) -> None:
         Cell("review", "B", "both fine"): 1,
         Cell("difference", "B", "diverged/500/same"): 1,
     }
+
+
+async def test_each_verdict_is_in_the_audit_log(desk: Desk) -> None:
+    desk.keep("r1", diverged("A", 0.5))
+    await desk.commit()
+    (line,) = await desk.lines()
+    for verdict in (LIVE, FINE):
+        await desk.say(line.id, verdict)
+    newest, before = await PostgresAudit(desk.engine).lines(AuditQuery(action="record_review"))
+    assert (newest.actor, newest.subject, newest.detail) == ("ada", "spam.A", {"comparison": line.id, "verdict": FINE})
+    assert before.detail["verdict"] == LIVE
 
 
 async def test_verdicts_of_several_people_at_once_leave_one(desk: Desk) -> None:

@@ -155,8 +155,8 @@ def test_a_choice_is_checked_told_and_dropped(control: CannedControl, shadowctl:
     assert (wrong.code, wrong.err) == (2, "error: there is no model 'spma'; there is spam\n")
     assert "commands are about spam" in shadowctl("use", "spam").out
     assert yaml.safe_load((tmp_path / "config/multishadow/shadowctl.yaml").read_text()) == {"model": "spam"}
-    assert json.loads(shadowctl("use", "-o", "json").out) == {"model": "spam"}
-    assert json.loads(shadowctl("use", "--clear", "-o", "json").out) == {"model": None}
+    assert json.loads(shadowctl("use", "-o", "json").out) == {"model": "spam", "connection": None}
+    assert json.loads(shadowctl("use", "--clear", "-o", "json").out) == {"model": None, "connection": None}
     assert shadowctl("use").out == "no model is chosen\n"
 
 

@@ -111,7 +111,18 @@ def test_a_version_named_twice_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["127.0.0.1:50061", "spam-a.models.svc:443", "[::1]:50061", "unix:/run/a.sock", "localhost:1", "h:65535"]
+    "address",
+    [
+        "127.0.0.1:50061",
+        "spam-a.models.svc:443",
+        "[::1]:50061",
+        "unix:/run/a.sock",
+        "localhost:1",
+        "h:65535",
+        "tls://spam.internal:443",
+        "tls://[::1]:443",
+        "tls://10.0.0.7:9000?server_name=spam.models.internal",
+    ],
 )
 def test_addresses_that_grpc_can_connect_to_are_taken(address: str) -> None:
     model_limits.check(spec(at("A", address)))
@@ -131,6 +142,14 @@ def test_addresses_that_grpc_can_connect_to_are_taken(address: str) -> None:
         "unix:a",
         "::1:5",
         "h:1x",
+        "tls://h",
+        "tls://unix:/run/a.sock",
+        "tls://h:1?",
+        "tls://h:1?server_name=",
+        "tls://h:1?server_name=a b",
+        "tls://h:1?ca=/etc/ca.pem",
+        "TLS://h:1",
+        "h:1?server_name=a",
     ],
 )
 def test_other_addresses_are_refused(address: str) -> None:

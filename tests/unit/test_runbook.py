@@ -52,6 +52,7 @@ def parse(arguments: list[str]) -> None:
         ("promotion.md", 10),
         ("flags.md", 13),
         ("labels.md", 4),
+        ("security.md", 14),
     ],
 )
 def test_every_command_shown_is_understood(page: str, least: int) -> None:

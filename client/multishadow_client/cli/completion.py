@@ -14,7 +14,7 @@ from multishadow.v1.flags_pb2 import GetFlagDefinitionRequest, ListFlagDefinitio
 from multishadow_client._address import CONTROL
 from multishadow_client._client import ControlClient
 from multishadow_client._errors import MultishadowError
-from multishadow_client.cli import selection
+from multishadow_client.cli import connection, selection
 from multishadow_client.cli.exit_code import Mistake
 
 _PATIENCE = 0.5
@@ -66,7 +66,11 @@ def variants(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def _server(context: typer.Context) -> str:
-    return context.params.get("server") or os.environ.get("MULTISHADOW_CONTROL", "") or CONTROL
+    named = context.params.get("server") or os.environ.get("MULTISHADOW_CONTROL", "")
+    try:
+        return connection.completing(named, context.params, default=CONTROL)
+    except Mistake:
+        return named or CONTROL
 
 
 def _registered(context: typer.Context) -> list[tuple[str, list[str]]]:

@@ -12,14 +12,19 @@ from multishadow.v1.control_pb2 import ApplyModelResponse
 from multishadow_client._address import CONTROL
 from multishadow_client._client import ControlClient
 from multishadow_client._errors import Unavailable
-from multishadow_client.cli import completion, document, listing_view, manifest, selection, terminal
+from multishadow_client.cli import completion, connection, document, listing_view, manifest, selection, terminal
 from multishadow_client.cli.exit_code import Mistake
 from multishadow_client.cli.options import DEFAULT_TIMEOUT, Model, Output, Server, Timeout, actor, examples
 from multishadow_client.cli.terminal import Format
 
 GET_EXAMPLES = examples("shadowctl get models", "shadowctl get flags --model spam", "shadowctl get versions -o json")
 APPLY_EXAMPLES = examples("shadowctl apply -f model.yaml", "cat *.yaml | shadowctl apply -f -")
-USE_EXAMPLES = examples("shadowctl use spam", "shadowctl use", "shadowctl use --clear")
+USE_EXAMPLES = examples(
+    "shadowctl use spam",
+    "shadowctl use --server control.internal:50052 --ca ca.pem --token-file ~/.multishadow-token",
+    "shadowctl use",
+    "shadowctl use --clear",
+)
 
 
 def apply(
@@ -60,15 +65,25 @@ def use(
     timeout: Timeout = DEFAULT_TIMEOUT,
     output: Output = Format.TABLE,
 ) -> None:
-    """Choose the model that commands are about when they name none; without MODEL, tell which it is."""
+    """Choose the model that commands are about when they name none; without MODEL, tell which it is.
+
+    What is typed of the connection (--server, --tls, --ca, --cert, --key, --server-name, --token-file) is remembered,
+    too, for this server alone.
+    """
     if clear:
         selection.forget()
+        connection.forget()
     elif model:
         _check(model, server=server, timeout=timeout)
         selection.remember(model)
+    if not clear:
+        connection.remember_typed(server)
     chosen = selection.remembered()
     said = f"commands are about {chosen} ({selection.file()})" if chosen else "no model is chosen"
-    terminal.show(output, Text(said), {"model": chosen or None})
+    kept = connection.remembered()
+    if kept.server or kept.how() or kept.token_file:
+        said += f"\nthey connect to {connection.words(kept)} ({connection.file()})"
+    terminal.show(output, Text(said), {"model": chosen or None, "connection": connection.plain(kept)})
 
 
 def get_models(*, server: Server = CONTROL, timeout: Timeout = DEFAULT_TIMEOUT, output: Output = Format.TABLE) -> None:

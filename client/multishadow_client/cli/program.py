@@ -15,7 +15,9 @@ from typer.core import TyperCommand
 
 from multishadow_client._errors import MultishadowError
 from multishadow_client.cli import (
+    audit_command,
     calibrate_command,
+    connection,
     exit_code,
     experiment_commands,
     flag_commands,
@@ -33,6 +35,7 @@ from multishadow_client.cli import (
     segment_commands,
     status_command,
     terminal,
+    token_commands,
 )
 from multishadow_client.cli.exit_code import ExitCode, Mistake, Refused
 from multishadow_client.cli.model_commands import GET_EXAMPLES
@@ -53,7 +56,8 @@ _EPILOG = examples(
     "shadowctl rollback",
 ) + (
     "\n\nExit codes: 0 yes, 1 failed, 2 usage, 3 not yet or inconclusive, 4 refused."
-    "\nEnvironment: MULTISHADOW_CONTROL, MULTISHADOW_MODEL, MULTISHADOW_ROUTER, MULTISHADOW_ACTOR."
+    "\nEnvironment: MULTISHADOW_CONTROL, MULTISHADOW_MODEL, MULTISHADOW_ROUTER, MULTISHADOW_ACTOR, MULTISHADOW_TOKEN,"
+    "\nMULTISHADOW_TOKEN_FILE, MULTISHADOW_CLIENT_TLS, _CA, _CERT, _KEY, _SERVER_NAME."
 )
 
 program = typer.Typer(
@@ -88,7 +92,7 @@ def _add(
     """Add a command whose help is its docstring; Typer would keep the source's line breaks."""
     paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
     reflowed = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-    group.command(name, cls=cls, help=reflowed, epilog=examples)(command)
+    group.command(name, cls=cls, help=reflowed, epilog=examples)(connection.connecting(command))
 
 
 _get = typer.Typer(no_args_is_help=True, help="List models, versions, flags or experiments.", epilog=GET_EXAMPLES)
@@ -96,6 +100,7 @@ _label = typer.Typer(no_args_is_help=True, help="Tell what the right answers wer
 _review = typer.Typer(no_args_is_help=True, help="Look at two answers side by side, and say which is better.")
 _rollout = typer.Typer(no_args_is_help=True, help="See and steer a staged promotion.")
 _privacy = typer.Typer(no_args_is_help=True, help="See and erase what is stored of traffic.")
+_token = typer.Typer(no_args_is_help=True, help="Say who may do what.")
 _flags = typer.Typer(no_args_is_help=True, help="Read and change flags: of versions, and any others.")
 
 _add(program, "apply", model_commands.apply, model_commands.APPLY_EXAMPLES)
@@ -151,6 +156,13 @@ program.add_typer(_privacy, name="privacy")
 _add(_privacy, "show", privacy_commands.show, privacy_commands.SHOW_EXAMPLES)
 _add(_privacy, "apply", privacy_commands.apply, privacy_commands.APPLY_EXAMPLES)
 _add(_privacy, "purge", privacy_commands.purge, privacy_commands.PURGE_EXAMPLES)
+program.add_typer(_token, name="token")
+_add(_token, "create", token_commands.create, token_commands.CREATE_EXAMPLES)
+_add(_token, "list", token_commands.list_tokens, token_commands.LIST_EXAMPLES)
+_add(_token, "rotate", token_commands.rotate, token_commands.ROTATE_EXAMPLES)
+_add(_token, "revoke", token_commands.revoke, token_commands.REVOKE_EXAMPLES)
+_add(_token, "whoami", token_commands.whoami, token_commands.WHOAMI_EXAMPLES)
+_add(program, "audit", audit_command.audit, audit_command.EXAMPLES)
 _add(program, "status", status_command.status, status_command.EXAMPLES)
 _add(program, "predict", predict_command.predict, predict_command.EXAMPLES)
 
@@ -172,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         program(args=arguments, prog_name="shadowctl")
     except (MultishadowError, Mistake, Refused) as error:
         notes = "".join(f"{note}: " for note in getattr(error, "__notes__", ()))
-        terminal.complain(f"{notes}{error}", exit_code.hint(error))
+        terminal.complain(f"{notes}{error}", connection.advice(error) or exit_code.hint(error))
         sys.exit(exit_code.of(error))
     except Exception as error:
         if os.environ.get("MULTISHADOW_TRACEBACK"):

@@ -37,6 +37,8 @@ class StatusView:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield models, the log, and the processes."""
         yield Text.assemble(("revision ", "dim"), str(self.status.revision), (self._waiting(), "dim"))
+        for warning in self.status.warnings:
+            yield Text.assemble(("warning: ", "bold red"), warning)
         yield Text()
         for model in self.status.models:
             yield from self._model(model)

@@ -314,7 +314,7 @@ class Version(_message.Message):
     model: _builtins.str
     name: _builtins.str
     address: _builtins.str
-    """host:port, or unix:/path."""
+    """host:port, tls://host:port (?server_name=... where the certificate is for another name), or unix:/path."""
     timeout_ms: _builtins.int
     """Longest time a shadow call may take, in milliseconds."""
     max_in_flight: _builtins.int
@@ -2327,6 +2327,7 @@ class GetStatusResponse(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     PROCESSES_FIELD_NUMBER: _builtins.int
     LOG_MESSAGES_WAITING_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     log_messages_waiting: _builtins.int
     """Captures in the log that no worker has finished; absent when the log cannot be asked."""
@@ -2334,6 +2335,10 @@ class GetStatusResponse(_message.Message):
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model]: ...
     @_builtins.property
     def processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProcessStatus]: ...
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What of this control's setup lets somebody in who should stay out, or soon will keep everybody out."""
+
     def __init__(
         self,
         *,
@@ -2341,10 +2346,11 @@ class GetStatusResponse(_message.Message):
         models: _abc.Iterable[Global___Model] | None = ...,
         processes: _abc.Iterable[Global___ProcessStatus] | None = ...,
         log_messages_waiting: _builtins.int | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_log_messages_waiting", b"_log_messages_waiting", "log_messages_waiting", b"log_messages_waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_log_messages_waiting", b"_log_messages_waiting", "log_messages_waiting", b"log_messages_waiting", "models", b"models", "processes", b"processes", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_log_messages_waiting", b"_log_messages_waiting", "log_messages_waiting", b"log_messages_waiting", "models", b"models", "processes", b"processes", "revision", b"revision", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__log_messages_waiting: _TypeAlias = _typing.Literal["log_messages_waiting"]  # noqa: Y015
     _WhichOneofArgType__log_messages_waiting: _TypeAlias = _typing.Literal["_log_messages_waiting", b"_log_messages_waiting"]  # noqa: Y015

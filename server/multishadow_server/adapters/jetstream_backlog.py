@@ -10,6 +10,7 @@ from nats.aio.client import Client
 from nats.js.errors import Error as JetStreamError
 from nats.js.errors import NotFoundError
 
+from multishadow_server.adapters.tls import ClientTls
 from multishadow_server.errors import LogUnavailable
 
 ANSWER_SECONDS = 1.0
@@ -21,9 +22,11 @@ class JetStreamBacklog:
     Args:
         nats_url: the NATS server; None when this process was given none.
         log_name: the stream's name.
+        tls: see `nats_connection.connect`.
     """
 
-    def __init__(self, nats_url: str | None, log_name: str) -> None:
+    def __init__(self, nats_url: str | None, log_name: str, *, tls: ClientTls | None = None) -> None:
+        self._tls = tls
         self._nats_url = nats_url
         self._log_name = log_name
         self._client: Client | None = None
@@ -55,8 +58,14 @@ class JetStreamBacklog:
             if self._client is not None:
                 await self._client.close()
             # No reconnecting in the background: the next question connects anew.
+            if self._tls is not None:
+                self._tls.refresh()
             self._client = await nats.connect(
-                self._nats_url, allow_reconnect=False, connect_timeout=1, error_cb=_say_nothing
+                self._nats_url,
+                allow_reconnect=False,
+                connect_timeout=1,
+                error_cb=_say_nothing,
+                tls=None if self._tls is None else self._tls.context,
             )
             return self._client
 

@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 import grpc
 import grpc.aio
 
+from multishadow_server.adapters.tls import CallingTls
+from multishadow_server.adapters.version_channels import VersionChannels
 from multishadow_server.core.capture import Metadata
 from multishadow_server.core.metadata import header_text
+from multishadow_server.core.version_address import SCHEME
 from multishadow_server.service import ports
 
 # gRPC itself owns these; a call that sets them fails or says something untrue.
@@ -24,10 +27,12 @@ class GrpcModelGateway(ports.ModelGateway):
 
     Args:
         max_message_bytes: largest request or response.
+        tls: what addresses that begin with `tls://` are called with; None trusts public authorities.
     """
 
-    def __init__(self, *, max_message_bytes: int) -> None:
+    def __init__(self, *, max_message_bytes: int, tls: CallingTls | None = None) -> None:
         self._options = _channel_options(max_message_bytes)
+        self._tls = VersionChannels(tls)
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._methods: dict[tuple[str, str], grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
 
@@ -57,9 +62,13 @@ class GrpcModelGateway(ports.ModelGateway):
         self._methods.clear()
         for channel in channels:
             await channel.close()
+        await self._tls.aclose()
 
     def _method(self, address: str, method: str) -> grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]:
         known = self._methods.get((address, method))
+        if known is not None and address.startswith(SCHEME) and self._tls.renewed():
+            self._let_go()
+            known = None
         if known is None:
             known = self._methods[address, method] = self._channel(address).unary_unary(method)
         return known
@@ -67,8 +76,14 @@ class GrpcModelGateway(ports.ModelGateway):
     def _channel(self, address: str) -> grpc.aio.Channel:
         channel = self._channels.get(address)
         if channel is None:
-            channel = self._channels[address] = grpc.aio.insecure_channel(address, options=self._options)
+            channel = self._channels[address] = self._tls.open(address, self._options)
         return channel
+
+    def _let_go(self) -> None:
+        """Call anew over TLS from now on; calls under way end as they would have."""
+        for address in [address for address in self._channels if address.startswith(SCHEME)]:
+            self._tls.close_later(self._channels.pop(address))
+        self._methods = {key: call for key, call in self._methods.items() if not key[0].startswith(SCHEME)}
 
 
 def _channel_options(max_message_bytes: int) -> list[tuple[str, int]]:

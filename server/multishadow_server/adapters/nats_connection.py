@@ -10,6 +10,7 @@ import nats.errors
 from nats.aio.client import Client
 
 from multishadow_server.adapters import jetstream_log
+from multishadow_server.adapters.tls import ClientTls
 from multishadow_server.errors import InvalidInput, LogUnavailable
 from multishadow_server.settings import Settings
 
@@ -22,20 +23,29 @@ PINGS_UNANSWERED = 2
 _logger = logging.getLogger(__name__)
 
 
-async def connect(nats_url: str, *, name: str, client: Client | None = None) -> Client:
+async def connect(nats_url: str, *, name: str, client: Client | None = None, tls: ClientTls | None = None) -> Client:
     """Connect, and keep connected: while the server is away this waits, and later the client comes back by itself.
 
     Args:
         nats_url: e.g. `nats://127.0.0.1:4222`.
         name: this process's name in the server's reports.
         client: connect this one, which somebody already holds; a new one when None.
+        tls: authorities and certificate; None leaves it to the URL: with `tls://` the system's authorities count.
 
     Raises:
         InvalidInput: it is no URL. The message does not repeat it: it may hold a password.
     """
     client = client or Client()
 
+    async def note_error(error: Exception) -> None:
+        # One for every attempt: the others say it once.
+        _logger.debug("NATS: %r", error)
+        if tls is not None:
+            tls.refresh()
+
     async def note_loss() -> None:
+        if tls is not None:
+            tls.refresh()
         # The client calls this for a close in order, too.
         if not client.is_closed:
             _logger.warning("the connection to NATS is lost; trying to connect again")
@@ -49,9 +59,10 @@ async def connect(nats_url: str, *, name: str, client: Client | None = None) -> 
             max_reconnect_attempts=-1,
             ping_interval=PING_SECONDS,
             max_outstanding_pings=PINGS_UNANSWERED,
-            error_cb=_note_error,
+            error_cb=note_error,
             disconnected_cb=note_loss,
             reconnected_cb=_note_return,
+            tls=None if tls is None else tls.context,
         )
     except (ValueError, nats.errors.Error) as error:
         raise InvalidInput("MULTISHADOW_NATS_URL is no NATS URL; write it as nats://user:password@host:4222") from error
@@ -82,11 +93,6 @@ async def log_partitions(client: Client, settings: Settings) -> int:
                 _logger.warning("waiting for the capture log: %s", error)
             said = True
             await asyncio.sleep(RECONNECT_SECONDS)
-
-
-async def _note_error(error: Exception) -> None:
-    # One for every attempt: the two below say it once.
-    _logger.debug("NATS: %r", error)
 
 
 async def _note_return() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -10,6 +11,8 @@ from contextlib import AsyncExitStack
 from multishadow_server.adapters.flagd_flags import SHARED_CONTEXT, FlagdFlags
 from multishadow_server.adapters.jetstream_backlog import JetStreamBacklog
 from multishadow_server.adapters.payload_rewriting import ProtobufPayloadRewriter
+from multishadow_server.adapters.postgres.access import PostgresTokens
+from multishadow_server.adapters.postgres.audit import PostgresAudit
 from multishadow_server.adapters.postgres.bounds import PostgresBounds
 from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
 from multishadow_server.adapters.postgres.control import PostgresControl
@@ -22,8 +25,10 @@ from multishadow_server.adapters.postgres.rollouts import PostgresRollouts
 from multishadow_server.adapters.postgres.traffic import PostgresTraffic
 from multishadow_server.adapters.prediction_codec import ProtobufPredictionCodec
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
-from multishadow_server.app import running
+from multishadow_server.app import door as guard
+from multishadow_server.app import running, securing
 from multishadow_server.entrypoints import probes
+from multishadow_server.entrypoints.access import AccessServicer
 from multishadow_server.entrypoints.control import ControlServicer
 from multishadow_server.entrypoints.control_server import ControlServer
 from multishadow_server.entrypoints.flagd import FlagdServices
@@ -39,6 +44,8 @@ from multishadow_server.service.housekeeping import Housekeeping
 from multishadow_server.service.process_report import ProcessReport
 from multishadow_server.service.rollout_rounds import RolloutRounds
 from multishadow_server.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 
 async def run(
@@ -59,10 +66,12 @@ async def run(
     """
     if settings.database_url is None:
         raise InvalidInput("control needs MULTISHADOW_DATABASE_URL")
+    listening: list[str] = []
     async with AsyncExitStack() as stack:
         engine = open_engine(settings.database_url)
         stack.push_async_callback(engine.dispose)
-        backlog = JetStreamBacklog(settings.nats_url, settings.log_name)
+        serving = securing.serving(settings)
+        backlog = JetStreamBacklog(settings.nats_url, settings.log_name, tls=securing.nats(settings))
         stack.push_async_callback(backlog.aclose)
         store = PostgresControl(engine)
         labels = PostgresLabels(engine, ProtobufPredictionCodec(), hash_key=settings.hash_key)
@@ -73,9 +82,18 @@ async def run(
         flagd = FlagdServices(feed, shared_context=SHARED_CONTEXT)
         rollouts = PostgresRollouts(engine)
         rounds = RolloutRounds(store, rollouts, interval=settings.rollout_interval)
-        probe = GrpcVersionProbe()
+        probe = GrpcVersionProbe(securing.calling(settings))
+        tokens = PostgresTokens(engine)
+        door = await guard.open_door(settings, tokens, stop, stack)
         server = ControlServer(
-            ControlServicer(store=store, probe=probe, labels=labels, reviews=PostgresReviews(engine), backlog=backlog),
+            ControlServicer(
+                store=store,
+                probe=probe,
+                labels=labels,
+                reviews=PostgresReviews(engine),
+                backlog=backlog,
+                warnings=lambda: guard.warnings(settings, listening, serving),
+            ),
             FlagServicer(store),
             RolloutServicer(store=store, records=rollouts, probe=probe),
             PrivacyServicer(
@@ -83,16 +101,24 @@ async def run(
                 traffic=PostgresTraffic(engine, ProtobufPayloadRewriter(), hash_key=settings.hash_key),
                 backlog=backlog,
             ),
+            AccessServicer(tokens, PostgresAudit(engine), changed=door.changed),
             later=flagd,
+            credentials=None if serving is None else serving.grpc_credentials(),
+            describe=settings.reflection == "on",
+            interceptors=door.interceptors,
         )
         ofrep = Ofrep(feed, evaluations_per_second=settings.ofrep_evaluations_per_second)
-        http = HttpServer(application(probes.routes(feed), ofrep.routes()), drain_seconds=settings.drain_seconds)
+        http = HttpServer(
+            door.guarding(application(probes.routes(feed), ofrep.routes())),
+            drain_seconds=settings.drain_seconds,
+            tls=None if serving is None else serving.ssl_context(),
+        )
 
         retention = PostgresRetention(engine, keep_days=settings.retention_days)
         bounds = PostgresBounds(engine, most_bytes=settings.retention_bytes)
 
         def counters() -> Mapping[str, int]:
-            kept = {**retention.counters(), **bounds.counters()}
+            kept = {**retention.counters(), **bounds.counters(), **door.counters()}
             return {**housekeeping.counters(), **feed.counters(), **rounds.counters(), **kept}
 
         status = running.status("control", settings, revision=lambda: housekeeping.revision, counters=counters)
@@ -108,6 +134,9 @@ async def run(
         stack.callback(feed.close)
         http_address = await http.start(settings.http_listen)
         address = await server.start(settings.control_listen)
+        listening.extend((address, http_address))
+        for warning in guard.warnings(settings, listening, serving):
+            _log.warning("%s", warning)
         await stack.enter_async_context(running.background(_announce_flags(feed, server, flagd)))
         http_ready(http_address)
         ready(address)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from rich.console import Console
 
+from multishadow_client import Tls
 from multishadow_server.adapters import health as health_check
 from multishadow_server.adapters.deployment import Deployment, Endpoints
 from multishadow_server.adapters.postgres import migration
@@ -59,9 +60,9 @@ async def migrate(settings: Settings) -> None:
     await asyncio.to_thread(migration.migrate, settings.database_url)
 
 
-async def health(address: str, *, timeout: float) -> None:  # noqa: ASYNC109  it travels with the call as its deadline
+async def health(address: str, *, timeout: float, tls: Tls | None = None) -> None:  # noqa: ASYNC109  it travels with the call as its deadline
     """Ask a server whether it serves. Raises Unavailable when it does not."""
-    await health_check.check(address, timeout=timeout)
+    await health_check.check(address, timeout=timeout, tls=tls)
 
 
 async def demo(stop: asyncio.Event, *, keep: bool, seconds: float, console: Console) -> int:

@@ -24,7 +24,7 @@ from multishadow_server.adapters.postgres.live_counts import PostgresLiveCounts
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
 from multishadow_server.adapters.prediction_codec import fingerprint
 from multishadow_server.adapters.provider_claims import ProviderClaims
-from multishadow_server.app import running
+from multishadow_server.app import running, securing
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.live_counts import LiveTally
 from multishadow_server.entrypoints.prediction import PredictionHandler, PredictionServer
@@ -56,10 +56,11 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
     async with AsyncExitStack() as stack:
         engine = open_engine(settings.database_url)
         stack.push_async_callback(engine.dispose)
+        serving = securing.serving(settings)
         buffer = await _capture_buffer(settings, stack)
         claims = _claims(settings, stack)
         copy = await _configuration_copy(settings, engine, stack)
-        gateway = GrpcModelGateway(max_message_bytes=settings.max_message_bytes)
+        gateway = GrpcModelGateway(max_message_bytes=settings.max_message_bytes, tls=securing.calling(settings))
         stack.push_async_callback(gateway.aclose)
 
         def follow(configuration: Configuration) -> None:
@@ -83,7 +84,13 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
             served=served,
         )
         handler = PredictionHandler(live_path, max_message_bytes=settings.max_message_bytes)
-        server = PredictionServer(settings.router_listen, handler, max_message_bytes=settings.max_message_bytes)
+        server = PredictionServer(
+            settings.router_listen,
+            handler,
+            max_message_bytes=settings.max_message_bytes,
+            credentials=None if serving is None else serving.grpc_credentials(),
+            describe=settings.reflection == "on",
+        )
 
         def counters() -> Mapping[str, int]:
             age = max(watch.age, claims.age)
@@ -169,7 +176,9 @@ async def _capture_buffer(settings: Settings, stack: AsyncExitStack) -> CaptureB
     """The buffer with its way to the log; when the stack ends, what it holds is flushed, then the connection closed."""
     client = Client()
     stack.push_async_callback(nats_connection.disconnect, client)
-    connecting = nats_connection.connect(str(settings.nats_url), name=settings.instance, client=client)
+    connecting = nats_connection.connect(
+        str(settings.nats_url), name=settings.instance, client=client, tls=securing.nats(settings)
+    )
     await stack.enter_async_context(running.background(connecting))
     limits = Limits(
         buffer_captures=settings.buffer_captures,

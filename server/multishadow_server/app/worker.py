@@ -20,7 +20,7 @@ from multishadow_server.adapters.postgres.engine import open_engine
 from multishadow_server.adapters.postgres.hash_key import PostgresHashKey
 from multishadow_server.adapters.postgres.observations import PostgresObservations
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
-from multishadow_server.app import running
+from multishadow_server.app import running, securing
 from multishadow_server.core.segments import KnownLevels
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.concealing import Concealing
@@ -49,7 +49,8 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
     async with AsyncExitStack() as stack:
         engine = open_engine(settings.database_url)
         stack.push_async_callback(engine.dispose)
-        client = await running.unless_stopped(stop, nats_connection.connect(settings.nats_url, name=settings.instance))
+        connecting = nats_connection.connect(settings.nats_url, name=settings.instance, tls=securing.nats(settings))
+        client = await running.unless_stopped(stop, connecting)
         if client is None:
             return
         stack.push_async_callback(nats_connection.disconnect, client)
@@ -99,7 +100,7 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
 
 
 def _shadowing(settings: Settings, stack: AsyncExitStack) -> Shadowing:
-    gateway = GrpcModelGateway(max_message_bytes=settings.max_message_bytes)
+    gateway = GrpcModelGateway(max_message_bytes=settings.max_message_bytes, tls=securing.calling(settings))
     stack.push_async_callback(gateway.aclose)
     comparer = ComparisonPool(processes=settings.comparison_processes)
     stack.push_async_callback(comparer.aclose)

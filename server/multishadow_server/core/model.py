@@ -54,7 +54,7 @@ class Version:
     Args:
         model: the model's name.
         name: the version's name, unique in its model.
-        address: `host:port` or `unix:/path`.
+        address: `host:port`, `tls://host:port` or `unix:/path`; see `version_address`.
         timeout: longest time a shadow call may take, in seconds.
         max_in_flight: most shadow calls that one worker process has under way at once.
         ordinal: place in the order of registration; 0 is the base.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from multishadow_server.core import privacy_limits
+from multishadow_server.core import privacy_limits, version_address
 from multishadow_server.core.experiment import LONGEST_DURATION, in_words
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import Comparator, LabelTerms
@@ -26,10 +26,6 @@ LONGEST_LABEL_KEEP = 30 * 86_400.0
 # Flag keys are `<model>.<version>`: with no dot in the model's name, the first dot of a key begins the version.
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_HOST_AND_PORT = re.compile(
-    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?):(?P<port>[0-9]{1,5})"
-)
-_UNIX_SOCKET = re.compile(r"unix:/[^\x00-\x20]+")
 
 
 def check(spec: ModelSpec) -> None:
@@ -86,12 +82,10 @@ def _check_version(where: str, version: VersionSpec) -> None:
 
 
 def _check_address(where: str, address: str) -> None:
-    match = _HOST_AND_PORT.fullmatch(address)
-    named = match is not None and 1 <= int(match["port"]) <= 65_535
-    if len(address) > LONGEST_ADDRESS or not (named or _UNIX_SOCKET.fullmatch(address)):
+    if len(address) > LONGEST_ADDRESS or version_address.parse(address) is None:
         raise InvalidInput(
             f"{where}: {_shown(address)} is no address; use `host:port` with a port from 1 to 65535 (IPv6 as "
-            "`[::1]:50051`), or `unix:/path/to/socket`"
+            "`[::1]:50051`), `tls://host:port`, or `unix:/path/to/socket`"
         )
 
 

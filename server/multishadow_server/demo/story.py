@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -116,6 +117,9 @@ async def _serve_versions(resources: AsyncExitStack, stage: Stage) -> Mapping[tu
 async def _serve_roles(resources: AsyncExitStack, stage: Stage, folder: Path) -> Endpoints:
     stage.chapter("2  PostgreSQL, nats-server, two routers, a worker and control, in a temporary folder")
     # Whatever stands in the environment is meant for the real thing.
+    for side, what in itertools.product(("TLS", "VERSIONS", "NATS"), ("CERT", "KEY", "CA", "CLIENT_CA")):
+        # Child processes would find them there.
+        os.environ.pop(f"MULTISHADOW_{side}_{what}", None)
     free = "127.0.0.1:0"
     own: dict[str, Any] = {
         "database_url": None,
@@ -123,6 +127,7 @@ async def _serve_roles(resources: AsyncExitStack, stage: Stage, folder: Path) ->
         "router_listen": free,
         "control_listen": free,
         "http_listen": free,
+        "auth": "off",
     }
     settings = Settings(data_dir=folder, **own)
     deployment = Deployment(settings, routers=ROUTERS, workers=WORKERS, report=stage.say, log_level="error")

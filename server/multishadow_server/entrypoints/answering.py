@@ -11,6 +11,7 @@ from urllib.parse import quote
 import grpc
 import grpc.aio
 
+from multishadow_server.entrypoints import callers
 from multishadow_server.entrypoints import control_messages as messages
 from multishadow_server.entrypoints.status import code_of
 from multishadow_server.errors import MultishadowError
@@ -24,8 +25,8 @@ _log = logging.getLogger(__name__)
 
 
 def actor_of(named: str, context: Context) -> str:
-    """Who asks; where they come from, when they do not say."""
-    return messages.free_text("actor", named) or str(context.peer())
+    """Who asks: whose token it is, else who they say they are, else where they come from."""
+    return callers.actor(messages.free_text("actor", named), otherwise=str(context.peer()))
 
 
 @asynccontextmanager

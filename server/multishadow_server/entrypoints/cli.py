@@ -24,6 +24,7 @@ from rich.console import Console
 
 from multishadow_server.entrypoints import grpc_core
 from multishadow_server.entrypoints.log_lines import PayloadFreeFormatter
+from multishadow_server.entrypoints.token_cli import tokens
 from multishadow_server.errors import MultishadowError
 from multishadow_server.settings import Settings
 
@@ -81,6 +82,9 @@ HttpListen = Annotated[
         help="Address of control's HTTP; port 0 takes a free one. [MULTISHADOW_HTTP_LISTEN]", show_default=False
     ),
 ]
+
+
+cli.add_typer(tokens, name="token")
 
 
 def _tell_version(wanted: bool) -> None:  # noqa: FBT001  as Typer calls it
@@ -208,14 +212,29 @@ def health(
     address: Annotated[str, typer.Argument(help="host:port of a router, control or version server.")],
     *,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the answer.")] = 3.0,
+    tls: Annotated[
+        bool, typer.Option("--tls", envvar="MULTISHADOW_CLIENT_TLS", help="Over TLS; the others here mean it, too.")
+    ] = False,
+    ca: Annotated[
+        Path | None, typer.Option(envvar="MULTISHADOW_CLIENT_CA", help="Authorities to trust; else the public ones.")
+    ] = None,
+    cert: Annotated[
+        Path | None, typer.Option(envvar="MULTISHADOW_CLIENT_CERT", help="Certificate to show, with --key.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(envvar="MULTISHADOW_CLIENT_KEY", help="Its private key.")] = None,
+    server_name: Annotated[
+        str, typer.Option(envvar="MULTISHADOW_CLIENT_SERVER_NAME", help="Whose certificate the server must show.")
+    ] = "",
 ) -> None:
     """Ask a server whether it serves: exit code 0 yes, 1 no. For health checks of containers.
 
-    Example: multishadow health 127.0.0.1:50051
+    Example: multishadow health 127.0.0.1:50051 --ca /certs/ca.pem --server-name router.internal
     """
-    from multishadow_server.app import machine  # noqa: PLC0415  see the module's docstring
+    from multishadow_client import Tls  # noqa: PLC0415  see the module's docstring
+    from multishadow_server.app import machine  # noqa: PLC0415  as above
 
-    _run("health", lambda _: machine.health(address, timeout=timeout))
+    how = Tls(ca=ca, cert=cert, key=key, server_name=server_name)
+    _run("health", lambda _: machine.health(address, timeout=timeout, tls=how if tls or how != Tls() else None))
     _say(f"{address} serves")
 
 

@@ -53,6 +53,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
         reviews: where stored comparisons are, and what people said of them.
         backlog: the capture log; it may be away.
         clock: the time, in seconds since the Unix epoch.
+        warnings: what of this process's setup is not as it should be.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
         reviews: ReviewStore,
         backlog: CaptureBacklog,
         clock: Callable[[], float] = time.time,
+        warnings: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._store = store
+        self._warnings = warnings
         self._probe = probe
         self._labels = labels
         self._reviews = reviews
@@ -404,6 +407,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
             models=[messages.model_message(view) for view in overview.models],
             processes=[messages.process_message(view) for view in overview.processes],
             log_messages_waiting=overview.waiting,
+            warnings=self._warnings(),
         )
 
 

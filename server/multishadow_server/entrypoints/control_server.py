@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 import grpc
@@ -10,6 +11,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from multishadow_server.entrypoints import listening
 from multishadow_server.entrypoints.lasting_server import LastingServer
 from multishadow_server.entrypoints.readable_requests import ReadableRequests
 from multishadow_server.errors import FailedPrecondition
@@ -26,6 +28,7 @@ _OPTIONS = (
     # Who follows flags and is gone without a word is found out: nothing is sent to it while no flag changes.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    listening.HANDSHAKE_LIMIT,
 )
 
 
@@ -48,22 +51,35 @@ class ControlServer:
     Args:
         services: serve from the start.
         later: answer from the start, too; their health is NOT_SERVING until `now_serve`.
+        credentials: of TLS; None serves in the clear.
+        describe: whether it answers reflection.
+        interceptors: see every call first.
     """
 
-    def __init__(self, *services: Services, later: Services) -> None:
+    def __init__(
+        self,
+        *services: Services,
+        later: Services,
+        credentials: grpc.ServerCredentials | None = None,
+        describe: bool = True,
+        interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    ) -> None:
         self._services = (*services, later)
+        self._describe = describe
+        self._interceptors = (*interceptors, ReadableRequests())
         self._health = health.aio.HealthServicer()
         self._serving = [name for each in services for name in each.names]
         self._waiting = list(later.names)
-        self._server = LastingServer(self._made, _bind)
+        self._server = LastingServer(self._made, partial(_bind, credentials=credentials))
 
     def _made(self) -> grpc.aio.Server:
-        server = grpc.aio.server(options=_OPTIONS, interceptors=(ReadableRequests(),))
+        server = grpc.aio.server(options=_OPTIONS, interceptors=self._interceptors)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         for each in self._services:
             each.add_to(server)
-        names = (*self._serving, *self._waiting, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
+        if self._describe:
+            names = (*self._serving, *self._waiting, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, server)
         return server
 
     async def now_serve(self, services: Services) -> None:
@@ -94,9 +110,9 @@ class ControlServer:
             await self._health.set(name, status)
 
 
-def _bind(server: grpc.aio.Server, listen: str) -> str:
+def _bind(server: grpc.aio.Server, listen: str, *, credentials: grpc.ServerCredentials | None) -> str:
     try:
-        port = server.add_insecure_port(listen)
+        port = listening.add_port(server, listen, credentials)
     except RuntimeError as error:
         raise FailedPrecondition(
             f"cannot listen on {listen}: another program may have it; choose another with --listen (port 0 takes "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from multishadow_server.errors import FailedPrecondition, InvalidInput
@@ -44,9 +46,10 @@ class HttpServer:
     Args:
         app: what is served.
         drain_seconds: longest time for requests under way when it stops.
+        tls: serve over TLS with this; None serves in the clear.
     """
 
-    def __init__(self, app: Starlette, *, drain_seconds: float) -> None:
+    def __init__(self, app: ASGIApp, *, drain_seconds: float, tls: ssl.SSLContext | None = None) -> None:
         self._drain_seconds = drain_seconds
         config = uvicorn.Config(
             app,
@@ -61,6 +64,7 @@ class HttpServer:
             limit_concurrency=MOST_CONNECTIONS,
         )
         config.load()
+        config.ssl = tls
         # Only its beginning is used: it would take the signals, which are the role's, and look ten times a second
         # whether it should end.
         self._server = uvicorn.Server(config)

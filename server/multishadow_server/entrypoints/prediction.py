@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import grpc
 import grpc.aio
@@ -21,6 +22,7 @@ from multishadow.v1 import envelope_pb2, prediction_pb2
 from multishadow_server.core.capture import Metadata
 from multishadow_server.core.metadata import header_text
 from multishadow_server.core.prediction import Json
+from multishadow_server.entrypoints import listening
 from multishadow_server.entrypoints.lasting_server import LastingServer
 from multishadow_server.entrypoints.status import BY_NUMBER, code_of
 from multishadow_server.errors import FailedPrecondition, InvalidInput, MessageTooLarge, MultishadowError
@@ -153,16 +155,27 @@ class PredictionServer:
         address: host:port, or unix:/path; port 0 takes a free one.
         handler: answers.
         max_message_bytes: largest request or response.
+        credentials: of TLS; None serves in the clear.
+        describe: whether it answers reflection.
 
     Attributes:
         address: with the port that it took, once it listens.
     """
 
-    def __init__(self, address: str, handler: PredictionHandler, *, max_message_bytes: int) -> None:
+    def __init__(
+        self,
+        address: str,
+        handler: PredictionHandler,
+        *,
+        max_message_bytes: int,
+        credentials: grpc.ServerCredentials | None = None,
+        describe: bool = True,
+    ) -> None:
         self._handler = handler
         self._max_message_bytes = max_message_bytes
+        self._describe = describe
         self._health = health.aio.HealthServicer()
-        self._server = LastingServer(self._made, _bind)
+        self._server = LastingServer(self._made, partial(_bind, credentials=credentials))
         self.address = address
 
     def _made(self) -> grpc.aio.Server:
@@ -170,7 +183,8 @@ class PredictionServer:
         server.add_generic_rpc_handlers((self._handler.handlers(),))
         aside = _NotRegistered(server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, aside)
-        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), aside)
+        if self._describe:
+            reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), aside)
         return server
 
     @asynccontextmanager
@@ -222,12 +236,13 @@ def _options(max_message_bytes: int) -> list[tuple[str, int]]:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
         ("grpc.http2.max_ping_strikes", 0),
+        listening.HANDSHAKE_LIMIT,
     ]
 
 
-def _bind(server: grpc.aio.Server, address: str) -> str:
+def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> str:
     try:
-        port = server.add_insecure_port(address)
+        port = listening.add_port(server, address, credentials)
     except RuntimeError as error:
         raise FailedPrecondition(
             f"the router cannot listen on {address}: another program has it, or it is not of this machine; set "

@@ -23,6 +23,8 @@ from multishadow_server.service import names
 from multishadow_server.service.ports import ControlStore, LabelRecord, LabelStore
 
 MOST_AT_ONCE = 500
+# Of the labels that a run overruled, the audit log names so many.
+MOST_NAMED = 20
 
 
 class Reception(StrEnum):
@@ -129,6 +131,10 @@ async def record(
             await change.put([ledger.records[request_id] for request_id in sorted(ledger.changed)])
             await change.add(ledger.rollups)
             await change.count(_tallied(ledger.receptions))
+            if overruled := _overruled(run, ledger.receptions):
+                # Labels are data, and keep their author themselves; one that is overruled would lose its own.
+                detail = {"labels": len(overruled), "request_ids": overruled[:MOST_NAMED]}
+                await change.audit("overrule_labels", detail, actor=actor)
         receptions += ledger.receptions
     return owner, receptions
 
@@ -207,6 +213,14 @@ def _settle(ledger: _Ledger, records: Sequence[LabelRecord]) -> None:
 def _tallied(receptions: Sequence[Reception]) -> Mapping[str, int]:
     """What is added up for ever; who waits is counted by looking."""
     return Counter(reception.value for reception in receptions if reception is not Reception.WAITING)
+
+
+def _overruled(run: Sequence[Label], receptions: Sequence[Reception]) -> list[str]:
+    return [
+        label.request_id
+        for label, reception in zip(run, receptions, strict=True)
+        if reception is Reception.CONTRADICTED
+    ]
 
 
 def _runs(recorded: Sequence[Label]) -> Iterator[Sequence[Label]]:

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from multishadow_server.adapters.postgres import audit
 from multishadow_server.adapters.postgres.engine import reaching
 from multishadow_server.adapters.postgres.hash_key import PostgresHashKey
 from multishadow_server.adapters.postgres.observations import add_rollups
@@ -128,6 +129,11 @@ class PostgresLabelChange:
             added = insert(LabelTallyRow).values(model=self._model, what=what, n=n)
             total = col(LabelTallyRow.n) + added.excluded["n"]
             await self._session.exec(added.on_conflict_do_update(index_elements=["model", "what"], set_={"n": total}))
+
+    async def audit(self, action: str, detail: Mapping[str, Any], *, actor: str) -> None:
+        """Add a line to the audit log."""
+        connection = await self._session.connection()
+        await audit.append(connection, actor=actor, action=action, subject=self._model, detail=detail)
 
     async def forget(self, *, before: float) -> int:
         """Delete labels that were recorded before then; returns how many of them still waited."""

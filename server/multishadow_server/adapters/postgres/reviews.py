@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from multishadow_server.adapters.postgres import audit
 from multishadow_server.adapters.postgres.engine import reaching
 from multishadow_server.adapters.postgres.observations import add_rollups
 from multishadow_server.adapters.postgres.records import epoch_of, observation_of
@@ -106,7 +107,11 @@ class PostgresReviews:
                 change += negative(reviews.contribution(seen, ReviewVerdict(row.verdict)))
                 again = {"verdict": verdict, "reviewed_by": actor, "reviewed_at": func.clock_timestamp()}
                 await session.exec(update(ReviewRow).filter_by(**key).values(again))
-            await add_rollups(await session.connection(), _in_bucket(comparison, change))
+            connection = await session.connection()
+            await add_rollups(connection, _in_bucket(comparison, change))
+            subject = f"{comparison.epoch.model}.{version}"
+            detail = {"comparison": comparison.id, "verdict": verdict.value}
+            await audit.append(connection, actor=actor, action="record_review", subject=subject, detail=detail)
             await session.commit()
 
     async def reviewed_of_top(self, epoch_id: int, version: str) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """What the use cases need of the world. Adapters make these real."""
 
+from multishadow_server.service.ports.access import AuditLine, AuditLog, AuditQuery, TokenChange, TokenStore
 from multishadow_server.service.ports.capture_log import (
     CaptureBacklog,
     CaptureLog,
@@ -35,6 +36,9 @@ from multishadow_server.service.ports.versions import Answer, Comparer, ModelGat
 
 __all__ = [
     "Answer",
+    "AuditLine",
+    "AuditLog",
+    "AuditQuery",
     "CaptureBacklog",
     "CaptureLog",
     "CaptureReader",
@@ -77,6 +81,8 @@ __all__ = [
     "StageCounts",
     "StoredComparison",
     "StoredTraffic",
+    "TokenChange",
+    "TokenStore",
     "TrafficStore",
     "VersionProbe",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from multishadow_server.core.labels import Answered, Marked
 from multishadow_server.core.prediction import Json
@@ -60,6 +60,10 @@ class LabelChange(Protocol):
 
     async def count(self, tally: Mapping[str, int]) -> None:
         """Add to what the model's labels came to."""
+        ...
+
+    async def audit(self, action: str, detail: Mapping[str, Any], *, actor: str) -> None:
+        """Add a line to the audit log."""
         ...
 
     async def forget(self, *, before: float) -> int:

@@ -6,6 +6,7 @@ whole (comparators, flag definitions, observations) is `jsonb`.
 
 from __future__ import annotations
 
+from multishadow_server.adapters.postgres.tables.access import TokenRow
 from multishadow_server.adapters.postgres.tables.base import Table
 from multishadow_server.adapters.postgres.tables.experiments import EpochRow, ExperimentRow, GateRecordRow, RollupRow
 from multishadow_server.adapters.postgres.tables.flags import ConfigurationRevisionRow, FlagRevisionRow, FlagRow
@@ -45,5 +46,6 @@ __all__ = [
     "RollupRow",
     "SeenInputsRow",
     "Table",
+    "TokenRow",
     "VersionRow",
 ]

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Index,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
@@ -18,6 +19,7 @@ class AuditRow(Table, table=True):
     """One line of the audit log. A trigger refuses to update, delete or truncate it."""
 
     __tablename__ = "audit_log"
+    __table_args__ = (Index("ix_audit_log_at", "at"), Index("ix_audit_log_subject_id", "subject", "id"))
 
     id: int | None = Field(default=None, primary_key=True, sa_type=BigInteger)
     at: datetime = Field(sa_type=MOMENT)
