@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 
+from multishadow_server.adapters.answer_codec import AnswerCodec
 from multishadow_server.adapters.flagd_flags import SHARED_CONTEXT, FlagdFlags
 from multishadow_server.adapters.jetstream_backlog import JetStreamBacklog
 from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
@@ -17,7 +18,6 @@ from multishadow_server.adapters.postgres.processes import PostgresProcesses
 from multishadow_server.adapters.postgres.retention import PostgresRetention
 from multishadow_server.adapters.postgres.reviews import PostgresReviews
 from multishadow_server.adapters.postgres.rollouts import PostgresRollouts
-from multishadow_server.adapters.prediction_codec import ProtobufPredictionCodec
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
 from multishadow_server.app import running
 from multishadow_server.entrypoints import probes
@@ -61,7 +61,7 @@ async def run(
         backlog = JetStreamBacklog(settings.nats_url, settings.log_name)
         stack.push_async_callback(backlog.aclose)
         store = PostgresControl(engine)
-        labels = PostgresLabels(engine, ProtobufPredictionCodec())
+        labels = PostgresLabels(engine, AnswerCodec())
         # What keeps serving and rolling back has to go on when nothing can be read of experiments.
         flags_only = PostgresConfiguration(engine, experiments=False)
         housekeeping = Housekeeping(store, flags_only, labels, clock=time.time)

@@ -53,8 +53,8 @@ class ModelGateway(Protocol):
 class PredictionCodec(Protocol):
     """Reads a version's response."""
 
-    def decode(self, response: bytes) -> Prediction:
-        """Read the bytes of a PredictResponse; `Unreadable` when they are none. Never raises."""
+    def decode(self, comparator: Comparator, response: bytes) -> Prediction:
+        """Read the bytes of an answer in the comparator's protocol; `Unreadable` when they are none. Never raises."""
         ...
 
 
@@ -62,7 +62,7 @@ class Comparer(Protocol):
     """Compares a shadow's answer with the live one."""
 
     async def compare(self, comparator: Comparator, live: bytes, shadow: bytes) -> Comparison:
-        """Compare the bytes of two PredictResponses.
+        """Compare the bytes of two answers in the comparator's protocol.
 
         Never raises: what cannot be read, fails or takes too long is `uncomparable`, with its reason.
         """

@@ -40,4 +40,6 @@ class VersionRow(Table, table=True):
     address: str
     timeout: float
     max_in_flight: int
+    served_name: str = ""
+    served_version: str = ""
     created_at: datetime = Field(sa_type=MOMENT)
