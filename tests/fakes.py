@@ -14,7 +14,7 @@ from multishadow_server.core.duplicates import Chunk
 from multishadow_server.core.model import Comparator
 from multishadow_server.core.rollup import Family, Rollup
 from multishadow_server.errors import LeaseLost, LogUnavailable, StoreUnavailable
-from multishadow_server.service.ports import Answer, Flush, LoggedBatch, StoredComparison
+from multishadow_server.service.ports import Answer, AnswerStream, Flush, LoggedBatch, StoredComparison
 
 
 class Fault(Enum):
@@ -132,6 +132,7 @@ class ScriptedGateway:
     def __init__(self, answer: Callable[[str], Answer]) -> None:
         self._answer = answer
         self.calls: list[tuple[str, Metadata, float | None]] = []
+        self.streamed: list[str] = []
         self.open = asyncio.Event()
         self.open.set()
 
@@ -141,6 +142,17 @@ class ScriptedGateway:
         self.calls.append((address, metadata, deadline))
         await self.open.wait()
         return self._answer(address)
+
+    def stream(
+        self, address: str, method: str, request: bytes, *, metadata: Metadata, deadline: float | None
+    ) -> AnswerStream:
+        raise AssertionError("workers ask for the whole")
+
+    async def call_stream(
+        self, address: str, method: str, request: bytes, *, metadata: Metadata, deadline: float | None
+    ) -> Answer:
+        self.streamed.append(method)
+        return await self.call(address, method, request, metadata=metadata, deadline=deadline)
 
     async def aclose(self) -> None:
         """Nothing is open."""

@@ -18,10 +18,12 @@ from multishadow_client._errors import (
 )
 from multishadow_client._flags import AsyncFlags, Flag, Flags
 from multishadow_client._prediction import Classification, Embedding, Output, Prediction
+from multishadow_client._stream import AsyncPredictionStream, PredictionStream
 
 __all__ = [
     "AsyncClient",
     "AsyncFlags",
+    "AsyncPredictionStream",
     "Classification",
     "Client",
     "Conflict",
@@ -38,6 +40,7 @@ __all__ = [
     "NotSpoken",
     "Output",
     "Prediction",
+    "PredictionStream",
     "ResourceExhausted",
     "ServerFailed",
     "Unavailable",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from multishadow_server.adapters.openfeature_flags import ConfigurationProvider, OpenFeatureClaims
+from multishadow_server.adapters.streamed_answer import StreamedPrediction
 from multishadow_server.core.capture import Capture, CaptureBatch, Metadata
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.flags import claim_definition
@@ -17,7 +18,8 @@ from multishadow_server.core.routing import Claim
 from multishadow_server.errors import DeadlineExpired, Unavailable
 from multishadow_server.service.capture_buffer import CaptureBuffer, Limits
 from multishadow_server.service.live_path import LivePath, LiveRequest
-from multishadow_server.service.ports import Answer
+from multishadow_server.service.live_stream import Streaming
+from multishadow_server.service.ports import Answer, AnswerStream
 
 NAMES = ("base", "A")
 CLAIMS = {"base": Claim.LIVE, "A": Claim.SHADOW}
@@ -33,6 +35,7 @@ class FakeGateway:
     def __init__(self, during: Callable[[str], None] = lambda _: None) -> None:
         self.during = during
         self.answers: dict[str, Answer] = {}
+        self.streams: dict[str, AnswerStream] = {}
         self.called: list[tuple[str, float | None]] = []
         self.hangs = False
 
@@ -44,6 +47,17 @@ class FakeGateway:
         if self.hangs:
             await asyncio.Event().wait()
         return self.answers.get(address, Answer(status_code=0, response=b"!"))
+
+    def stream(
+        self, address: str, method: str, request: bytes, *, metadata: Metadata, deadline: float | None
+    ) -> AnswerStream:
+        self.called.append((address, deadline))
+        return self.streams[address]
+
+    async def call_stream(
+        self, address: str, method: str, request: bytes, *, metadata: Metadata, deadline: float | None
+    ) -> Answer:
+        raise AssertionError("routers pass streams on")
 
     async def aclose(self) -> None:
         """Nothing is open."""
@@ -88,7 +102,8 @@ class World:
             gateway=self.gateway,
             claims=self.claims,
             buffer=Kept(self.captured),
-            fingerprint=lambda model, body: b"%b asked %b" % (model.encode(), body),
+            fingerprint=lambda _protocol, model, body: b"%b asked %b" % (model.encode(), body),
+            streaming=Streaming(collect=StreamedPrediction, largest=100, room=150),
             flag_age=lambda: self.flag_age,
             stale_after=10.0,
             monotonic=lambda: self.now,

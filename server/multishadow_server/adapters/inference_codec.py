@@ -1,8 +1,8 @@
 """Reads answers of the Open Inference Protocol: one output tensor in, the domain's values out.
 
 A response of several rows (a batch) is one answer: it agrees when every row does. Classes and numbers of several rows
-are read as a structured answer with an item for each row, so that one row that differs is seen; rows of an embedding are
-compared as one long vector.
+are read as a structured answer with an item for each row, so that one row that differs is seen; rows of an embedding
+are compared as one long vector.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from multishadow_server.core.protocols import OutputTerms, ReadAs
 
 # Probabilities add up to one within so much of rounding; FP16 has three digits.
 _ROUNDING = 1e-2
+# Comparing goes down level by level; protobuf's own objects nest no deeper than 33.
+MOST_LEVELS = 100
 
 
 def decode(terms: OutputTerms, response: bytes) -> Prediction:
@@ -53,8 +55,8 @@ def decode(terms: OutputTerms, response: bytes) -> Prediction:
 def fingerprint(model: str, request: bytes) -> bytes:
     """A ModelInferRequest's fingerprint: of its inputs and of the outputs that it asks for.
 
-    Neither the id nor the parameters count, as `prediction_codec.fingerprint` leaves out their like. Empty when it cannot
-    be read: the live version judges what it is.
+    Neither the id nor the parameters count, as `prediction_codec.fingerprint` leaves out their like. Empty when it
+    cannot be read: the live version judges what it is.
     """
     try:
         message = inference_pb2.ModelInferRequest.FromString(request)
@@ -114,9 +116,7 @@ def _label(tensor: Tensor, labels: tuple[str, ...], number: int) -> str:
     if not labels:
         return str(number)
     if not 0 <= number < len(labels):
-        raise Malformed(
-            f"{tensor.name}: class {number} has no name among the {len(labels)} of comparator.output.labels"
-        )
+        raise Malformed(f"{tensor.name}: class {number} has no name; comparator.output.labels has {len(labels)}")
     return labels[number]
 
 
@@ -182,10 +182,6 @@ def _json(tensor: Tensor, element: bytes) -> Json:
     # The last of them: nested so deeply that the parser gives up.
     except (ValueError, RecursionError) as error:
         raise Malformed(f"{tensor.name}: an element is no JSON, or nests deeper than {MOST_LEVELS} levels") from error
-
-
-# Comparing goes down level by level; protobuf's own objects nest no deeper than 33.
-MOST_LEVELS = 100
 
 
 def _plain(value: Any, *, levels: int) -> Json:  # noqa: ANN401  JSON is any

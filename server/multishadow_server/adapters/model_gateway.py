@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 import grpc
 import grpc.aio
 
+from multishadow_server.adapters.answer_stream import GrpcAnswerStream, collected
 from multishadow_server.core.capture import Metadata
 from multishadow_server.core.metadata import header_text
 from multishadow_server.service import ports
@@ -28,8 +29,10 @@ class GrpcModelGateway(ports.ModelGateway):
 
     def __init__(self, *, max_message_bytes: int) -> None:
         self._options = _channel_options(max_message_bytes)
+        self._max_message_bytes = max_message_bytes
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._methods: dict[tuple[str, str], grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
+        self._streams: dict[tuple[str, str], grpc.aio.UnaryStreamMultiCallable[bytes, bytes]] = {}
 
     async def call(
         self, address: str, method: str, request: bytes, *, metadata: Metadata, deadline: float | None
@@ -51,10 +54,29 @@ class GrpcModelGateway(ports.ModelGateway):
             trailing_metadata=_plain(await call.trailing_metadata()),
         )
 
+    def stream(
+        self, address: str, method: str, request: bytes, *, metadata: Metadata, deadline: float | None
+    ) -> ports.AnswerStream:
+        """Call a version that answers in several messages; see ports.ModelGateway."""
+        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+        known = self._streams.get((address, method))
+        if known is None:
+            known = self._streams[address, method] = self._channel(address).unary_stream(method)
+        call = known(request, timeout=timeout, metadata=_Sent(_sendable(metadata)))
+        return GrpcAnswerStream(call, failure=lambda error: _failure(error, latency=0.0))
+
+    async def call_stream(
+        self, address: str, method: str, request: bytes, *, metadata: Metadata, deadline: float | None
+    ) -> ports.Answer:
+        """The whole of a streamed answer; see ports.ModelGateway."""
+        stream = self.stream(address, method, request, metadata=metadata, deadline=deadline)
+        return await collected(stream, largest=self._max_message_bytes)
+
     async def aclose(self) -> None:
         """Close every channel; calls under way fail."""
         channels, self._channels = list(self._channels.values()), {}
         self._methods.clear()
+        self._streams.clear()
         for channel in channels:
             await channel.close()
 

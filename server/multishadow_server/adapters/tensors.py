@@ -1,4 +1,4 @@
-"""Output tensors of the Open Inference Protocol as arrays; whatever they claim to be, nothing is allocated by a claim."""
+"""Output tensors of the Open Inference Protocol as arrays. Nothing is allocated by what they claim to be."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _of_raw(name: str, datatype: str, content: bytes) -> Elements:
         raise Malformed(f"{name}: {len(content):,} bytes are no whole number of {datatype} elements")
     # Any byte but 0 is true; numpy would keep it as it is, and compare it so.
     if datatype == "BOOL":
-        return np.frombuffer(content, dtype=np.uint8) != 0
+        return np.frombuffer(content, dtype=np.uint8).astype(np.bool_)
     elements = np.frombuffer(content, dtype=dtype)
     return _widened(elements) if datatype == BF16 else elements
 

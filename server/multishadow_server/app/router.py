@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, suppress
 from nats.aio.client import Client
 
 from multishadow_server.adapters import nats_connection
+from multishadow_server.adapters.answer_codec import fingerprint
 from multishadow_server.adapters.flag_provider import make_provider
 from multishadow_server.adapters.jetstream_log import JetStreamLog
 from multishadow_server.adapters.model_gateway import GrpcModelGateway
@@ -20,17 +21,20 @@ from multishadow_server.adapters.postgres.configuration import PostgresConfigura
 from multishadow_server.adapters.postgres.engine import open_engine
 from multishadow_server.adapters.postgres.live_counts import PostgresLiveCounts
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
-from multishadow_server.adapters.prediction_codec import fingerprint
 from multishadow_server.adapters.provider_claims import ProviderClaims
+from multishadow_server.adapters.streamed_answer import StreamedPrediction
 from multishadow_server.app import running
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.live_counts import LiveTally
+from multishadow_server.entrypoints.door import Door
+from multishadow_server.entrypoints.inference import InferenceHandler
 from multishadow_server.entrypoints.prediction import PredictionHandler, PredictionServer
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.capture_buffer import CaptureBuffer, Limits
 from multishadow_server.service.configuration_watch import ConfigurationWatch
 from multishadow_server.service.live_count_report import LiveCountReport
 from multishadow_server.service.live_path import LivePath
+from multishadow_server.service.live_stream import Streaming
 from multishadow_server.service.ports import ClaimReader
 from multishadow_server.service.process_report import ProcessReport
 from multishadow_server.settings import Settings
@@ -72,12 +76,20 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
             claims=claims,
             buffer=buffer,
             fingerprint=fingerprint,
+            streaming=Streaming(
+                collect=StreamedPrediction, largest=settings.max_message_bytes, room=settings.buffer_bytes
+            ),
             flag_age=lambda: max(watch.age, claims.age),
             stale_after=settings.flag_stale_after,
             served=served,
         )
-        handler = PredictionHandler(live_path, max_message_bytes=settings.max_message_bytes)
-        server = PredictionServer(settings.router_listen, handler, max_message_bytes=settings.max_message_bytes)
+        door = Door(live_path, max_message_bytes=settings.max_message_bytes)
+        server = PredictionServer(
+            settings.router_listen,
+            PredictionHandler(door),
+            InferenceHandler(door),
+            max_message_bytes=settings.max_message_bytes,
+        )
 
         def counters() -> Mapping[str, int]:
             age = max(watch.age, claims.age)

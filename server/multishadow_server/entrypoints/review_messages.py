@@ -58,6 +58,7 @@ def comparison_response(found: KeptComparison) -> pb.GetComparisonResponse:
         live_version=found.epoch.live,
         live_response=found.response,
         answers=[_answer(seen, said.get(seen.version)) for seen in found.observations],
+        protocol=found.epoch.comparator.protocol,
     )
 
 

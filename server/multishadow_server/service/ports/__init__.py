@@ -23,10 +23,19 @@ from multishadow_server.service.ports.rollouts import (
     RolloutStore,
     StageCounts,
 )
-from multishadow_server.service.ports.versions import Answer, Comparer, ModelGateway, PredictionCodec, VersionProbe
+from multishadow_server.service.ports.versions import (
+    Answer,
+    AnswerStream,
+    Comparer,
+    ModelGateway,
+    PredictionCodec,
+    StreamedAnswer,
+    VersionProbe,
+)
 
 __all__ = [
     "Answer",
+    "AnswerStream",
     "CaptureBacklog",
     "CaptureLog",
     "CaptureReader",
@@ -64,5 +73,6 @@ __all__ = [
     "RolloutStore",
     "StageCounts",
     "StoredComparison",
+    "StreamedAnswer",
     "VersionProbe",
 ]
