@@ -51,6 +51,7 @@ def pool() -> descriptor_pool.DescriptorPool:
 
 def _rename(message: descriptor_pb2.DescriptorProto, former: str) -> None:
     for field in message.field:
-        field.type_name = field.type_name.replace(former, f".{PACKAGE}.")
+        if field.type_name:
+            field.type_name = field.type_name.replace(former, f".{PACKAGE}.")
     for nested in message.nested_type:
         _rename(nested, former)

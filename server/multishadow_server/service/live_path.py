@@ -9,28 +9,27 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from multishadow_server.core import routing, serving, targeting
+from multishadow_server.core import routing, targeting
 from multishadow_server.core.capture import Capture, Metadata, size_of
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.live_counts import LiveTally, Share
 from multishadow_server.core.metadata import without_credentials
-from multishadow_server.core.model import Model
 from multishadow_server.core.prediction import Json
-from multishadow_server.core.protocols import CALLED_BY, MODEL_FIELD, Protocol, renaming
+from multishadow_server.core.protocols import MODEL_FIELD, Protocol
 from multishadow_server.core.routing import Claim, Decision
 from multishadow_server.errors import DeadlineExpired, FailedPrecondition, InvalidInput, NotFound, Unavailable
 from multishadow_server.service import ports
 from multishadow_server.service.capture_buffer import CaptureBuffer
+from multishadow_server.service.live_routes import Route, explained, listed, other_protocol, route_of
 from multishadow_server.service.live_stream import KeptAnswer, LiveStream, Room, Streaming
 
 REQUEST_ID = "x-multishadow-request-id"
 DEADLINE_EXCEEDED = 4
 UNAVAILABLE = 14
-MOST_NAMED = 20
 # Requests fall into few combinations of claims; those decisions are made once per revision.
 MOST_DECISIONS = 1_000
 
@@ -76,20 +75,6 @@ class LiveAnswer:
     revision: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Route:
-    """A model, ready to decide: its versions and their flags in order of registration."""
-
-    model: Model
-    names: tuple[str, ...]
-    flag_keys: tuple[str, ...]
-    addresses: Mapping[str, str]
-    renamings: Mapping[str, bytes]
-    last_known_live: str | None
-    revision: int
-    decisions: dict[tuple[bool, tuple[Claim, ...]], Decision | None]
-
-
 class LivePath:
     """Answers requests with the live version's answer, and captures the sampled ones.
 
@@ -130,7 +115,7 @@ class LivePath:
         self._flag_age = flag_age
         self._stale_after = stale_after
         self._monotonic = monotonic
-        self._routes: Mapping[str, _Route] | None = None
+        self._routes: Mapping[str, Route] | None = None
         self.counters: Counter[str] = Counter()
 
     @property
@@ -143,7 +128,7 @@ class LivePath:
         before = self._routes or {}
         self._claims.load(configuration)
         self._routes = {
-            name: _route(model, configuration, before.get(name)) for name, model in configuration.models.items()
+            name: route_of(model, configuration, before.get(name)) for name, model in configuration.models.items()
         }
 
     async def answer(self, request: LiveRequest) -> LiveAnswer:
@@ -212,7 +197,7 @@ class LivePath:
             raise DeadlineExpired("the deadline had passed when the request arrived; the live version was not called")
         return _Attempt(route=route, decision=decision, request=request, deadline=deadline, started=now)
 
-    def _route_of(self, request: LiveRequest) -> _Route:
+    def _route_of(self, request: LiveRequest) -> Route:
         if self._routes is None:
             raise Unavailable(
                 "this router has not read its configuration yet; try again, and if it lasts see that PostgreSQL runs "
@@ -222,15 +207,15 @@ class LivePath:
         route = self._routes.get(model)
         if route is not None:
             if route.model.protocol is not protocol:
-                raise FailedPrecondition(_other_protocol(route.model))
+                raise FailedPrecondition(other_protocol(route.model))
             return route
         if not model:
             raise InvalidInput(
-                f"the request names no model; set its field `{MODEL_FIELD[protocol]}`. Models: {_listed(self._routes)}"
+                f"the request names no model; set its field `{MODEL_FIELD[protocol]}`. Models: {listed(self._routes)}"
             )
-        raise NotFound(f'there is no model "{model[:64]}"; models: {_listed(self._routes)}')
+        raise NotFound(f'there is no model "{model[:64]}"; models: {listed(self._routes)}')
 
-    def _decide(self, route: _Route, claims: tuple[Claim, ...]) -> Decision:
+    def _decide(self, route: Route, claims: tuple[Claim, ...]) -> Decision:
         shadowing = self._flag_age() <= self._stale_after
         decision = route.decisions.get((shadowing, claims))
         if decision is None:
@@ -253,13 +238,13 @@ class LivePath:
         decision = attempt.decision
         answer = await self._call(attempt, decision.live)
         if answer.status_code != UNAVAILABLE or not decision.fallbacks:
-            return decision.live, _explained(answer, attempt.route, decision.live)
+            return decision.live, explained(answer, attempt.route, decision.live)
         for version in decision.fallbacks:
             other = await self._call(attempt, version)
             if other.status_code != UNAVAILABLE:
                 self.counters["fallbacks"] += 1
                 return version, other
-        return decision.live, _explained(answer, attempt.route, decision.live)
+        return decision.live, explained(answer, attempt.route, decision.live)
 
     async def _call(self, attempt: _Attempt, version: str) -> ports.Answer:
         request, route = attempt.request, attempt.route
@@ -304,7 +289,7 @@ class LivePath:
         whole = kept.whole() if kept is not None else b""
         response = b"" if answer.status_code else whole
         self._capture(attempt, version, replace(answer, response=response), lost=lost)
-        return _explained(answer, attempt.route, version)
+        return explained(answer, attempt.route, version)
 
     def _note_cancelled(self, attempt: _Attempt) -> None:
         """The caller went away: nothing is captured. Or its deadline passed: that is the live version's failure."""
@@ -370,7 +355,7 @@ class LivePath:
 class _Attempt:
     """One request with its decision, and the points on the monotonic clock between which it must be answered."""
 
-    route: _Route
+    route: Route
     decision: Decision
     request: LiveRequest
     deadline: float
@@ -380,44 +365,3 @@ class _Attempt:
         """Who gets a copy, when this version answered."""
         shadows = self.decision.shadows
         return shadows if version == self.decision.live else tuple(name for name in shadows if name != version)
-
-
-def _route(model: Model, configuration: Configuration, before: _Route | None) -> _Route:
-    """Who serves when a request finds no live claim: the version whose flag last said `live` to everybody.
-
-    It is taken from flags alone, not from requests, so that all routers agree on it whatever traffic each one saw.
-    """
-    standing = serving.standing(model, configuration.flags)
-    known = before.last_known_live if before else None
-    return _Route(
-        model=model,
-        names=tuple(version.name for version in model.versions),
-        flag_keys=tuple(version.flag_key for version in model.versions),
-        addresses={version.name: version.address for version in model.versions},
-        renamings={version.name: renaming(version.served_name, version.served_version) for version in model.versions},
-        last_known_live=standing.name if standing else known,
-        revision=configuration.revision,
-        decisions={},
-    )
-
-
-def _explained(answer: ports.Answer, route: _Route, version: str) -> ports.Answer:
-    """A version that could not be reached has said nothing; then the message says who, where, and what to do."""
-    if answer.reached:
-        return answer
-    where = f'the live version "{route.model.name}.{version}" at {route.addresses[version]}'
-    what = "see that it runs and that its address is right (`shadowctl get versions`)"
-    return replace(answer, status_message=f"{where} cannot be reached: {answer.status_message}; {what}")
-
-
-def _other_protocol(model: Model) -> str:
-    return (
-        f'the model "{model.name}" has `protocol: {model.protocol}`: call {CALLED_BY[model.protocol]}, or register it '
-        "with another protocol"
-    )
-
-
-def _listed(names: Iterable[str]) -> str:
-    known = sorted(names)
-    more = f" and {len(known) - MOST_NAMED} more" if len(known) > MOST_NAMED else ""
-    return ", ".join(known[:MOST_NAMED]) + more or "none yet (`shadowctl apply -f model.yaml` registers one)"
