@@ -8,9 +8,8 @@ are compared as one long vector.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -178,23 +177,19 @@ def _text_of(tensor: Tensor, element: bytes) -> str:
 
 def _json(tensor: Tensor, element: bytes) -> Json:
     try:
-        return _plain(json.loads(element), levels=MOST_LEVELS)
+        return _shallow(json.loads(element, parse_int=float), levels=MOST_LEVELS)
     # The last of them: nested so deeply that the parser gives up.
     except (ValueError, RecursionError) as error:
         raise Malformed(f"{tensor.name}: an element is no JSON, or nests deeper than {MOST_LEVELS} levels") from error
 
 
-def _plain(value: Any, *, levels: int) -> Json:  # noqa: ANN401  JSON is any
-    """Numbers as floats, as a Struct has them; whole ones beyond a float's range are infinite."""
+def _shallow(value: Any, *, levels: int) -> Json:  # noqa: ANN401  JSON is any
+    """The value, unless it nests too deeply."""
     if levels < 0:
         raise RecursionError
     match value:
-        case bool() | str() | None:
-            return value
-        case int():
-            return float(value) if abs(value) < 2**1023 else math.copysign(math.inf, value)
         case list():
-            return [_plain(item, levels=levels - 1) for item in value]
+            return [_shallow(item, levels=levels - 1) for item in value]
         case dict():
-            return {key: _plain(item, levels=levels - 1) for key, item in value.items()}
-    return float(value)
+            return {key: _shallow(item, levels=levels - 1) for key, item in value.items()}
+    return cast("Json", value)

@@ -49,6 +49,16 @@ FIELDS: Mapping[str, str] = {
     "FP64": "fp64_contents",
     BYTES: "bytes_contents",
 }
+_HELD_AS: Mapping[str, str] = {
+    "bool_contents": "?",
+    "int_contents": "<i4",
+    "int64_contents": "<i8",
+    "uint_contents": "<u4",
+    "uint64_contents": "<u8",
+    "fp32_contents": "<f4",
+    "fp64_contents": "<f8",
+}
+_FLOATS = frozenset({"FP32", "FP64"})
 _LENGTH = struct.Struct("<I")
 
 
@@ -153,10 +163,12 @@ def _of_contents(message: inference_pb2.ModelInferResponse.InferOutputTensor) ->
     values = getattr(message.contents, field)
     if datatype == BYTES:
         return list(values)
-    try:
-        return np.array(values, dtype=DTYPES[datatype])
-    except OverflowError as error:
-        raise Malformed(f"{name}: an element is out of the range of {datatype}") from error
+    held = np.array(values, dtype=_HELD_AS[field])
+    elements = held.astype(DTYPES[datatype])
+    # Small integers travel in fields of 32 bits.
+    if datatype not in _FLOATS and not np.array_equal(held, elements):
+        raise Malformed(f"{name}: an element is out of the range of {datatype}")
+    return elements
 
 
 def _known(name: str, datatype: str) -> str:

@@ -15,38 +15,41 @@ PACKAGE = "inference"
 FILE = "open_inference_grpc.proto"
 
 
-class _Both(descriptor_pool.DescriptorPool):
-    """The names of the Open Inference Protocol, and for all others the default pool."""
+class _Definitions:
+    """Where a pool finds files: the protocol's own, and for all other names those of the default pool."""
 
-    def FindFileByName(self, file_name: str) -> FileDescriptor:  # noqa: N802  the pool's name
+    def __init__(self, own: descriptor_pb2.FileDescriptorProto) -> None:
+        self._own = own
+
+    def FindFileByName(self, name: str) -> descriptor_pb2.FileDescriptorProto:  # noqa: N802  the pool's name for it
         """A file's definition. Raises KeyError when there is none."""
-        try:
-            return super().FindFileByName(file_name)
-        except KeyError:
-            return descriptor_pool.Default().FindFileByName(file_name)
+        return self._own if name == self._own.name else _copy(descriptor_pool.Default().FindFileByName(name))
 
-    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802  the pool's name
+    def FindFileContainingSymbol(self, symbol: str) -> descriptor_pb2.FileDescriptorProto:  # noqa: N802  likewise
         """The definition of the file that defines a name. Raises KeyError when there is none."""
-        try:
-            return super().FindFileContainingSymbol(symbol)
-        except KeyError:
-            return descriptor_pool.Default().FindFileContainingSymbol(symbol)
+        # The pool asks only for names that it does not know yet, and takes a file for what it defines.
+        if symbol.startswith(f"{PACKAGE}."):
+            return self._own
+        return _copy(descriptor_pool.Default().FindFileContainingSymbol(symbol))
 
 
 def pool() -> descriptor_pool.DescriptorPool:
     """A pool for reflection that knows all services of a router."""
-    ours = descriptor_pb2.FileDescriptorProto()
-    inference_pb2.DESCRIPTOR.CopyToProto(ours)
-    former = f".{ours.package}."
-    ours.name, ours.package = FILE, PACKAGE
-    for message in ours.message_type:
+    own = _copy(inference_pb2.DESCRIPTOR)
+    former = f".{own.package}."
+    own.name, own.package = FILE, PACKAGE
+    for message in own.message_type:
         _rename(message, former)
-    for method in ours.service[0].method:
+    for method in own.service[0].method:
         method.input_type = method.input_type.replace(former, f".{PACKAGE}.")
         method.output_type = method.output_type.replace(former, f".{PACKAGE}.")
-    both = _Both()
-    both.AddSerializedFile(ours.SerializeToString())
-    return both
+    return descriptor_pool.DescriptorPool(_Definitions(own))
+
+
+def _copy(file: FileDescriptor) -> descriptor_pb2.FileDescriptorProto:
+    proto = descriptor_pb2.FileDescriptorProto()
+    file.CopyToProto(proto)
+    return proto
 
 
 def _rename(message: descriptor_pb2.DescriptorProto, former: str) -> None:
