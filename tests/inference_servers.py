@@ -12,6 +12,12 @@ import grpc.aio
 import numpy as np
 
 from multishadow.oip.v2 import inference_pb2 as oip
+from multishadow_server.adapters.postgres import PostgresControl, open_engine
+from multishadow_server.core import flags
+from multishadow_server.core.experiment import Epoch
+from multishadow_server.core.model import Comparator, LabelTerms, Model, Version
+from multishadow_server.core.protocols import OutputTerms, Protocol
+from multishadow_server.core.routing import Claim
 
 SERVICE = "inference.GRPCInferenceService"
 MODEL_INFER = f"/{SERVICE}/ModelInfer"
@@ -101,3 +107,40 @@ def asking(model: str = "spam", *, values: tuple[float, ...] = (1.0, 2.0), **fie
         name="x", datatype="FP32", shape=[1, len(values)], contents=oip.InferTensorContents(fp32_contents=values)
     )
     return oip.ModelInferRequest(model_name=model, inputs=[tensor], **fields)
+
+
+def a_version(name: str, server: InferenceServer, place: int = 0) -> Version:
+    """A version that this server is, by its own name there."""
+    return Version(
+        model="spam", name=name, address=server.address, ordinal=place, served_name=server.name, timeout=30.0
+    )
+
+
+async def register_oip(
+    database_url: str, *versions: Version, output: OutputTerms | None = None, labels: LabelTerms | None = None
+) -> Epoch | None:
+    """Put a model that speaks the protocol, and its flags: the first version is live, and the others shadow it.
+
+    Where there are others, an experiment compares them; returns its epoch.
+    """
+    comparator = Comparator(protocol=Protocol.OIP, output=output or OutputTerms())
+    model = Model(name="spam", comparator=comparator, versions=versions, labels=labels)
+    live, *candidates = (version.name for version in versions)
+    engine = open_engine(database_url)
+    try:
+        async with PostgresControl(engine).change("test") as change:
+            await change.put_model(model)
+            await change.put_versions(model)
+            for version in versions:
+                claim = Claim.LIVE if version.name == live else Claim.SHADOW
+                await change.put_flag(version.flag_key, flags.claim_definition("spam", claim), reason="test")
+            if not candidates:
+                return None
+            experiment = await change.start_experiment(
+                model="spam", candidates=candidates, percent=100, bucket_seconds=3600, duration=86_400
+            )
+            return await change.open_epoch(
+                experiment, live=live, candidates=candidates, comparator=comparator, reason="started"
+            )
+    finally:
+        await engine.dispose()

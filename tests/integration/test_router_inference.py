@@ -16,12 +16,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 import routers
-from inference_servers import MODEL_INFER, SERVICE, InferenceServer, asking, logits, serving
+from inference_servers import MODEL_INFER, SERVICE, InferenceServer, a_version, asking, logits, register_oip, serving
 from multishadow.oip.v2 import inference_pb2 as oip
-from multishadow_server.adapters.postgres import PostgresControl, open_engine
-from multishadow_server.core import flags
-from multishadow_server.core.model import Comparator, Model, Version
-from multishadow_server.core.protocols import Protocol
+from multishadow_server.core.model import Version
 from multishadow_server.core.routing import Claim
 from routers import Caller, Logged, register, saying, trailing_of, version
 
@@ -42,26 +39,6 @@ async def logged(nats_url: str, log_name: str, stack: AsyncExitStack) -> Logged:
 @pytest.fixture
 async def live(stack: AsyncExitStack) -> InferenceServer:
     return await stack.enter_async_context(serving(lambda _: logits(0.1, 0.2, 0.7), name="spam-v2"))
-
-
-async def register_oip(database_url: str, *versions: Version) -> None:
-    """Put a model that speaks the protocol; its first version is live, and the others shadow it."""
-    comparator = Comparator(protocol=Protocol.OIP)
-    model = Model(name="spam", comparator=comparator, versions=versions)
-    engine = open_engine(database_url)
-    try:
-        async with PostgresControl(engine).change("test") as change:
-            await change.put_model(model)
-            await change.put_versions(model)
-            for place, each in enumerate(versions):
-                claim = Claim.SHADOW if place else Claim.LIVE
-                await change.put_flag(each.flag_key, flags.claim_definition("spam", claim), reason="test")
-    finally:
-        await engine.dispose()
-
-
-def a_version(name: str, server: InferenceServer, place: int = 0) -> Version:
-    return Version(model="spam", name=name, address=server.address, ordinal=place, served_name=server.name)
 
 
 async def ask(caller: Caller, method: str, body: bytes) -> tuple[bytes, dict[str, str | bytes]]:

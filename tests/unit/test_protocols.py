@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -44,7 +45,10 @@ def test_a_request_of_our_own_is_renamed_alike_and_one_without_another_name_stay
     version = Version(model="spam", name="A", address="a:1", served_name="spam-v2")
     body = prediction_pb2.PredictRequest(model="spam", text="hi").SerializeToString()
     assert prediction_pb2.PredictRequest.FromString(version.asked(body)).model == "spam-v2"
-    assert Version(model="spam", name="A", address="a:1").asked(body) is body
+    plain = Version(model="spam", name="A", address="a:1")
+    assert plain.asked(body) is body
+    assert (plain.location, version.location) == ("a:1", "a:1 as spam-v2")
+    assert replace(plain, served_version="3").location == "a:1 as spam, version 3"
 
 
 def test_what_a_model_speaks_stays_until_something_else_is_said() -> None:

@@ -76,6 +76,12 @@ class Version:
     served_version: str = ""
     created_at: float | None = None
 
+    @property
+    def location(self) -> str:
+        """Where it answers: its address and, where it has one, its own name there."""
+        own = ", version ".join(filter(None, (self.served_name or self.model, self.served_version)))
+        return f"{self.address} as {own}" if self.served_name or self.served_version else self.address
+
     def asked(self, request: bytes) -> bytes:
         """A request as this version's server takes it: by the names that it has there."""
         suffix = renaming(self.served_name, self.served_version)

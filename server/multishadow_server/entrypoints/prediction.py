@@ -18,7 +18,7 @@ from multishadow.v1 import envelope_pb2, prediction_pb2
 from multishadow_server.core.prediction import Json
 from multishadow_server.core.protocols import PREDICT, PREDICT_STREAM, Protocol
 from multishadow_server.entrypoints import inference_reflection
-from multishadow_server.entrypoints.door import Asked, Context, Door, Method, check_ids
+from multishadow_server.entrypoints.door import Asked, Context, Door, Method, check_id
 from multishadow_server.entrypoints.inference import SERVICE as INFERENCE
 from multishadow_server.entrypoints.inference import InferenceHandler
 from multishadow_server.errors import FailedPrecondition, InvalidInput
@@ -62,8 +62,9 @@ def _asked(body: bytes) -> Asked:
             "proto/multishadow/v1/prediction.proto"
         ) from error
     request_id, session_id = envelope.request_id, envelope.session_id
-    check_ids(request_id=request_id, session_id=session_id)
-    return Asked(model=envelope.model, request_id=request_id, session_id=session_id, attributes=_attributes(envelope))
+    check_id("request_id", request_id)
+    check_id("session_id", session_id)
+    return Asked(envelope.model, request_id, session_id, _attributes(envelope))
 
 
 def _attributes(envelope: envelope_pb2.PredictEnvelope) -> dict[str, Json]:
