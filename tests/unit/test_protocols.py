@@ -16,6 +16,8 @@ from multishadow_server.core import registration
 from multishadow_server.core.model import Comparator, Model, Version
 from multishadow_server.core.model_spec import ModelSpec, VersionSpec
 from multishadow_server.core.protocols import (
+    LONGEST_RENAMING,
+    LONGEST_SERVED_NAME,
     MOST_LABELS,
     OutputTerms,
     Protocol,
@@ -39,6 +41,10 @@ def test_a_renamed_request_differs_in_its_name_alone(name: str, version: str) ->
     renamed = oip.ModelInferRequest.FromString(request.SerializeToString() + renaming(name, version))
     request.model_name, request.model_version = name or "spam", version or "1"
     assert renamed == request
+
+
+def test_no_renaming_is_longer_than_what_is_sent_beyond_the_largest_request() -> None:
+    assert len(renaming("\U0001f600" * LONGEST_SERVED_NAME, "\U0001f600" * LONGEST_SERVED_NAME)) == LONGEST_RENAMING
 
 
 def test_a_request_of_our_own_is_renamed_alike_and_one_without_another_name_stays_as_it_is() -> None:

@@ -76,30 +76,31 @@ def _read_as(tensor: Tensor) -> ReadAs:
 
 
 def _classification(tensor: Tensor, terms: OutputTerms) -> Prediction:
-    rows = _classes(tensor, terms.labels)
-    return rows[0] if len(rows) == 1 else _rows([row.label for row in rows])
+    scores = _scores(tensor)
+    if scores is not None:
+        names = [_label(tensor, terms.labels, best) for best in scores.argmax(axis=1).tolist()]
+    elif isinstance(tensor.elements, list):
+        names = [_text_of(tensor, element) for element in tensor.elements]
+    else:
+        names = [_label(tensor, terms.labels, int(number)) for number in tensor.elements.tolist()]
+    if len(names) > 1:
+        return _rows(names)
+    return Classification(label=names[0], confidence=None if scores is None else _confidence(scores[0]))
 
 
-def _classes(tensor: Tensor, labels: tuple[str, ...]) -> list[Classification]:
-    """One for each row of scores (the last dimension is the classes'); of BYTES and whole numbers, for each element."""
-    if isinstance(tensor.elements, list):
-        return [Classification(label=_text_of(tensor, element)) for element in tensor.elements]
-    if tensor.elements.dtype.kind != "f":
-        return [Classification(label=_label(tensor, labels, int(number))) for number in tensor.elements]
+def _scores(tensor: Tensor) -> NDArray[np.float64] | None:
+    """Scores of classes, shape (rows, classes); None where the elements are classes themselves."""
+    if isinstance(tensor.elements, list) or tensor.elements.dtype.kind != "f":
+        return None
     width = tensor.shape[-1] if tensor.shape else 1
     if width < 2:
         raise Malformed(
             f"{tensor.name}: scores of one class agree whatever they are; read them as scalar, or name another tensor"
         )
-    return [_best(tensor, labels, scores) for scores in tensor.elements.reshape(-1, width)]
-
-
-def _best(tensor: Tensor, labels: tuple[str, ...], scores: NDArray[Any]) -> Classification:
-    scores = scores.astype(np.float64)
+    scores = tensor.elements.astype(np.float64).reshape(-1, width)
     if np.isnan(scores).any():
         raise Malformed(f"{tensor.name}: a score is not a number")
-    best = int(scores.argmax())
-    return Classification(label=_label(tensor, labels, best), confidence=_confidence(scores))
+    return scores
 
 
 def _confidence(scores: NDArray[np.float64]) -> float | None:

@@ -11,6 +11,7 @@ import grpc.aio
 from multishadow_server.adapters.answer_stream import GrpcAnswerStream, collected
 from multishadow_server.core.capture import Metadata
 from multishadow_server.core.metadata import header_text
+from multishadow_server.core.protocols import LONGEST_RENAMING
 from multishadow_server.service import ports
 
 # gRPC itself owns these; a call that sets them fails or says something untrue.
@@ -95,7 +96,8 @@ class GrpcModelGateway(ports.ModelGateway):
 
 def _channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
     return [
-        ("grpc.max_send_message_length", max_message_bytes),
+        # The largest request that a router takes may be renamed on its way.
+        ("grpc.max_send_message_length", max_message_bytes + LONGEST_RENAMING),
         ("grpc.max_receive_message_length", max_message_bytes),
         # A version that comes back is called again within a second; gRPC's own backoff grows to two minutes.
         ("grpc.initial_reconnect_backoff_ms", 100),

@@ -84,8 +84,7 @@ class Version:
 
     def asked(self, request: bytes) -> bytes:
         """A request as this version's server takes it: by the names that it has there."""
-        suffix = renaming(self.served_name, self.served_version)
-        return request + suffix if suffix else request
+        return request + renaming(self.served_name, self.served_version)
 
     @property
     def flag_key(self) -> str:

@@ -17,6 +17,8 @@ MOST_LABELS = 10_000
 LONGEST_LABEL = 256
 LONGEST_TENSOR_NAME = 256
 LONGEST_SERVED_NAME = 256
+# Two names of characters of four bytes, each behind a tag and a length of two bytes.
+LONGEST_RENAMING = 2 * (4 * LONGEST_SERVED_NAME + 3)
 
 PREDICT = "/multishadow.v1.PredictionService/Predict"
 PREDICT_STREAM = "/multishadow.v1.PredictionService/PredictStream"

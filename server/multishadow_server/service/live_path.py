@@ -248,11 +248,10 @@ class LivePath:
 
     async def _call(self, attempt: _Attempt, version: str) -> ports.Answer:
         request, route = attempt.request, attempt.route
-        renaming = route.renamings[version]
         return await self._gateway.call(
             route.addresses[version],
             request.method,
-            request.body + renaming if renaming else request.body,
+            request.body + route.renamings[version],
             metadata=(*request.metadata, (REQUEST_ID, request.request_id)),
             deadline=attempt.deadline,
         )
