@@ -19,8 +19,8 @@ COLUMNS = ("served_name", "served_version")
 
 def upgrade() -> None:
     for name in COLUMNS:
+        # The default stays: a control of the former version registers versions meanwhile.
         op.add_column("version", sa.Column(name, sa.String(), nullable=False, server_default=""))
-        op.alter_column("version", name, server_default=None)
 
 
 def downgrade() -> None:

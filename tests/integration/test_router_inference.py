@@ -93,11 +93,18 @@ async def test_a_sequence_is_a_session_and_a_request_without_an_id_gets_one(
 ) -> None:
     await register_oip(database_url, a_version("base", live), a_version("A", live, 1))
     async with routers.router(database_url, nats_url, log_name) as caller:
-        for number in (42, 0):
-            request = asking(parameters={"sequence_id": a_parameter(number)})
+        sequences: list[dict[str, Any]] = [
+            {"sequence_id": 42},
+            {"sequence_id": 0},
+            {"sequence_id": 7, "session_id": "s"},
+        ]
+        for said in sequences:
+            request = asking(parameters={name: a_parameter(value) for name, value in said.items()})
             _, trailing = await ask(caller, "ModelInfer", request.SerializeToString())
             assert len(str(trailing["x-multishadow-request-id"])) == 36
-    assert {capture.session_id for capture in await logged.captures(2)} == {"42", ""}
+    captured = await logged.captures(3)
+    assert {capture.session_id for capture in captured} == {"42", "", "s"}
+    assert [capture.attributes for capture in captured] == [{}] * 3
 
 
 async def test_the_server_speaks_for_itself_and_the_live_version_for_the_model(

@@ -116,8 +116,8 @@ def _value(name: str, parameter: inference_pb2.InferParameter) -> Json:
 
 def _session(attributes: dict[str, Json]) -> str:
     """Takes the session's id out of the attributes. Triton's clients send a sequence of 0 for none."""
-    named = attributes.pop(SESSION, None) or attributes.pop(SEQUENCE, None)
-    return str(named) if named else ""
+    session, sequence = attributes.pop(SESSION, None), attributes.pop(SEQUENCE, None)
+    return str(session or sequence or "")
 
 
 def _about(name: str, kind: type[inference_pb2.ModelReadyRequest | inference_pb2.ModelMetadataRequest]) -> Method:
