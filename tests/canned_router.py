@@ -14,6 +14,8 @@ from multishadow.v1.prediction_pb2 import PredictRequest, PredictResponse
 
 Answer = Callable[[PredictRequest, grpc.ServicerContext], PredictResponse]
 
+Stream = Callable[[PredictRequest, grpc.ServicerContext], Iterator[PredictResponse]]
+
 
 class Router(prediction_pb2_grpc.PredictionServiceServicer):
     """Answers as a test wishes, with the metadata that a router adds."""
@@ -23,8 +25,17 @@ class Router(prediction_pb2_grpc.PredictionServiceServicer):
         self.requests: list[PredictRequest] = []
         self.metadata: dict[str, Any] = {}
         self.answer: Answer = lambda request, _context: PredictResponse(text=request.text.upper())
+        self.stream: Stream = lambda request, _context: (PredictResponse(text=each) for each in request.text.upper())
 
     def Predict(self, request: PredictRequest, context: Any) -> PredictResponse:  # noqa: N802  the protocol's name
+        self._note(request, context)
+        return self.answer(request, context)
+
+    def PredictStream(self, request: PredictRequest, context: Any) -> Iterator[PredictResponse]:  # noqa: N802
+        self._note(request, context)
+        yield from self.stream(request, context)
+
+    def _note(self, request: PredictRequest, context: Any) -> None:
         self.requests.append(request)
         self.metadata = dict(context.invocation_metadata())
         context.set_trailing_metadata(
@@ -35,7 +46,6 @@ class Router(prediction_pb2_grpc.PredictionServiceServicer):
                 ("trace-bin", b"\xff"),
             )
         )
-        return self.answer(request, context)
 
 
 @contextmanager

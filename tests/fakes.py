@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from enum import Enum
 
 from multishadow_server.core.capture import Metadata
@@ -15,7 +16,7 @@ from multishadow_server.core.model import Comparator
 from multishadow_server.core.redaction import Kind, Redactor, Seal
 from multishadow_server.core.rollup import Family, Rollup
 from multishadow_server.errors import LeaseLost, LogUnavailable, StoreUnavailable
-from multishadow_server.service.ports import Answer, Flush, LoggedBatch, StoredComparison
+from multishadow_server.service.ports import Answer, AnswerStream, Flush, LoggedBatch, StoredComparison
 
 
 class Fault(Enum):
@@ -133,6 +134,8 @@ class ScriptedGateway:
     def __init__(self, answer: Callable[[str], Answer]) -> None:
         self._answer = answer
         self.calls: list[tuple[str, Metadata, float | None]] = []
+        self.streamed: list[str] = []
+        self.requests: list[bytes] = []
         self.open = asyncio.Event()
         self.open.set()
 
@@ -140,11 +143,60 @@ class ScriptedGateway:
         self, address: str, method: str, request: bytes, *, metadata: Metadata, deadline: float | None
     ) -> Answer:
         self.calls.append((address, metadata, deadline))
+        self.requests.append(request)
         await self.open.wait()
         return self._answer(address)
 
+    def stream(
+        self, address: str, method: str, request: bytes, *, metadata: Metadata, deadline: float | None
+    ) -> AnswerStream:
+        raise AssertionError("workers ask for the whole")
+
+    async def call_stream(
+        self, address: str, method: str, request: bytes, *, metadata: Metadata, deadline: float | None
+    ) -> Answer:
+        self.streamed.append(method)
+        return await self.call(address, method, request, metadata=metadata, deadline=deadline)
+
     async def aclose(self) -> None:
         """Nothing is open."""
+
+
+class ScriptedStream:
+    """An AnswerStream of these messages, which then ends so; or hangs, and says when.
+
+    Attributes:
+        read: messages that were asked for.
+        hanging: set once the end is waited for in vain.
+    """
+
+    FIRST_LATENCY = 0.25
+
+    def __init__(self, messages: Sequence[bytes], end: Answer, *, hangs: bool = False) -> None:
+        self._messages = deque(messages)
+        self._end = end
+        self._hangs = hangs
+        self.read = 0
+        self.hanging = asyncio.Event()
+        self.cancelled = False
+
+    async def next(self) -> bytes | None:
+        if self._messages:
+            self.read += 1
+            return self._messages.popleft()
+        if self._hangs:
+            self.hanging.set()
+            await asyncio.Event().wait()
+        return None
+
+    async def initial_metadata(self) -> Metadata:
+        return (("x-first", "1"),)
+
+    def ended(self) -> Answer:
+        return replace(self._end, first_latency=self.FIRST_LATENCY if self.read else None)
+
+    def cancel(self) -> None:
+        self.cancelled = True
 
 
 class EqualBytes:

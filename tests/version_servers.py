@@ -52,6 +52,11 @@ class _Servicer(prediction_pb2_grpc.PredictionServiceServicer):
         finally:
             server.under_way -= 1
 
+    async def PredictStream(  # noqa: N802  the stub's name
+        self, request: prediction_pb2.PredictRequest, context: Context
+    ) -> AsyncIterator[prediction_pb2.PredictResponse]:
+        yield await self.Predict(request, context)
+
 
 @asynccontextmanager
 async def serving(behaviour: Behaviour) -> AsyncIterator[VersionServer]:

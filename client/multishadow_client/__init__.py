@@ -18,11 +18,13 @@ from multishadow_client._errors import (
 )
 from multishadow_client._flags import AsyncFlags, Flag, Flags
 from multishadow_client._prediction import Classification, Embedding, Output, Prediction
+from multishadow_client._stream import AsyncPredictionStream, PredictionStream
 from multishadow_client._tls import Tls
 
 __all__ = [
     "AsyncClient",
     "AsyncFlags",
+    "AsyncPredictionStream",
     "Classification",
     "Client",
     "Conflict",
@@ -39,6 +41,7 @@ __all__ = [
     "NotSpoken",
     "Output",
     "Prediction",
+    "PredictionStream",
     "ResourceExhausted",
     "ServerFailed",
     "Tls",

@@ -10,8 +10,9 @@ from grpc import aio
 
 from multishadow.v1 import prediction_pb2_grpc
 from multishadow_client import _address, _prediction
-from multishadow_client._errors import from_status
+from multishadow_client._errors import MultishadowError, from_status
 from multishadow_client._prediction import Prediction
+from multishadow_client._stream import AsyncPredictionStream
 from multishadow_client._tls import Tls
 
 
@@ -81,8 +82,39 @@ class AsyncClient(_AsyncConnection):
         try:
             response = await call
         except aio.AioRpcError as error:
-            trailing = _prediction.text_values(error.trailing_metadata())
-            address = self._address.target
-            raise from_status(error.code(), error.details() or "", address=address, trailing=trailing) from error
+            raise self._error(error) from error
         trailing = _prediction.text_values(await call.trailing_metadata())
         return _prediction.prediction(response, trailing=trailing, request_id=request_id)
+
+    def predict_stream(
+        self,
+        model: str,
+        *,
+        text: str | None = None,
+        tensor: object = None,
+        structured: Mapping[str, Any] | None = None,
+        raw: bytes | None = None,
+        session_id: str = "",
+        request_id: str = "",
+        attributes: Mapping[str, Any] | None = None,
+        metadata: Sequence[tuple[str, str | bytes]] = (),
+        timeout: float | None = None,
+    ) -> AsyncPredictionStream:
+        """Ask a model that answers piece by piece; everything as in `Client.predict_stream`."""
+        request = _prediction.request(
+            model,
+            text=text,
+            tensor=tensor,
+            structured=structured,
+            raw=raw,
+            session_id=session_id,
+            request_id=request_id,
+            attributes=attributes,
+        )
+        limit = self._timeout if timeout is None else timeout
+        call = self._stub.PredictStream(request, timeout=limit, metadata=tuple(metadata))
+        return AsyncPredictionStream(call, request_id=request_id, error=self._error)
+
+    def _error(self, error: aio.AioRpcError) -> MultishadowError:
+        trailing = _prediction.text_values(error.trailing_metadata())
+        return from_status(error.code(), error.details() or "", address=self._address.target, trailing=trailing)

@@ -24,6 +24,7 @@ from multishadow.v1 import (
 from multishadow_client import _address, _prediction
 from multishadow_client._errors import MultishadowError, Unreachable, from_status
 from multishadow_client._prediction import Prediction
+from multishadow_client._stream import PredictionStream
 from multishadow_client._tls import Tls
 
 _Request = TypeVar("_Request")
@@ -137,6 +138,38 @@ class Client(_Connection):
             raise self._error(error) from error
         trailing = _prediction.text_values(call.trailing_metadata())
         return _prediction.prediction(response, trailing=trailing, request_id=request_id)
+
+    def predict_stream(
+        self,
+        model: str,
+        *,
+        text: str | None = None,
+        tensor: object = None,
+        structured: Mapping[str, Any] | None = None,
+        raw: bytes | None = None,
+        session_id: str = "",
+        request_id: str = "",
+        attributes: Mapping[str, Any] | None = None,
+        metadata: Sequence[tuple[str, str | bytes]] = (),
+        timeout: float | None = None,
+    ) -> PredictionStream:
+        """Ask a model that answers piece by piece; everything as in `predict`. The time limit is the whole stream's.
+
+        Errors are raised by the stream, when it comes to them: `for piece in client.predict_stream("chat", text="Hi")`.
+        """
+        request = _prediction.request(
+            model,
+            text=text,
+            tensor=tensor,
+            structured=structured,
+            raw=raw,
+            session_id=session_id,
+            request_id=request_id,
+            attributes=attributes,
+        )
+        limit = self._timeout if timeout is None else timeout
+        call = self._stub.PredictStream(request, timeout=limit, metadata=tuple(metadata))
+        return PredictionStream(call, request_id=request_id, error=self._error)
 
 
 class ControlClient(_Connection):

@@ -94,9 +94,14 @@ def prediction(
         trailing: the trailing metadata's text values.
         request_id: the id that was sent, for answers that carry none.
     """
+    return answered(output(response), trailing=trailing, request_id=request_id)
+
+
+def answered(output: Output, *, trailing: Mapping[str, str], request_id: str) -> Prediction:
+    """An output with who gave it; see `prediction`."""
     revision = trailing.get("x-multishadow-revision", "")
     return Prediction(
-        output=_output(response),
+        output=output,
         version=trailing.get("x-multishadow-version", ""),
         request_id=trailing.get("x-multishadow-request-id", request_id),
         revision=int(revision) if revision.isdecimal() else None,
@@ -108,7 +113,8 @@ def text_values(metadata: Iterable[tuple[str, str | bytes]] | None) -> dict[str,
     return {key: value for key, value in metadata or () if isinstance(value, str)}
 
 
-def _output(response: prediction_pb2.PredictResponse) -> Output:
+def output(response: prediction_pb2.PredictResponse) -> Output:
+    """What an answer holds."""
     kind = response.WhichOneof("output")
     match kind:
         case "classification":

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
 from array import array
 from collections.abc import Iterator
@@ -259,3 +260,65 @@ async def test_the_asyncio_client_answers_many_at_once(router: Router) -> None:
 )
 def test_an_address_is_understood_as_people_type_it(typed: str, target: str, encrypted: bool) -> None:
     assert Address.parse(typed, default="127.0.0.1:50051") == Address(target=target, encrypted=encrypted)
+
+
+def test_a_streamed_answer_comes_piece_by_piece_and_then_says_who_gave_it(client: Client) -> None:
+    with client.predict_stream("chat", text="hi!", session_id="s1") as stream:
+        assert (next(stream), stream.whole) == ("H", None)
+        assert list(stream) == ["I", "!"]
+    assert stream.whole is not None
+    assert stream.whole.output == "HI!"
+    assert (stream.whole.version, stream.whole.request_id, stream.whole.revision) == ("A", "made-by-the-router", 42)
+
+
+def test_of_a_stream_of_another_kind_the_last_piece_is_the_whole(client: Client, router: Router) -> None:
+    router.stream = lambda _request, _context: (PredictResponse(scalar=number) for number in (1.0, 2.0))
+    stream = client.predict_stream("m", text="x")
+    assert list(stream) == [1.0, 2.0]
+    assert stream.whole is not None
+    assert stream.whole.output == 2.0
+
+
+def test_an_error_within_a_stream_is_raised_where_it_comes(client: Client, router: Router) -> None:
+    def breaking(_request: PredictRequest, context: grpc.ServicerContext) -> Iterator[PredictResponse]:
+        yield PredictResponse(text="so ")
+        context.abort(grpc.StatusCode.NOT_FOUND, "no more")
+
+    router.stream = breaking
+    stream = client.predict_stream("m", text="x")
+    assert next(stream) == "so "
+    with pytest.raises(NotFound, match="no more"):
+        next(stream)
+    assert stream.whole is None
+
+
+def test_leaving_a_stream_early_ends_the_call(client: Client, router: Router) -> None:
+    ended = threading.Event()
+
+    def endless(_request: PredictRequest, context: grpc.ServicerContext) -> Iterator[PredictResponse]:
+        context.add_callback(ended.set)
+        while context.is_active():
+            yield PredictResponse(text="so ")
+
+    router.stream = endless
+    with client.predict_stream("m", text="x") as stream:
+        assert next(stream) == "so "
+    assert ended.wait(10)
+
+
+async def test_the_asyncio_client_streams_too(router: Router) -> None:
+    def breaking(request: PredictRequest, context: grpc.ServicerContext) -> Iterator[PredictResponse]:
+        yield PredictResponse(text="so ")
+        if request.text == "break":
+            context.abort(grpc.StatusCode.NOT_FOUND, "no more")
+
+    router.stream = breaking
+    async with AsyncClient(router.address) as client:
+        async with client.predict_stream("m", text="x", request_id="r1") as stream:
+            assert [piece async for piece in stream] == ["so "]
+        assert stream.whole is not None
+        assert (stream.whole.output, stream.whole.version) == ("so ", "A")
+        failing_stream = client.predict_stream("m", text="break")
+        assert await anext(failing_stream) == "so "
+        with pytest.raises(NotFound, match="no more"):
+            await anext(failing_stream)

@@ -165,3 +165,32 @@ async def test_a_version_that_does_not_exist_is_answered_with_those_that_do(cont
         await control.promote("Z")
     async with refused(StatusCode.INVALID_ARGUMENT, "version: name one"):
         await control.promote("")
+
+
+async def test_a_model_may_speak_the_open_inference_protocol(control: Control) -> None:
+    output = pb.OutputTerms(tensor="logits", read_as="classification", labels=["ham", "spam"])
+    spec = pb.VersionSpec(name="base", address="127.0.0.1:9", served_name="spam-v2", served_version="3")
+    request = pb.ApplyModelRequest(
+        model="spam", protocol="oip", comparator=pb.Comparator(output=output), versions=[spec], actor="test"
+    )
+    applied = await control.stub.ApplyModel(request)
+    assert (applied.model.protocol, applied.model.comparator.output) == ("oip", output)
+    (version,) = applied.versions
+    assert (version.served_name, version.served_version) == ("spam-v2", "3")
+    assert not (await control.stub.ApplyModel(request)).changes
+    (listed,) = (await control.stub.ListModels(pb.ListModelsRequest())).models
+    assert listed == applied.model
+    request.protocol = "grpc"
+    async with refused(StatusCode.INVALID_ARGUMENT, "protocol: allowed are multishadow and oip, not 'grpc'"):
+        await control.stub.ApplyModel(request)
+
+
+async def test_another_output_begins_another_epoch(control: Control) -> None:
+    await control.apply("base", "A")
+    await control.stub.StartExperiment(pb.StartExperimentRequest(model="spam", candidates=["A"], actor="test"))
+    before = await control.stub.Compare(pb.CompareRequest(model="spam"))
+    output = pb.Comparator(output=pb.OutputTerms(tensor="logits"))
+    await control.stub.ApplyModel(pb.ApplyModelRequest(model="spam", protocol="oip", comparator=output, actor="test"))
+    after = await control.stub.Compare(pb.CompareRequest(model="spam"))
+    assert (before.epoch, after.epoch) == (1, 2)
+    assert after.epoch_reason.startswith("protocol: multishadow → oip; output: the only output → logits (")

@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from multishadow.v1 import prediction_pb2
+from multishadow_server.adapters.answer_codec import AnswerCodec
 from multishadow_server.adapters.postgres import PostgresControl, PostgresObservations, PostgresRetention
 from multishadow_server.adapters.postgres.labels import PostgresLabels
-from multishadow_server.adapters.prediction_codec import ProtobufPredictionCodec
 from multishadow_server.core.experiment import Epoch, RankBy
 from multishadow_server.core.flags import claim_definition
 from multishadow_server.core.model import LabelTerms
@@ -55,7 +55,7 @@ class Office:
 
     @property
     def labels(self) -> PostgresLabels:
-        return PostgresLabels(self.engine, ProtobufPredictionCodec())
+        return PostgresLabels(self.engine, AnswerCodec())
 
     async def answers(self, *requests: tuple[str, str, str | None], received_at: float = NOON) -> None:
         """Requests with their live answer and that of A; None stands for a timeout."""

@@ -128,6 +128,7 @@ CAPTURES = st.builds(
     status_message=TEXT,
     live_latency=MICROSECONDS.map(lambda seconds: seconds % 100).map(lambda seconds: round(seconds, 6)),
     received_at=MICROSECONDS,
+    live_first_latency=st.none() | MICROSECONDS,
 )
 DROPS = st.builds(
     DropTally,

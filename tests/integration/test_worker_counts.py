@@ -10,8 +10,10 @@ from dataclasses import replace
 import grpc
 import pytest
 
+from multishadow_server.core import latency
 from multishadow_server.core.capture import CaptureBatch, DropTally, partition_of
 from multishadow_server.core.noise_floor import NOISE
+from multishadow_server.core.protocols import PREDICT_STREAM
 from multishadow_server.core.segments import MOST_LEVELS
 from multishadow_server.core.targeting import shadow_draw
 from multishadow_server.settings import Settings
@@ -45,6 +47,18 @@ async def test_every_capture_counts_once_for_every_shadow_by_what_it_did(setting
         assert await stage.counts.family("error_reason") == Counter({("C", "INTERNAL"): 200})
         assert all(set(server.calls.values()) == {1} for server in stage.servers.values())
         await until(stage.drained)
+
+
+async def test_streamed_requests_are_streamed_to_shadows_and_their_first_messages_timed(settings: Settings) -> None:
+    async with staged(settings, {"A": answering(), "B": diverging(1.0)}) as stage, working(settings):
+        await append(stage.log, stage.captures(10, method=PREDICT_STREAM, live_first_latency=0.002))
+        await append(stage.log, stage.captures(5, prefix="unary"))
+        await stage.counts.reach(30)
+        assert await stage.counts.outcomes() == Counter({("A", "ok"): 15, ("B", "diverged"): 15})
+        first = await stage.counts.family("first_latency")
+        live = await stage.counts.family("live_first_latency")
+        assert first.total() == 20
+        assert live == Counter({(version, str(latency.bin_of(0.002))): 10 for version in ("A", "B")})
 
 
 async def test_an_input_that_comes_again_is_counted_once_and_not_sent_again_by_later_owners_either(

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
+from multishadow.oip.v2 import envelope_pb2 as oip_envelope
+from multishadow.oip.v2 import inference_pb2
 from multishadow.v1 import envelope_pb2, prediction_pb2
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -50,3 +52,33 @@ def test_the_envelope_leaves_out_only_the_input() -> None:
     in_envelope = {field.number for field in envelope_pb2.PredictEnvelope.DESCRIPTOR.fields}
     left_out = {field.name for field in request.fields if field.number not in in_envelope}
     assert left_out == {field.name for field in request.oneofs_by_name["input"].fields}
+
+
+@pytest.mark.parametrize("field", list(oip_envelope.InferEnvelope.DESCRIPTOR.fields), ids=lambda field: field.name)
+def test_the_inference_envelope_reads_a_requests_own_fields(field: FieldDescriptor) -> None:
+    twin = inference_pb2.ModelInferRequest.DESCRIPTOR.fields_by_number[field.number]
+    assert (twin.name, twin.type) == (field.name, field.type)
+
+
+def test_the_inference_envelope_leaves_out_only_tensors() -> None:
+    in_envelope = {field.number for field in oip_envelope.InferEnvelope.DESCRIPTOR.fields}
+    fields = inference_pb2.ModelInferRequest.DESCRIPTOR.fields
+    left_out = {field.name for field in fields if field.number not in in_envelope}
+    assert left_out == {"inputs", "outputs", "raw_input_contents"}
+
+
+def test_the_protocols_own_names_stay_free_for_the_libraries_that_register_them() -> None:
+    program = (
+        "import multishadow_client.cli, multishadow_server.app.router, multishadow_server.app.worker\n"
+        "from multishadow_server.entrypoints import inference_reflection\n"
+        "from google.protobuf import descriptor_pb2, descriptor_pool\n"
+        "own = inference_reflection.pool().FindFileContainingSymbol('inference.GRPCInferenceService')\n"
+        # As the generated code of tritonclient, kserve and mlserver does, each with a definition of its own.
+        "file = descriptor_pb2.FileDescriptorProto(name='grpc_service.proto', package='inference')\n"
+        "file.message_type.add(name='ModelInferRequest').field.add(name='other', number=9, type=5, label=1)\n"
+        "descriptor_pool.Default().AddSerializedFile(file.SerializeToString())\n"
+        "print([method.name for method in own.services_by_name['GRPCInferenceService'].methods])\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    offered = ["ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer"]
+    assert (ended.stdout, ended.stderr) == (f"{offered}\n", "")

@@ -586,6 +586,16 @@ def test_an_input_that_cannot_be_sent_is_named(shadowctl: Shadowctl, arguments: 
     assert said in result.err
 
 
+def test_a_streamed_prediction_is_shown_as_it_comes_and_then_who_gave_it(shadowctl: Shadowctl, router: Router) -> None:
+    asking = ("predict", "chat", "--text", "hi\nyou", "--stream", "--router", router.address)
+    assert shadowctl(*asking).out == "HI\nYOU\nversion A · request id made-by-the-router · revision 42\n"
+    as_json = json.loads(shadowctl(*asking, "-o", "json").out)
+    assert (as_json["output"], as_json["version"]) == ("HI\nYOU", "A")
+    kinds = [prediction_pb2.PredictResponse(scalar=number) for number in (1.0, 2.0)]
+    router.stream = lambda _request, _context: iter(kinds)
+    assert shadowctl(*asking).out.splitlines()[:2] == ["1.0", "2.0"]
+
+
 def test_a_prediction_says_who_answered(shadowctl: Shadowctl, router: Router) -> None:
     result = shadowctl("predict", "spam", "--json", '{"amount": 2}', "--session", "s1", "--router", router.address)
     assert result.out == "spam (0.7500)\nversion A · request id made-by-the-router · revision 42\n"

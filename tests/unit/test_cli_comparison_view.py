@@ -216,3 +216,15 @@ def test_labels_never_run_into_each_other(upper: float) -> None:
     labels = drawn(Whisker(label="A", estimate=upper / 2, lower=0, upper=upper))[0]
     assert re.fullmatch(r"\s*(?:[\d.]+ %(?:\s+|$))+", labels), labels
     assert labels.split()[0] == "0"
+
+
+def test_how_long_streams_took_to_begin_is_told_where_there_are_any() -> None:
+    report = reports.decided()
+    assert "First message" not in rendered(report)
+    for candidate in report.candidates[:1]:
+        candidate.first_latency_p50_ms, candidate.first_latency_p99_ms = 212.0, float("inf")
+        candidate.live_first_latency_p50_ms, candidate.live_first_latency_p99_ms = 105.0, 190.0
+    text = rendered(report)
+    title, row = text.split("First message")[1].splitlines()[0], text.split("First message")[1]
+    assert "of streamed answers, beside live base on the same requests" in title
+    assert re.search(r"C +212.0 / 105.0 +∞ / 190.0", row), row

@@ -90,7 +90,7 @@ def test_standard_input_is_a_file_too(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_unknown_key_is_named_with_the_nearest_that_is_allowed(tmp_path: Path) -> None:
     assert mistake(tmp_path, "model: spam\ncomparator:\n  tresholt: 0.9\n") == (
         "model.yaml:3:3: a comparator has no 'tresholt'; did you mean 'threshold'? "
-        "Allowed: threshold, ignored_fields, absolute_tolerance, relative_tolerance"
+        "Allowed: threshold, ignored_fields, absolute_tolerance, relative_tolerance, output"
     )
 
 
@@ -109,7 +109,7 @@ def test_malformed_yaml_is_shown_where_it_breaks(tmp_path: Path) -> None:
             "[a, b]",
             (
                 "model.yaml:1:1: a model is a mapping of model, comparator, default_timeout_ms, labels, gates, "
-                "segments, privacy, versions"
+                "segments, privacy, protocol, versions"
             ),
         ),
         ("versions: []", "model.yaml:1:1: a model needs 'model'"),

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import math
+import struct
+
 import pytest
 from rich.console import Console
 
+from multishadow.oip.v2 import inference_pb2 as oip
 from multishadow.v1 import control_pb2 as pb
 from multishadow.v1 import prediction_pb2
 from multishadow_client.cli import review_view
@@ -83,3 +89,68 @@ def test_a_redacted_payload_is_shown_as_it_is_stored() -> None:
     said = beside("redacted", prediction_pb2.PredictRequest(text="to [email]").SerializeToString(), b"")
     assert "request  to [email]" in said
     assert "(diverged)" in said
+
+
+def stored(request: bytes, *answers: bytes, protocol: str = "oip") -> pb.GetComparisonResponse:
+    live, *others = answers
+    return pb.GetComparisonResponse(
+        id=7,
+        model="iris",
+        request_id="r-1",
+        request=request,
+        live_version="base",
+        live_response=live,
+        answers=[pb.CandidateAnswer(version="A", outcome="ok", response=other) for other in others],
+        protocol=protocol,
+    )
+
+
+def an_answer(raw: bytes, datatype: str = "FP32", shape: int = 1) -> bytes:
+    tensor = oip.ModelInferResponse.InferOutputTensor(name="out", datatype=datatype, shape=[shape])
+    return oip.ModelInferResponse(model_name="iris-a", outputs=[tensor], raw_output_contents=[raw]).SerializeToString()
+
+
+def test_answers_of_the_open_inference_protocol_are_shown_with_their_elements() -> None:
+    given = oip.ModelInferRequest.InferInputTensor(
+        name="x", datatype="FP64", shape=[2], contents=oip.InferTensorContents(fp64_contents=[1.5, math.nan])
+    )
+    asked = oip.ModelInferRequest(model_name="iris", inputs=[given]).SerializeToString()
+    found = stored(asked, an_answer(struct.pack("<f", 0.5)), an_answer(struct.pack("<I", 3) + b"yes", "BYTES"))
+    said = review_view.plain(found)
+    assert said["request"] == {
+        "model_name": "iris",
+        "inputs": [{"name": "x", "datatype": "FP64", "shape": [2], "data": [1.5, "nan"]}],
+    }
+    output = {"name": "out", "shape": [1]}
+    assert said["live_response"]["outputs"] == [{**output, "datatype": "FP32", "data": [0.5]}]
+    assert said["answers"][0]["response"]["outputs"] == [{**output, "datatype": "BYTES", "data": ["yes"]}]
+    json.dumps(said, allow_nan=False)
+    console = Console(width=100)
+    with console.capture() as captured:
+        console.print(review_view.side_by_side(found, ""))
+    assert '"data": [' in captured.get()
+
+
+@pytest.mark.parametrize(
+    ("raw", "datatype", "data"),
+    [
+        (struct.pack("<ee", 0.5, 2), "FP16", [0.5, 2.0]),
+        (b"\x00\x3f\xc0\x7f", "BF16", [0.5, "nan"]),
+        (b"\x01\x00", "BOOL", [True, False]),
+        (struct.pack("<I", 1) + b"\xff", "BYTES", [{"base64": "/w=="}]),
+    ],
+)
+def test_elements_are_shown_by_their_data_type(raw: bytes, datatype: str, data: list[object]) -> None:
+    (shown_,) = review_view.plain(stored(b"", an_answer(raw, datatype)))["live_response"]["outputs"]
+    assert shown_["data"] == data
+
+
+@pytest.mark.parametrize(("raw", "datatype"), [(b"1", "FP32"), (b"\x09\0\0\0a", "BYTES"), (b"a", "BYTES"), (b"", "X")])
+def test_a_tensor_that_is_not_what_it_says_is_shown_as_bytes(raw: bytes, datatype: str) -> None:
+    (shown_,) = review_view.plain(stored(b"", an_answer(raw, datatype)))["live_response"]["outputs"]
+    assert shown_["unreadable"] == base64.b64encode(raw).decode()
+
+
+def test_bytes_that_are_no_message_are_shown_as_bytes_in_every_protocol() -> None:
+    for protocol in ("oip", "multishadow", ""):
+        assert review_view.plain(stored(b"\xff", b"", protocol=protocol))["request"] == {"unreadable": "/w=="}

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
 
+from fakes import ScriptedStream
+from multishadow.v1 import prediction_pb2
 from multishadow_server.adapters.openfeature_flags import ConfigurationProvider, OpenFeatureClaims
+from multishadow_server.adapters.streamed_answer import StreamedPrediction
 from multishadow_server.core.capture import Capture, CaptureBatch, Metadata
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.flags import claim_definition
-from multishadow_server.core.model import Model, Version
+from multishadow_server.core.live_counts import LiveTally
+from multishadow_server.core.model import Comparator, Model, Version
+from multishadow_server.core.protocols import Protocol
 from multishadow_server.core.routing import Claim
-from multishadow_server.errors import DeadlineExpired, Unavailable
+from multishadow_server.errors import DeadlineExpired, FailedPrecondition, InvalidInput, Unavailable
 from multishadow_server.service.capture_buffer import CaptureBuffer, Limits
 from multishadow_server.service.live_path import LivePath, LiveRequest
-from multishadow_server.service.ports import Answer
+from multishadow_server.service.live_stream import LiveStream, Streaming
+from multishadow_server.service.ports import Answer, AnswerStream
 
 NAMES = ("base", "A")
 CLAIMS = {"base": Claim.LIVE, "A": Claim.SHADOW}
@@ -33,17 +40,32 @@ class FakeGateway:
     def __init__(self, during: Callable[[str], None] = lambda _: None) -> None:
         self.during = during
         self.answers: dict[str, Answer] = {}
+        self.streams: dict[str, AnswerStream] = {}
         self.called: list[tuple[str, float | None]] = []
+        self.bodies: list[bytes] = []
         self.hangs = False
 
     async def call(
         self, address: str, method: str, request: bytes, *, metadata: Metadata, deadline: float | None
     ) -> Answer:
         self.called.append((address, deadline))
+        self.bodies.append(request)
         self.during(address)
         if self.hangs:
             await asyncio.Event().wait()
         return self.answers.get(address, Answer(status_code=0, response=b"!"))
+
+    def stream(
+        self, address: str, method: str, request: bytes, *, metadata: Metadata, deadline: float | None
+    ) -> AnswerStream:
+        self.called.append((address, deadline))
+        self.bodies.append(request)
+        return self.streams[address]
+
+    async def call_stream(
+        self, address: str, method: str, request: bytes, *, metadata: Metadata, deadline: float | None
+    ) -> Answer:
+        raise AssertionError("routers pass streams on")
 
     async def aclose(self) -> None:
         """Nothing is open."""
@@ -67,6 +89,9 @@ class Kept(CaptureBuffer):
         super().__init__(NoLog(), router="r", limits=limits)
         self._captures = captures
 
+    def drop(self, capture: Capture, reason: str) -> None:
+        self.dropped[reason] += 1
+
     def offer(self, size: int, capture: Callable[[], Capture]) -> bool:
         self._captures.append(capture())
         assert self._captures[-1].size == size
@@ -82,25 +107,30 @@ class World:
     flag_age: float = 0.0
     claims: OpenFeatureClaims = field(default_factory=lambda: OpenFeatureClaims(ConfigurationProvider()))
     captured: list[Capture] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
 
     def live_path(self) -> LivePath:
+        buffer = Kept(self.captured)
+        buffer.dropped = self.dropped
         return LivePath(
             gateway=self.gateway,
             claims=self.claims,
-            buffer=Kept(self.captured),
-            fingerprint=lambda model, body: b"%b asked %b" % (model.encode(), body),
+            buffer=buffer,
+            fingerprint=lambda _protocol, model, body: b"%b asked %b" % (model.encode(), body),
+            streaming=Streaming(collect=StreamedPrediction, largest=100, room=150),
             flag_age=lambda: self.flag_age,
             stale_after=10.0,
             monotonic=lambda: self.now,
         )
 
 
-def configuration(claims: dict[str, Claim], revision: int = 1) -> Configuration:
-    versions = tuple(Version(model="spam", name=name, address=name) for name in NAMES)
+def configuration(claims: dict[str, Claim], revision: int = 1, *, oip: bool = False) -> Configuration:
+    names = {name: f"at-{name}" if oip else "" for name in NAMES}
+    versions = tuple(Version(model="spam", name=name, address=name, served_name=names[name]) for name in NAMES)
+    protocol = Protocol.OIP if oip else Protocol.MULTISHADOW
     flags = {f"spam.{name}": claim_definition("spam", claim) for name, claim in claims.items()}
-    return Configuration(
-        revision=revision, models={"spam": Model(name="spam", versions=versions, default_timeout=3.0)}, flags=flags
-    )
+    model = Model(name="spam", comparator=Comparator(protocol=protocol), versions=versions, default_timeout=3.0)
+    return Configuration(revision=revision, models={"spam": model}, flags=flags)
 
 
 @pytest.fixture
@@ -195,3 +225,120 @@ async def test_a_request_under_way_keeps_its_decision_when_the_flags_change(worl
     first, second = await path.answer(REQUEST), await path.answer(REQUEST)
     assert [(found.version, found.revision) for found in (first, second)] == [("base", 1), ("A", 2)]
     assert [(capture.live, capture.revision) for capture in world.captured] == [("base", 1), ("A", 2)]
+
+
+async def test_a_method_of_another_protocol_than_the_models_is_refused_with_the_right_one(world: World) -> None:
+    path = world.live_path()
+    path.load(configuration(CLAIMS))
+    ask = "`protocol: multishadow`: call multishadow.v1.PredictionService/Predict"
+    for call in (path.answer, path.stream, path.pass_on):
+        with pytest.raises(FailedPrecondition, match=ask):
+            await call(replace(REQUEST, protocol=Protocol.OIP))
+    path.load(configuration(CLAIMS, oip=True))
+    with pytest.raises(FailedPrecondition, match="`protocol: oip`: call inference"):
+        await path.answer(REQUEST)
+    with pytest.raises(InvalidInput, match="set its field `model_name`"):
+        await path.answer(replace(REQUEST, model="", protocol=Protocol.OIP))
+    assert world.gateway.called == []
+
+
+async def test_each_version_is_asked_by_its_own_name_and_captured_by_the_callers(world: World) -> None:
+    path = world.live_path()
+    path.load(configuration({"base": Claim.LIVE, "A": Claim.LIVE}, oip=True))
+    world.gateway.answers["A"] = Answer(status_code=14)
+    await path.answer(replace(REQUEST, protocol=Protocol.OIP))
+    assert world.gateway.bodies == [b"?\x0a\x04at-A", b"?\x0a\x07at-base"]
+    assert [capture.request for capture in world.captured] == []
+
+
+async def test_what_is_asked_of_the_live_version_itself_is_neither_counted_nor_captured(world: World) -> None:
+    served = LiveTally()
+    path = world.live_path()
+    path._served = served
+    path.load(configuration(CLAIMS))
+    assert (await path.pass_on(REQUEST)).version == "base"
+    assert (world.captured, path.counters, served.changed()) == ([], {"passed_on": 1}, {})
+
+
+def chunk(text: str) -> bytes:
+    return prediction_pb2.PredictResponse(text=text).SerializeToString()
+
+
+async def everything(stream: LiveStream) -> list[bytes]:
+    found = []
+    while (message := await stream.next()) is not None:
+        found.append(message)
+    return found
+
+
+async def test_a_stream_is_passed_on_and_captured_whole(world: World) -> None:
+    path = world.live_path()
+    path.load(configuration(CLAIMS))
+    world.gateway.streams["base"] = ScriptedStream([chunk("a"), chunk("b")], Answer(status_code=0, latency=3.0))
+    stream = await path.stream(REQUEST)
+    assert (stream.initial_metadata, stream.version) == ((("x-first", "1"),), "base")
+    assert await everything(stream) == [chunk("a"), chunk("b")]
+    stream.close()
+    (capture,) = world.captured
+    assert (capture.response, capture.live_latency, capture.live_first_latency) == (chunk("ab"), 3.0, 0.25)
+    assert path.counters == {"requests": 1, "sampled": 1}
+
+
+async def test_an_older_version_streams_only_if_the_newer_one_said_nothing(world: World) -> None:
+    path = world.live_path()
+    path.load(configuration({"base": Claim.LIVE, "A": Claim.LIVE}))
+    world.gateway.streams["A"] = ScriptedStream([], Answer(status_code=14))
+    world.gateway.streams["base"] = ScriptedStream([chunk("b")], Answer(status_code=0))
+    stream = await path.stream(REQUEST)
+    assert (stream.version, await everything(stream)) == ("base", [chunk("b")])
+    assert path.counters["fallbacks"] == 1
+    world.gateway.streams["A"] = ScriptedStream([chunk("a")], Answer(status_code=14))
+    stream = await path.stream(REQUEST)
+    assert (stream.version, await everything(stream)) == ("A", [chunk("a")])
+    assert stream.ended().status_code == 14
+    assert path.counters["fallbacks"] == 1
+
+
+async def test_a_stream_that_fails_midway_is_a_failure_of_the_live_version(world: World) -> None:
+    path = world.live_path()
+    path.load(configuration(CLAIMS))
+    world.gateway.streams["base"] = ScriptedStream([chunk("a")], Answer(status_code=13, status_message="broke"))
+    stream = await path.stream(REQUEST)
+    await everything(stream)
+    assert stream.ended().status_message == "broke"
+    (capture,) = world.captured
+    assert (capture.status_code, capture.response) == (13, b"")
+    assert path.counters["live_failures"] == 1
+
+
+async def test_a_stream_that_is_too_large_is_passed_on_and_counted_as_dropped(world: World) -> None:
+    path = world.live_path()
+    path.load(configuration(CLAIMS))
+    world.gateway.streams["base"] = ScriptedStream([chunk("x" * 60)] * 2, Answer(status_code=0))
+    stream = await path.stream(REQUEST)
+    assert len(await everything(stream)) == 2
+    assert (world.captured, world.dropped) == ([], {"too_large": 1})
+
+
+async def test_a_caller_who_leaves_a_stream_ends_the_live_call_and_is_not_captured(world: World) -> None:
+    path = world.live_path()
+    path.load(configuration(CLAIMS))
+    live = ScriptedStream([chunk("a")], Answer(status_code=0), hangs=True)
+    world.gateway.streams["base"] = live
+    stream = await path.stream(REQUEST)
+    await stream.next()
+    assert path._room.used == 1
+    for _ in range(2):
+        stream.close()
+    assert (live.cancelled, world.captured, path._room.used) == (True, [], 0)
+    assert path.counters == {"requests": 1, "cancelled": 1}
+
+
+async def test_a_stream_that_outlasts_the_deadline_is_a_timeout_of_the_live_version(world: World) -> None:
+    path = world.live_path()
+    path.load(configuration(CLAIMS))
+    world.gateway.streams["base"] = ScriptedStream([chunk("a")], Answer(status_code=0), hangs=True)
+    stream = await path.stream(REQUEST)
+    world.now = 110.0
+    stream.close()
+    assert [capture.status_code for capture in world.captured] == [4]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multishadow.v1 import control_pb2
-from multishadow_server.core import report
+from multishadow_server.core import latency, report
 from multishadow_server.core.noise_floor import NOISE
 from multishadow_server.core.report import CandidateReport, Interval, PairReport, Report, State
 from multishadow_server.core.rollup import Cell, Rollup
@@ -284,3 +284,18 @@ def pair_report(both_ok: int, only_a: int, only_b: int, both_bad: int, alpha: fl
         Cell("pair", "A|B", "bb"): both_bad,
     }
     return report.build(Rollup(cells), model="spam", live="prod", candidates=("A", "B"), alpha=alpha)
+
+
+def test_times_to_first_messages_are_reported_where_there_are_any() -> None:
+    cells = {
+        Cell("first_latency", "A", str(latency.bin_of(0.2))): 99,
+        Cell("first_latency", "A", "inf"): 1,
+        Cell("live_first_latency", "A", str(latency.bin_of(0.1))): 100,
+    }
+    rollup = rollup_of(ABC, {"ooo": 1}) + Rollup(cells)
+    found = report.build(rollup, model="spam", live="prod", candidates=ABC)
+    streamed = candidate(found, "A")
+    assert streamed.first_latency_p50_ms == pytest.approx(200, rel=0.01)
+    assert streamed.first_latency_p99_ms == pytest.approx(200, rel=0.01)
+    assert streamed.live_first_latency_p50_ms == pytest.approx(100, rel=0.01)
+    assert candidate(found, "B").first_latency_p50_ms is None

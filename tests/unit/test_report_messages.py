@@ -59,6 +59,10 @@ CANDIDATE = CandidateReport(
     duplicates=11,
     over_noise=Interval(estimate=0.0625, lower=-0.125, upper=0.25),
     rate_moved=True,
+    first_latency_p50_ms=210.0,
+    first_latency_p99_ms=math.inf,
+    live_first_latency_p50_ms=110.0,
+    live_first_latency_p99_ms=190.0,
 )
 PAIR = PairReport(
     first="A",

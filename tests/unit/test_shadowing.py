@@ -14,6 +14,7 @@ from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.experiment import Epoch
 from multishadow_server.core.model import Comparator, Model, Version
 from multishadow_server.core.observation import Observation, Outcome
+from multishadow_server.core.protocols import PREDICT_STREAM
 from multishadow_server.service.in_flight import CallSlots
 from multishadow_server.service.ports import Answer
 from multishadow_server.service.shadowing import Fate, Shadowed, Shadowing
@@ -224,3 +225,25 @@ async def test_a_copy_is_marked_whatever_the_caller_had_marked() -> None:
     _, gateway = await shadow(replace(CAPTURE, shadows=("A",), metadata=metadata), a_configuration(an_epoch("A", "B")))
     (_, sent, _) = gateway.calls[0]
     assert sent == (("x-tenant", "t1"), ("x-shadow-deployment", "true"), ("x-multishadow-request-id", "r-1"))
+
+
+async def test_a_streamed_request_is_streamed_to_shadows_too_and_compared_whole() -> None:
+    streamed = replace(CAPTURE, method=PREDICT_STREAM, live_first_latency=0.01, shadows=("A",))
+    gateway = ScriptedGateway(lambda _: replace(AGREES, first_latency=0.005))
+    result, _ = await shadow(streamed, a_configuration(an_epoch("A")), gateway)
+    (seen,) = result.observations
+    assert (seen.outcome, seen.first_latency, gateway.streamed) == (Outcome.OK, 0.005, [PREDICT_STREAM])
+
+
+async def test_a_stream_that_its_timeout_ends_keeps_the_time_of_its_first_message() -> None:
+    seen = await observed(Answer(status_code=4, latency=2.0, first_latency=0.3))
+    assert (seen.outcome, seen.latency, seen.first_latency) == (Outcome.TIMEOUT, None, 0.3)
+
+
+async def test_a_shadow_is_asked_by_the_name_that_its_server_knows() -> None:
+    configuration = a_configuration(an_epoch("A"))
+    model = configuration.models["spam"]
+    renamed = tuple(replace(version, served_name="own") for version in model.versions)
+    configuration = replace(configuration, models={"spam": replace(model, versions=renamed)})
+    _, gateway = await shadow(replace(CAPTURE, shadows=("A",)), configuration)
+    assert gateway.requests == [CAPTURE.request + b"\x0a\x03own"]

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from multishadow_server.core import latency
 from multishadow_server.core.observation import Observation, Outcome
 from multishadow_server.core.rollup import Cell, Rollup
 from multishadow_server.core.tally import Tally
@@ -223,3 +224,33 @@ def test_stored_comparisons_are_counted_for_each_candidate_that_was_bad_in_them(
     (rollup,) = tally.rollups().values()
     stored = {cell.subject: count for cell, count in rollup.cells.items() if cell.family == "stored"}
     assert stored == {"A": 3, "C": 1}
+
+
+def test_times_to_first_messages_are_counted_where_answers_were_streamed() -> None:
+    observations = [
+        Observation(version="A", outcome=Outcome.OK, similarity=1.0, latency=2.0, first_latency=0.2),
+        # One that was cut off before its first message, and one after it.
+        Observation(version="B", outcome=Outcome.TIMEOUT, similarity=0.0),
+        Observation(version="C", outcome=Outcome.TIMEOUT, similarity=0.0, first_latency=0.2),
+        Observation(version="stranger", outcome=Outcome.OK, similarity=1.0, latency=2.0, first_latency=0.2),
+    ]
+    tally = Tally()
+    for live_first_latency in (0.1, 0.1, None):
+        tally.add_capture(
+            an_epoch(ABC), received_at=NOON, live_latency=1.0, observations=observations,
+            live_first_latency=live_first_latency,
+        )  # fmt: skip
+    ((_, rollup),) = tally.rollups().items()
+    tables = rollup.tables()
+    own, live = ({str(latency.bin_of(seconds)): 2} for seconds in (0.2, 0.1))
+    assert [tables["first_latency", version] for version in ABC] == [own, {"inf": 2}, own]
+    assert [tables["live_first_latency", version] for version in ABC] == [live] * 3
+    assert ("first_latency", "stranger") not in tables
+
+
+def test_an_error_after_a_first_message_is_not_counted_as_quick() -> None:
+    failed = Observation(version="A", outcome=Outcome.ERROR, reason="INTERNAL", similarity=0.0, first_latency=0.001)
+    tally = Tally()
+    tally.add_capture(an_epoch(ABC), received_at=NOON, live_latency=1.0, observations=[failed], live_first_latency=0.1)
+    ((_, rollup),) = tally.rollups().items()
+    assert not [family for family, _ in rollup.tables() if "first" in family]

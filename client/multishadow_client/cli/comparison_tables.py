@@ -65,6 +65,24 @@ def calls(candidates: Sequence[CandidateReport], labels: Mapping[str, str]) -> T
     return table
 
 
+def is_streamed(report: CandidateReport) -> bool:
+    """Whether streamed answers were measured."""
+    return report.HasField("live_first_latency_p50_ms")
+
+
+def first_messages(candidates: Sequence[CandidateReport], labels: Mapping[str, str]) -> Table:
+    """How long streamed answers took to begin."""
+    table = report_table.table(("version", "left"), ("p50 / live ms", "right"), ("p99 / live ms", "right"))
+    for report in filter(is_streamed, candidates):
+        report_table.add_row(
+            table,
+            Text(labels[report.version], style="bold"),
+            _beside(report, "first_latency_p50_ms"),
+            _beside(report, "first_latency_p99_ms"),
+        )
+    return table
+
+
 def pairs(pairs: Sequence[PairReport], labels: Mapping[str, str], *, roomy: bool) -> Table:
     """Each pair of candidates, and who is better."""
     columns = [

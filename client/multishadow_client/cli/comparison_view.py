@@ -105,6 +105,11 @@ class ComparisonView:
                 report_table.title("Calls", f"of the shadows, beside live {live} on the same requests"),
                 comparison_tables.calls(candidates, labels),
             )
+        if any(comparison_tables.is_streamed(candidate) for candidate in candidates):
+            yield (
+                report_table.title("First message", f"of streamed answers, beside live {live} on the same requests"),
+                comparison_tables.first_messages(candidates, labels),
+            )
         if any(pair.n for pair in self.response.pairs):
             needed = f"{self.response.evidence_threshold:,.4g}"
             same = "on the same labelled requests, bad is wrong" if by_labels else "on the same requests"

@@ -10,13 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from multishadow.v1.control_pb2 import Comparator, Experiment, Flag, Model, Version
-from multishadow_client.cli import figures, privacy_view, schedule_view
+from multishadow_client.cli import figures, privacy_view, protocol_view, schedule_view
 
 
 def models(items: Sequence[Model]) -> RenderableType:
     """Models, with what is live."""
     rows = (
-        (model.name, model.live_version, ", ".join(model.versions), _comparator(model.comparator)) for model in items
+        (model.name, model.live_version, ", ".join(model.versions), protocol_view.agreement(model, _comparator))
+        for model in items
     )
     listed = table(("model", "live", "versions", "answers agree when"), rows, nothing="no models yet: shadowctl apply")
     stored = [(model.name, privacy_view.in_short(model.privacy)) for model in items]
@@ -31,7 +32,7 @@ def versions(items: Sequence[Version]) -> RenderableType:
             version.model,
             version.name,
             version.claim,
-            version.address,
+            protocol_view.address(version),
             f"{version.timeout_ms:,} ms",
             str(version.max_in_flight),
         )

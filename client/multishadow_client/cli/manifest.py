@@ -105,6 +105,7 @@ class _Reader:
             gates=self._gates,
             segments=self._segments,
             privacy=self._privacy,
+            protocol=self._name,
             versions=self._list_of(self._version, "versions"),
         )
         where = f"{self.name}:{node.start_mark.line + 1}"
@@ -118,6 +119,16 @@ class _Reader:
             ignored_fields=self._list_of(self._name, "paths, e.g. [meta.timestamp, items.*.id]"),
             absolute_tolerance=self._number,
             relative_tolerance=self._number,
+            output=self._output,
+        )
+
+    def _output(self, node: yaml.Node) -> Mapping[str, Any]:
+        return self._mapping(
+            node,
+            "an output",
+            tensor=self._name,
+            read_as=self._name,
+            labels=self._list_of(self._name, "names of classes, in their order"),
         )
 
     def _labels(self, node: yaml.Node) -> Mapping[str, int]:
@@ -181,6 +192,8 @@ class _Reader:
             address=self._name,
             timeout_ms=self._positive,
             max_in_flight=self._positive,
+            served_name=self._text_or_none,
+            served_version=self._text_or_none,
         )
 
     def _mapping(self, node: yaml.Node, what: str, *, required: tuple[str, ...] = (), **read: _Read) -> dict[str, Any]:
@@ -216,6 +229,10 @@ class _Reader:
         if not isinstance(node, yaml.ScalarNode) or not node.value or node.tag == "tag:yaml.org,2002:null":
             raise self._wrong(node, "a text must stand here")
         return str(node.value)
+
+    def _text_or_none(self, node: yaml.Node) -> str:
+        # Empty takes back what was set.
+        return "" if isinstance(node, yaml.ScalarNode) and not node.value else self._name(node)
 
     def _number(self, node: yaml.Node) -> float:
         try:

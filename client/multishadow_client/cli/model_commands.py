@@ -39,8 +39,8 @@ def apply(
 ) -> None:
     """Create or update models and their versions from a file.
 
-    A model has `model`, `versions` (each with `name`, `address`) and may have `comparator`, `default_timeout_ms` and
-    `labels`.
+    A model has `model`, `versions` (each with `name`, `address`) and may have `comparator`, `default_timeout_ms`,
+    `labels` and `protocol`.
     Versions that the file does not name are left as they are. The whole file is read before anything is changed.
     """
     documents = manifest.read(file)

@@ -14,6 +14,7 @@ from rich.text import Text
 from multishadow_client._address import ROUTER
 from multishadow_client._client import Client
 from multishadow_client._prediction import Classification, Embedding, Output, Prediction
+from multishadow_client._stream import PredictionStream
 from multishadow_client.cli import completion, terminal
 from multishadow_client.cli import options as shared
 from multishadow_client.cli.exit_code import Mistake
@@ -22,6 +23,7 @@ from multishadow_client.cli.terminal import Format
 EXAMPLES = shared.examples(
     "shadowctl predict spam --text 'You have won'",
     "shadowctl predict digits --tensor '[0, 0, 5, 13]' -o json",
+    "shadowctl predict chat --text 'Tell me a story' --stream",
     "shadowctl predict fraud --json '{\"amount\": 12.5}' --session user-17",
 )
 
@@ -40,6 +42,9 @@ def predict(
     router: Annotated[
         str, typer.Option("--router", envvar="MULTISHADOW_ROUTER", metavar="HOST:PORT", help="Where the router is.")
     ] = ROUTER,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Ask for the answer piece by piece, and show it as it comes.")
+    ] = False,
     timeout: shared.Timeout = shared.DEFAULT_TIMEOUT,
     output: shared.Output = Format.TABLE,
 ) -> None:
@@ -54,10 +59,27 @@ def predict(
         raise Mistake("give the model exactly one of --text, --json, --tensor, --file")
     with Client(router, timeout=timeout) as client:
         try:
-            prediction = client.predict(model, session_id=session, request_id=request_id, **inputs)
+            named = {"session_id": session, "request_id": request_id, **inputs}
+            if stream:
+                _show_stream(client.predict_stream(model, **named), output)
+                return
+            prediction = client.predict(model, **named)
         except (TypeError, ValueError) as error:
             raise Mistake(str(error)) from error
     terminal.show(output, _view(prediction), {**_document(prediction), "output": _plain(prediction.output)})
+
+
+def _show_stream(stream: PredictionStream, output: Format) -> None:
+    """Pieces as they come, then who gave them; a document has to wait for its end."""
+    with stream:
+        for piece in stream:
+            if output is Format.TABLE and piece is not None:
+                terminal.stdout().print(Text(_words(piece)), end="" if isinstance(piece, str) else "\n", soft_wrap=True)
+    whole = stream.whole
+    assert whole is not None
+    if output is Format.TABLE and isinstance(whole.output, str):
+        terminal.stdout().print()
+    terminal.show(output, _facts(whole), {**_document(whole), "output": _plain(whole.output)})
 
 
 def _json(option: str, text: str | None, kind: type) -> Any:  # noqa: ANN401 -- JSON is any
@@ -100,9 +122,12 @@ def _plain(output: Output) -> Any:  # noqa: ANN401 -- a document is any
 
 
 def _view(prediction: Prediction) -> Text:
-    said = Text(f"{_words(prediction.output)}\n", style="bold")
+    return Text.assemble((f"{_words(prediction.output)}\n", "bold"), _facts(prediction))
+
+
+def _facts(prediction: Prediction) -> Text:
     facts = (f"{key.replace('_', ' ')} {value}" for key, value in _document(prediction).items() if value)
-    return said.append(" · ".join(facts), style="not bold dim")
+    return Text(" · ".join(facts), style="dim")
 
 
 def _words(output: Output) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from multishadow.v1 import control_pb2, prediction_pb2
-from multishadow_client.cli import document, figures, report_table
+from multishadow_client.cli import document, figures, protocol_view, report_table, tensor_view
 
 VERDICTS = {
     "candidate-better": control_pb2.REVIEW_VERDICT_CANDIDATE_BETTER,
@@ -29,7 +29,7 @@ _COLUMNS = (("id", "right"), ("version", "left"), ("similarity", "right"), ("ver
 _ROOMY = 120
 _LONGEST_ID = 40  # a UUID has 36 characters
 _CONTENTS = ("text", "classification", "embedding", "structured", "tensor", "scalar", "raw")
-_Kind: TypeAlias = "type[prediction_pb2.PredictRequest | prediction_pb2.PredictResponse]"
+_Kind: TypeAlias = "Callable[[bytes], dict[str, Any]]"
 _SEAL = b"hmac-sha256:"
 _WORDS = {number: name.replace("-", " ") for name, number in VERDICTS.items()}
 
@@ -83,25 +83,27 @@ def side_by_side(found: control_pb2.GetComparisonResponse, version: str) -> Rend
     """The request, then live's answer beside each candidate's; of one candidate when a version is named."""
     answers = [answer for answer in found.answers if version in {"", answer.version}]
     title = Text.assemble((f"{found.model}: comparison {found.id}", "bold"), f" of request {found.request_id}, ")
-    request = _stored(found, prediction_pb2.PredictRequest, found.request)
+    kinds = _kinds(found)
+    request = _stored(found, kinds.request, found.request)
     parts: list[RenderableType] = [title.append(figures.moment(found.received_at)), Text(f"request  {request}")]
-    live = _stored(found, prediction_pb2.PredictResponse, found.live_response)
+    live = _stored(found, kinds.response, found.live_response)
     for answer in answers:
-        own = _stored(found, prediction_pb2.PredictResponse, answer.response)
+        own = _stored(found, kinds.response, answer.response)
         parts += [Text(), _beside(found.live_version, live, answer, own or f"({answer.outcome})"), *_about(answer)]
     return Group(*parts)
 
 
 def plain(found: control_pb2.GetComparisonResponse) -> dict[str, Any]:
     """The comparison as a document, with its messages read."""
+    kinds = _kinds(found)
     answers = [
-        {**document.plain(answer), "response": _plain(found, prediction_pb2.PredictResponse, answer.response)}
+        {**document.plain(answer), "response": _plain(found, kinds.response, answer.response)}
         for answer in found.answers
     ]
     return {
         **document.plain(found),
-        "request": _plain(found, prediction_pb2.PredictRequest, found.request),
-        "live_response": _plain(found, prediction_pb2.PredictResponse, found.live_response),
+        "request": _plain(found, kinds.request, found.request),
+        "live_response": _plain(found, kinds.response, found.live_response),
         "answers": answers,
     }
 
@@ -121,6 +123,24 @@ def verdicts(counts: Sequence[control_pb2.ReviewCounts], labels: Mapping[str, st
         ]
         if said:
             yield Text(f"{labels.get(each.version, each.version)}: people who looked said {', '.join(said)}.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Kinds:
+    """How a protocol's messages are read."""
+
+    request: _Kind
+    response: _Kind
+
+
+def _kinds(found: control_pb2.GetComparisonResponse) -> _Kinds:
+    if found.protocol == protocol_view.OIP:
+        return _Kinds(request=tensor_view.request, response=tensor_view.response)
+    return _Kinds(request=_message(prediction_pb2.PredictRequest), response=_message(prediction_pb2.PredictResponse))
+
+
+def _message(kind: type[prediction_pb2.PredictRequest | prediction_pb2.PredictResponse]) -> _Kind:
+    return lambda data: MessageToDict(kind.FromString(data), preserving_proto_field_name=True)
 
 
 def _beside(live_version: str, live: str, answer: control_pb2.CandidateAnswer, own: str) -> Table:
@@ -171,6 +191,6 @@ def _readable(kind: _Kind, data: bytes) -> str:
 def _document(kind: _Kind, data: bytes) -> dict[str, Any]:
     """A message as plain values; bytes that are no message, as base64."""
     try:
-        return MessageToDict(kind.FromString(data), preserving_proto_field_name=True)
+        return kind(data)
     except (DecodeError, ValueError):  # the latter: NaN within an object, which JSON does not know
         return {"unreadable": base64.b64encode(data).decode()}

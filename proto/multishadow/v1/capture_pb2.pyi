@@ -75,6 +75,7 @@ class Capture(_message.Message):
     LIVE_LATENCY_US_FIELD_NUMBER: _builtins.int
     RECEIVED_AT_US_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
+    LIVE_FIRST_LATENCY_US_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     session_id: _builtins.str
     model: _builtins.str
@@ -95,6 +96,8 @@ class Capture(_message.Message):
     """When the router received the request, microseconds since the Unix epoch."""
     fingerprint: _builtins.bytes
     """Of model and input: equal for requests that ask the same; empty when it was not taken."""
+    live_first_latency_us: _builtins.int
+    """Time to the first message of a streamed answer; absent where none was streamed."""
     @_builtins.property
     def attributes(self) -> _struct_pb2.Struct: ...
     @_builtins.property
@@ -122,12 +125,15 @@ class Capture(_message.Message):
         live_latency_us: _builtins.int = ...,
         received_at_us: _builtins.int = ...,
         fingerprint: _builtins.bytes = ...,
+        live_first_latency_us: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_live_first_latency_us", b"_live_first_latency_us", "attributes", b"attributes", "live_first_latency_us", b"live_first_latency_us"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "fingerprint", b"fingerprint", "live_latency_us", b"live_latency_us", "live_version", b"live_version", "metadata", b"metadata", "method", b"method", "model", b"model", "received_at_us", b"received_at_us", "request", b"request", "request_id", b"request_id", "response", b"response", "revision", b"revision", "session_id", b"session_id", "shadow_versions", b"shadow_versions", "status_code", b"status_code", "status_message", b"status_message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_live_first_latency_us", b"_live_first_latency_us", "attributes", b"attributes", "fingerprint", b"fingerprint", "live_first_latency_us", b"live_first_latency_us", "live_latency_us", b"live_latency_us", "live_version", b"live_version", "metadata", b"metadata", "method", b"method", "model", b"model", "received_at_us", b"received_at_us", "request", b"request", "request_id", b"request_id", "response", b"response", "revision", b"revision", "session_id", b"session_id", "shadow_versions", b"shadow_versions", "status_code", b"status_code", "status_message", b"status_message"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__live_first_latency_us: _TypeAlias = _typing.Literal["live_first_latency_us"]  # noqa: Y015
+    _WhichOneofArgType__live_first_latency_us: _TypeAlias = _typing.Literal["_live_first_latency_us", b"_live_first_latency_us"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__live_first_latency_us) -> _WhichOneofReturnType__live_first_latency_us | None: ...
 
 Global___Capture: _TypeAlias = Capture  # noqa: Y015
 

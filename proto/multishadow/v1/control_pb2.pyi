@@ -74,6 +74,7 @@ class Comparator(_message.Message):
     IGNORED_FIELDS_FIELD_NUMBER: _builtins.int
     ABSOLUTE_TOLERANCE_FIELD_NUMBER: _builtins.int
     RELATIVE_TOLERANCE_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
     threshold: _builtins.float
     """Smallest similarity that counts as agreement, in (0, 1]; for embedding (cosine) and text (ROUGE-L F1)."""
     absolute_tolerance: _builtins.float
@@ -83,6 +84,10 @@ class Comparator(_message.Message):
     def ignored_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Structured answers: paths that are not compared, e.g. "meta.timestamp" or "items.*.id"."""
 
+    @_builtins.property
+    def output(self) -> Global___OutputTerms:
+        """Which output of a model that speaks the Open Inference Protocol is compared, and how."""
+
     def __init__(
         self,
         *,
@@ -90,10 +95,11 @@ class Comparator(_message.Message):
         ignored_fields: _abc.Iterable[_builtins.str] | None = ...,
         absolute_tolerance: _builtins.float | None = ...,
         relative_tolerance: _builtins.float | None = ...,
+        output: Global___OutputTerms | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_absolute_tolerance", b"_absolute_tolerance", "_relative_tolerance", b"_relative_tolerance", "_threshold", b"_threshold", "absolute_tolerance", b"absolute_tolerance", "relative_tolerance", b"relative_tolerance", "threshold", b"threshold"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_absolute_tolerance", b"_absolute_tolerance", "_relative_tolerance", b"_relative_tolerance", "_threshold", b"_threshold", "absolute_tolerance", b"absolute_tolerance", "output", b"output", "relative_tolerance", b"relative_tolerance", "threshold", b"threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_absolute_tolerance", b"_absolute_tolerance", "_relative_tolerance", b"_relative_tolerance", "_threshold", b"_threshold", "absolute_tolerance", b"absolute_tolerance", "ignored_fields", b"ignored_fields", "relative_tolerance", b"relative_tolerance", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_absolute_tolerance", b"_absolute_tolerance", "_relative_tolerance", b"_relative_tolerance", "_threshold", b"_threshold", "absolute_tolerance", b"absolute_tolerance", "ignored_fields", b"ignored_fields", "output", b"output", "relative_tolerance", b"relative_tolerance", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__absolute_tolerance: _TypeAlias = _typing.Literal["absolute_tolerance"]  # noqa: Y015
     _WhichOneofArgType__absolute_tolerance: _TypeAlias = _typing.Literal["_absolute_tolerance", b"_absolute_tolerance"]  # noqa: Y015
@@ -109,6 +115,38 @@ class Comparator(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
 
 Global___Comparator: _TypeAlias = Comparator  # noqa: Y015
+
+@_typing.final
+class OutputTerms(_message.Message):
+    """OutputTerms say what of an Open Inference Protocol answer is compared."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENSOR_FIELD_NUMBER: _builtins.int
+    READ_AS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    tensor: _builtins.str
+    """Name of the output tensor. Empty: the only one that there is."""
+    read_as: _builtins.str
+    """"classification", "embedding", "text", "scalar", "structured" or "raw". Empty: by the tensor's data type and size."""
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the classes, in their order, for classifications. Empty: classes are named by their numbers."""
+
+    def __init__(
+        self,
+        *,
+        tensor: _builtins.str = ...,
+        read_as: _builtins.str = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "read_as", b"read_as", "tensor", b"tensor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutputTerms: _TypeAlias = OutputTerms  # noqa: Y015
 
 @_typing.final
 class LabelTerms(_message.Message):
@@ -254,11 +292,14 @@ class Model(_message.Message):
     GATES_FIELD_NUMBER: _builtins.int
     SEGMENTS_FIELD_NUMBER: _builtins.int
     PRIVACY_FIELD_NUMBER: _builtins.int
+    PROTOCOL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     default_timeout_ms: _builtins.int
     """Default deadline of a call in milliseconds, used when the caller gives none."""
     live_version: _builtins.str
     """The version that serves when no request attribute says otherwise."""
+    protocol: _builtins.str
+    """What its versions speak: "multishadow" or "oip"."""
     @_builtins.property
     def comparator(self) -> Global___Comparator: ...
     @_builtins.property
@@ -290,10 +331,11 @@ class Model(_message.Message):
         gates: Global___GateLimits | None = ...,
         segments: Global___SegmentTerms | None = ...,
         privacy: _privacy_pb2.Privacy | None = ...,
+        protocol: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "gates", b"gates", "labels", b"labels", "privacy", b"privacy", "segments", b"segments"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "live_version", b"live_version", "name", b"name", "privacy", b"privacy", "segments", b"segments", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "live_version", b"live_version", "name", b"name", "privacy", b"privacy", "protocol", b"protocol", "segments", b"segments", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -311,6 +353,8 @@ class Version(_message.Message):
     ORDINAL_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     CLAIM_FIELD_NUMBER: _builtins.int
+    SERVED_NAME_FIELD_NUMBER: _builtins.int
+    SERVED_VERSION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     name: _builtins.str
     address: _builtins.str
@@ -323,6 +367,9 @@ class Version(_message.Message):
     """Place in the order of registration; 0 is the base."""
     claim: _builtins.str
     """What its flag says at present, in words, e.g. "shadow 25 %"."""
+    served_name: _builtins.str
+    """What its server calls the model, and this version of it; empty: as callers do."""
+    served_version: _builtins.str
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -336,10 +383,12 @@ class Version(_message.Message):
         ordinal: _builtins.int = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         claim: _builtins.str = ...,
+        served_name: _builtins.str = ...,
+        served_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "claim", b"claim", "created_at", b"created_at", "max_in_flight", b"max_in_flight", "model", b"model", "name", b"name", "ordinal", b"ordinal", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "claim", b"claim", "created_at", b"created_at", "max_in_flight", b"max_in_flight", "model", b"model", "name", b"name", "ordinal", b"ordinal", "served_name", b"served_name", "served_version", b"served_version", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -528,10 +577,16 @@ class VersionSpec(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     MAX_IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    SERVED_NAME_FIELD_NUMBER: _builtins.int
+    SERVED_VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     address: _builtins.str
     timeout_ms: _builtins.int
     max_in_flight: _builtins.int
+    served_name: _builtins.str
+    """What its server calls the model, where that is not the model's name; empty again: by the model's name."""
+    served_version: _builtins.str
+    """Which version of the model its server is to answer with; for the Open Inference Protocol."""
     def __init__(
         self,
         *,
@@ -539,17 +594,27 @@ class VersionSpec(_message.Message):
         address: _builtins.str = ...,
         timeout_ms: _builtins.int | None = ...,
         max_in_flight: _builtins.int | None = ...,
+        served_name: _builtins.str | None = ...,
+        served_version: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_in_flight", b"_max_in_flight", "_timeout_ms", b"_timeout_ms", "max_in_flight", b"max_in_flight", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_in_flight", b"_max_in_flight", "_served_name", b"_served_name", "_served_version", b"_served_version", "_timeout_ms", b"_timeout_ms", "max_in_flight", b"max_in_flight", "served_name", b"served_name", "served_version", b"served_version", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_in_flight", b"_max_in_flight", "_timeout_ms", b"_timeout_ms", "address", b"address", "max_in_flight", b"max_in_flight", "name", b"name", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_in_flight", b"_max_in_flight", "_served_name", b"_served_name", "_served_version", b"_served_version", "_timeout_ms", b"_timeout_ms", "address", b"address", "max_in_flight", b"max_in_flight", "name", b"name", "served_name", b"served_name", "served_version", b"served_version", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_in_flight: _TypeAlias = _typing.Literal["max_in_flight"]  # noqa: Y015
     _WhichOneofArgType__max_in_flight: _TypeAlias = _typing.Literal["_max_in_flight", b"_max_in_flight"]  # noqa: Y015
+    _WhichOneofReturnType__served_name: _TypeAlias = _typing.Literal["served_name"]  # noqa: Y015
+    _WhichOneofArgType__served_name: _TypeAlias = _typing.Literal["_served_name", b"_served_name"]  # noqa: Y015
+    _WhichOneofReturnType__served_version: _TypeAlias = _typing.Literal["served_version"]  # noqa: Y015
+    _WhichOneofArgType__served_version: _TypeAlias = _typing.Literal["_served_version", b"_served_version"]  # noqa: Y015
     _WhichOneofReturnType__timeout_ms: _TypeAlias = _typing.Literal["timeout_ms"]  # noqa: Y015
     _WhichOneofArgType__timeout_ms: _TypeAlias = _typing.Literal["_timeout_ms", b"_timeout_ms"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_in_flight) -> _WhichOneofReturnType__max_in_flight | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__served_name) -> _WhichOneofReturnType__served_name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__served_version) -> _WhichOneofReturnType__served_version | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__timeout_ms) -> _WhichOneofReturnType__timeout_ms | None: ...
 
@@ -568,9 +633,14 @@ class ApplyModelRequest(_message.Message):
     GATES_FIELD_NUMBER: _builtins.int
     SEGMENTS_FIELD_NUMBER: _builtins.int
     PRIVACY_FIELD_NUMBER: _builtins.int
+    PROTOCOL_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     default_timeout_ms: _builtins.int
     actor: _builtins.str
+    protocol: _builtins.str
+    """What all its versions speak: "multishadow" (PredictionService) or "oip" (Open Inference Protocol). Absent: unchanged,
+    or "multishadow" for a new model.
+    """
     @_builtins.property
     def comparator(self) -> Global___Comparator:
         """Absent: unchanged, or the defaults for a new model."""
@@ -607,14 +677,20 @@ class ApplyModelRequest(_message.Message):
         gates: Global___GateLimits | None = ...,
         segments: Global___SegmentTerms | None = ...,
         privacy: _privacy_pb2.Privacy | None = ...,
+        protocol: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "privacy", b"privacy", "segments", b"segments"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "_protocol", b"_protocol", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "privacy", b"privacy", "protocol", b"protocol", "segments", b"segments"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "actor", b"actor", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "model", b"model", "privacy", b"privacy", "segments", b"segments", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "_protocol", b"_protocol", "actor", b"actor", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "model", b"model", "privacy", b"privacy", "protocol", b"protocol", "segments", b"segments", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__default_timeout_ms: _TypeAlias = _typing.Literal["default_timeout_ms"]  # noqa: Y015
     _WhichOneofArgType__default_timeout_ms: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms"]  # noqa: Y015
+    _WhichOneofReturnType__protocol: _TypeAlias = _typing.Literal["protocol"]  # noqa: Y015
+    _WhichOneofArgType__protocol: _TypeAlias = _typing.Literal["_protocol", b"_protocol"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__default_timeout_ms) -> _WhichOneofReturnType__default_timeout_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__protocol) -> _WhichOneofReturnType__protocol | None: ...
 
 Global___ApplyModelRequest: _TypeAlias = ApplyModelRequest  # noqa: Y015
 
@@ -1219,6 +1295,10 @@ class CandidateReport(_message.Message):
     DUPLICATES_FIELD_NUMBER: _builtins.int
     OVER_NOISE_FIELD_NUMBER: _builtins.int
     RATE_MOVED_FIELD_NUMBER: _builtins.int
+    FIRST_LATENCY_P50_MS_FIELD_NUMBER: _builtins.int
+    FIRST_LATENCY_P99_MS_FIELD_NUMBER: _builtins.int
+    LIVE_FIRST_LATENCY_P50_MS_FIELD_NUMBER: _builtins.int
+    LIVE_FIRST_LATENCY_P99_MS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     n: _builtins.int
     """Comparisons that count: agreed, diverged, failed."""
@@ -1258,6 +1338,13 @@ class CandidateReport(_message.Message):
     """Whether the share so far lies outside what was proven of the rate before: it changed over time. `divergence` is then
     that of all counts together, and else the intersection of the intervals at all times so far.
     """
+    first_latency_p50_ms: _builtins.float
+    """Time to the first message of streamed answers, timeouts before it counting as infinitely long; absent where nothing
+    is streamed.
+    """
+    first_latency_p99_ms: _builtins.float
+    live_first_latency_p50_ms: _builtins.float
+    live_first_latency_p99_ms: _builtins.float
     @_builtins.property
     def divergence(self) -> Global___Interval:
         """Divergence rate; absent while n = 0."""
@@ -1308,17 +1395,29 @@ class CandidateReport(_message.Message):
         duplicates: _builtins.int = ...,
         over_noise: Global___Interval | None = ...,
         rate_moved: _builtins.bool = ...,
+        first_latency_p50_ms: _builtins.float | None = ...,
+        first_latency_p99_ms: _builtins.float | None = ...,
+        live_first_latency_p50_ms: _builtins.float | None = ...,
+        live_first_latency_p99_ms: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_comparisons_needed", b"_comparisons_needed", "_latency_p50_ms", b"_latency_p50_ms", "_latency_p99_ms", b"_latency_p99_ms", "_live_latency_p50_ms", b"_live_latency_p50_ms", "_live_latency_p99_ms", b"_live_latency_p99_ms", "_similarity", b"_similarity", "comparisons_needed", b"comparisons_needed", "divergence", b"divergence", "latency_p50_ms", b"latency_p50_ms", "latency_p99_ms", b"latency_p99_ms", "live_latency_p50_ms", b"live_latency_p50_ms", "live_latency_p99_ms", b"live_latency_p99_ms", "over_noise", b"over_noise", "similarity", b"similarity"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_comparisons_needed", b"_comparisons_needed", "_first_latency_p50_ms", b"_first_latency_p50_ms", "_first_latency_p99_ms", b"_first_latency_p99_ms", "_latency_p50_ms", b"_latency_p50_ms", "_latency_p99_ms", b"_latency_p99_ms", "_live_first_latency_p50_ms", b"_live_first_latency_p50_ms", "_live_first_latency_p99_ms", b"_live_first_latency_p99_ms", "_live_latency_p50_ms", b"_live_latency_p50_ms", "_live_latency_p99_ms", b"_live_latency_p99_ms", "_similarity", b"_similarity", "comparisons_needed", b"comparisons_needed", "divergence", b"divergence", "first_latency_p50_ms", b"first_latency_p50_ms", "first_latency_p99_ms", b"first_latency_p99_ms", "latency_p50_ms", b"latency_p50_ms", "latency_p99_ms", b"latency_p99_ms", "live_first_latency_p50_ms", b"live_first_latency_p50_ms", "live_first_latency_p99_ms", b"live_first_latency_p99_ms", "live_latency_p50_ms", b"live_latency_p50_ms", "live_latency_p99_ms", b"live_latency_p99_ms", "over_noise", b"over_noise", "similarity", b"similarity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_comparisons_needed", b"_comparisons_needed", "_latency_p50_ms", b"_latency_p50_ms", "_latency_p99_ms", b"_latency_p99_ms", "_live_latency_p50_ms", b"_live_latency_p50_ms", "_live_latency_p99_ms", b"_live_latency_p99_ms", "_similarity", b"_similarity", "agreed", b"agreed", "band", b"band", "band_confirmed", b"band_confirmed", "band_proven", b"band_proven", "comparisons_needed", b"comparisons_needed", "completeness", b"completeness", "diverged", b"diverged", "divergence", b"divergence", "dropped", b"dropped", "dropped_by_reason", b"dropped_by_reason", "duplicates", b"duplicates", "errors", b"errors", "errors_by_reason", b"errors_by_reason", "in_best_set", b"in_best_set", "latency_p50_ms", b"latency_p50_ms", "latency_p99_ms", b"latency_p99_ms", "live_latency_p50_ms", b"live_latency_p50_ms", "live_latency_p99_ms", b"live_latency_p99_ms", "n", b"n", "over_noise", b"over_noise", "rank_best", b"rank_best", "rank_worst", b"rank_worst", "ranked", b"ranked", "rate_moved", b"rate_moved", "similarity", b"similarity", "timeouts", b"timeouts", "uncomparable", b"uncomparable", "uncomparable_by_reason", b"uncomparable_by_reason", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_comparisons_needed", b"_comparisons_needed", "_first_latency_p50_ms", b"_first_latency_p50_ms", "_first_latency_p99_ms", b"_first_latency_p99_ms", "_latency_p50_ms", b"_latency_p50_ms", "_latency_p99_ms", b"_latency_p99_ms", "_live_first_latency_p50_ms", b"_live_first_latency_p50_ms", "_live_first_latency_p99_ms", b"_live_first_latency_p99_ms", "_live_latency_p50_ms", b"_live_latency_p50_ms", "_live_latency_p99_ms", b"_live_latency_p99_ms", "_similarity", b"_similarity", "agreed", b"agreed", "band", b"band", "band_confirmed", b"band_confirmed", "band_proven", b"band_proven", "comparisons_needed", b"comparisons_needed", "completeness", b"completeness", "diverged", b"diverged", "divergence", b"divergence", "dropped", b"dropped", "dropped_by_reason", b"dropped_by_reason", "duplicates", b"duplicates", "errors", b"errors", "errors_by_reason", b"errors_by_reason", "first_latency_p50_ms", b"first_latency_p50_ms", "first_latency_p99_ms", b"first_latency_p99_ms", "in_best_set", b"in_best_set", "latency_p50_ms", b"latency_p50_ms", "latency_p99_ms", b"latency_p99_ms", "live_first_latency_p50_ms", b"live_first_latency_p50_ms", "live_first_latency_p99_ms", b"live_first_latency_p99_ms", "live_latency_p50_ms", b"live_latency_p50_ms", "live_latency_p99_ms", b"live_latency_p99_ms", "n", b"n", "over_noise", b"over_noise", "rank_best", b"rank_best", "rank_worst", b"rank_worst", "ranked", b"ranked", "rate_moved", b"rate_moved", "similarity", b"similarity", "timeouts", b"timeouts", "uncomparable", b"uncomparable", "uncomparable_by_reason", b"uncomparable_by_reason", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__comparisons_needed: _TypeAlias = _typing.Literal["comparisons_needed"]  # noqa: Y015
     _WhichOneofArgType__comparisons_needed: _TypeAlias = _typing.Literal["_comparisons_needed", b"_comparisons_needed"]  # noqa: Y015
+    _WhichOneofReturnType__first_latency_p50_ms: _TypeAlias = _typing.Literal["first_latency_p50_ms"]  # noqa: Y015
+    _WhichOneofArgType__first_latency_p50_ms: _TypeAlias = _typing.Literal["_first_latency_p50_ms", b"_first_latency_p50_ms"]  # noqa: Y015
+    _WhichOneofReturnType__first_latency_p99_ms: _TypeAlias = _typing.Literal["first_latency_p99_ms"]  # noqa: Y015
+    _WhichOneofArgType__first_latency_p99_ms: _TypeAlias = _typing.Literal["_first_latency_p99_ms", b"_first_latency_p99_ms"]  # noqa: Y015
     _WhichOneofReturnType__latency_p50_ms: _TypeAlias = _typing.Literal["latency_p50_ms"]  # noqa: Y015
     _WhichOneofArgType__latency_p50_ms: _TypeAlias = _typing.Literal["_latency_p50_ms", b"_latency_p50_ms"]  # noqa: Y015
     _WhichOneofReturnType__latency_p99_ms: _TypeAlias = _typing.Literal["latency_p99_ms"]  # noqa: Y015
     _WhichOneofArgType__latency_p99_ms: _TypeAlias = _typing.Literal["_latency_p99_ms", b"_latency_p99_ms"]  # noqa: Y015
+    _WhichOneofReturnType__live_first_latency_p50_ms: _TypeAlias = _typing.Literal["live_first_latency_p50_ms"]  # noqa: Y015
+    _WhichOneofArgType__live_first_latency_p50_ms: _TypeAlias = _typing.Literal["_live_first_latency_p50_ms", b"_live_first_latency_p50_ms"]  # noqa: Y015
+    _WhichOneofReturnType__live_first_latency_p99_ms: _TypeAlias = _typing.Literal["live_first_latency_p99_ms"]  # noqa: Y015
+    _WhichOneofArgType__live_first_latency_p99_ms: _TypeAlias = _typing.Literal["_live_first_latency_p99_ms", b"_live_first_latency_p99_ms"]  # noqa: Y015
     _WhichOneofReturnType__live_latency_p50_ms: _TypeAlias = _typing.Literal["live_latency_p50_ms"]  # noqa: Y015
     _WhichOneofArgType__live_latency_p50_ms: _TypeAlias = _typing.Literal["_live_latency_p50_ms", b"_live_latency_p50_ms"]  # noqa: Y015
     _WhichOneofReturnType__live_latency_p99_ms: _TypeAlias = _typing.Literal["live_latency_p99_ms"]  # noqa: Y015
@@ -1328,9 +1427,17 @@ class CandidateReport(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__comparisons_needed) -> _WhichOneofReturnType__comparisons_needed | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_latency_p50_ms) -> _WhichOneofReturnType__first_latency_p50_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_latency_p99_ms) -> _WhichOneofReturnType__first_latency_p99_ms | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__latency_p50_ms) -> _WhichOneofReturnType__latency_p50_ms | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__latency_p99_ms) -> _WhichOneofReturnType__latency_p99_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__live_first_latency_p50_ms) -> _WhichOneofReturnType__live_first_latency_p50_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__live_first_latency_p99_ms) -> _WhichOneofReturnType__live_first_latency_p99_ms | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__live_latency_p50_ms) -> _WhichOneofReturnType__live_latency_p50_ms | None: ...
     @_typing.overload
@@ -2906,16 +3013,19 @@ class GetComparisonResponse(_message.Message):
     LIVE_RESPONSE_FIELD_NUMBER: _builtins.int
     ANSWERS_FIELD_NUMBER: _builtins.int
     PAYLOADS_FIELD_NUMBER: _builtins.int
+    PROTOCOL_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     model: _builtins.str
     request_id: _builtins.str
     request: _builtins.bytes
-    """A multishadow.v1.PredictRequest, as the caller sent it."""
+    """A multishadow.v1.PredictRequest, or an OIP ModelInferRequest, as the caller sent it."""
     live_version: _builtins.str
     live_response: _builtins.bytes
-    """A multishadow.v1.PredictResponse."""
+    """A multishadow.v1.PredictResponse (the whole of it, where it was streamed), or an OIP ModelInferResponse."""
     payloads: _builtins.str
     """In which form its payloads are stored, see Privacy; under "redacted", one that could not be redacted is its hash."""
+    protocol: _builtins.str
+    """What request and answers are messages of: "multishadow" or "oip"."""
     @_builtins.property
     def received_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -2932,10 +3042,11 @@ class GetComparisonResponse(_message.Message):
         live_response: _builtins.bytes = ...,
         answers: _abc.Iterable[Global___CandidateAnswer] | None = ...,
         payloads: _builtins.str = ...,
+        protocol: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["received_at", b"received_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "id", b"id", "live_response", b"live_response", "live_version", b"live_version", "model", b"model", "payloads", b"payloads", "received_at", b"received_at", "request", b"request", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "id", b"id", "live_response", b"live_response", "live_version", b"live_version", "model", b"model", "payloads", b"payloads", "protocol", b"protocol", "received_at", b"received_at", "request", b"request", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2962,7 +3073,7 @@ class CandidateAnswer(_message.Message):
     detail: _builtins.str
     similarity: _builtins.float
     response: _builtins.bytes
-    """A multishadow.v1.PredictResponse; empty when there was none."""
+    """A message as `live_response`; empty when there was none."""
     verdict: Global___ReviewVerdict.ValueType
     reviewed_by: _builtins.str
     def __init__(

@@ -27,6 +27,11 @@ if _version_not_supported:
 
 class PredictionServiceStub:
     """PredictionService answers one request of one model.
+
+    A stream asks and answers in Predict's own messages: whatever reads those reads it, too.
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
     """
 
     def __init__(self, channel):
@@ -40,10 +45,20 @@ class PredictionServiceStub:
                 request_serializer=multishadow_dot_v1_dot_prediction__pb2.PredictRequest.SerializeToString,
                 response_deserializer=multishadow_dot_v1_dot_prediction__pb2.PredictResponse.FromString,
                 _registered_method=True)
+        self.PredictStream = channel.unary_stream(
+                '/multishadow.v1.PredictionService/PredictStream',
+                request_serializer=multishadow_dot_v1_dot_prediction__pb2.PredictRequest.SerializeToString,
+                response_deserializer=multishadow_dot_v1_dot_prediction__pb2.PredictResponse.FromString,
+                _registered_method=True)
 
 
 class PredictionServiceServicer:
     """PredictionService answers one request of one model.
+
+    A stream asks and answers in Predict's own messages: whatever reads those reads it, too.
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
     """
 
     def Predict(self, request, context):
@@ -59,11 +74,27 @@ class PredictionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PredictStream(self, request, context):
+        """PredictStream answers piece by piece, for text that is made token by token: each message's `text` is what follows
+        the texts before it. Of other kinds of output the last message is the answer.
+
+        Messages are the live version's, passed on as they arrive; metadata and errors are those of Predict, and the trailing
+        metadata comes at the end. An error may come after messages; then there is no whole answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PredictionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Predict': grpc.unary_unary_rpc_method_handler(
                     servicer.Predict,
+                    request_deserializer=multishadow_dot_v1_dot_prediction__pb2.PredictRequest.FromString,
+                    response_serializer=multishadow_dot_v1_dot_prediction__pb2.PredictResponse.SerializeToString,
+            ),
+            'PredictStream': grpc.unary_stream_rpc_method_handler(
+                    servicer.PredictStream,
                     request_deserializer=multishadow_dot_v1_dot_prediction__pb2.PredictRequest.FromString,
                     response_serializer=multishadow_dot_v1_dot_prediction__pb2.PredictResponse.SerializeToString,
             ),
@@ -77,6 +108,11 @@ def add_PredictionServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class PredictionService:
     """PredictionService answers one request of one model.
+
+    A stream asks and answers in Predict's own messages: whatever reads those reads it, too.
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
     """
 
     @staticmethod
@@ -94,6 +130,33 @@ class PredictionService:
             request,
             target,
             '/multishadow.v1.PredictionService/Predict',
+            multishadow_dot_v1_dot_prediction__pb2.PredictRequest.SerializeToString,
+            multishadow_dot_v1_dot_prediction__pb2.PredictResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PredictStream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/multishadow.v1.PredictionService/PredictStream',
             multishadow_dot_v1_dot_prediction__pb2.PredictRequest.SerializeToString,
             multishadow_dot_v1_dot_prediction__pb2.PredictResponse.FromString,
             options,

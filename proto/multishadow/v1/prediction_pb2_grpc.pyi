@@ -29,7 +29,13 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class PredictionServiceStub:
-    """PredictionService answers one request of one model."""
+    """PredictionService answers one request of one model.
+
+    A stream asks and answers in Predict's own messages: whatever reads those reads it, too.
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -44,10 +50,23 @@ class PredictionServiceStub:
     (the model has no version yet), UNAVAILABLE (the live version cannot be reached), DEADLINE_EXCEEDED,
     RESOURCE_EXHAUSTED (the message is too large).
     """
+    PredictStream: _grpc.UnaryStreamMultiCallable[_prediction_pb2.PredictRequest, _prediction_pb2.PredictResponse]
+    """PredictStream answers piece by piece, for text that is made token by token: each message's `text` is what follows
+    the texts before it. Of other kinds of output the last message is the answer.
+
+    Messages are the live version's, passed on as they arrive; metadata and errors are those of Predict, and the trailing
+    metadata comes at the end. An error may come after messages; then there is no whole answer.
+    """
 
 @_typing.type_check_only
 class PredictionServiceAsyncStub(PredictionServiceStub):
-    """PredictionService answers one request of one model."""
+    """PredictionService answers one request of one model.
+
+    A stream asks and answers in Predict's own messages: whatever reads those reads it, too.
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Predict: _aio.UnaryUnaryMultiCallable[_prediction_pb2.PredictRequest, _prediction_pb2.PredictResponse]  # type: ignore[assignment]
@@ -59,9 +78,22 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     (the model has no version yet), UNAVAILABLE (the live version cannot be reached), DEADLINE_EXCEEDED,
     RESOURCE_EXHAUSTED (the message is too large).
     """
+    PredictStream: _aio.UnaryStreamMultiCallable[_prediction_pb2.PredictRequest, _prediction_pb2.PredictResponse]  # type: ignore[assignment]
+    """PredictStream answers piece by piece, for text that is made token by token: each message's `text` is what follows
+    the texts before it. Of other kinds of output the last message is the answer.
+
+    Messages are the live version's, passed on as they arrive; metadata and errors are those of Predict, and the trailing
+    metadata comes at the end. An error may come after messages; then there is no whole answer.
+    """
 
 class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """PredictionService answers one request of one model."""
+    """PredictionService answers one request of one model.
+
+    A stream asks and answers in Predict's own messages: whatever reads those reads it, too.
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    """
 
     @_abc_1.abstractmethod
     def Predict(
@@ -76,6 +108,19 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         INVALID_ARGUMENT (the request cannot be read, or names no model), NOT_FOUND (no such model), FAILED_PRECONDITION
         (the model has no version yet), UNAVAILABLE (the live version cannot be reached), DEADLINE_EXCEEDED,
         RESOURCE_EXHAUSTED (the message is too large).
+        """
+
+    @_abc_1.abstractmethod
+    def PredictStream(
+        self,
+        request: _prediction_pb2.PredictRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_prediction_pb2.PredictResponse], _abc.AsyncIterator[_prediction_pb2.PredictResponse]]:
+        """PredictStream answers piece by piece, for text that is made token by token: each message's `text` is what follows
+        the texts before it. Of other kinds of output the last message is the answer.
+
+        Messages are the live version's, passed on as they arrive; metadata and errors are those of Predict, and the trailing
+        metadata comes at the end. An error may come after messages; then there is no whole answer.
         """
 
 def add_PredictionServiceServicer_to_server(servicer: PredictionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

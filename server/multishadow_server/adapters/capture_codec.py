@@ -48,6 +48,8 @@ def _add(batch: capture_pb2.CaptureBatch, capture: Capture) -> None:
         received_at_us=round(capture.received_at * MICROSECONDS),
         fingerprint=capture.fingerprint,
     )
+    if capture.live_first_latency is not None:
+        message.live_first_latency_us = round(capture.live_first_latency * MICROSECONDS)
     if capture.attributes:
         fill(message.attributes, capture.attributes)
     for key, value in capture.metadata:
@@ -72,6 +74,9 @@ def _capture(message: capture_pb2.Capture) -> Capture:
         live_latency=message.live_latency_us / MICROSECONDS,
         received_at=message.received_at_us / MICROSECONDS,
         fingerprint=message.fingerprint,
+        live_first_latency=(
+            message.live_first_latency_us / MICROSECONDS if message.HasField("live_first_latency_us") else None
+        ),
     )
 
 

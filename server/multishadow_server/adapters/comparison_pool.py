@@ -9,8 +9,8 @@ from asyncio.subprocess import PIPE, Process
 from typing import Self
 
 from multishadow_server.adapters import comparison_process
+from multishadow_server.adapters.answer_codec import AnswerCodec
 from multishadow_server.adapters.comparison_process import LENGTH, framed
-from multishadow_server.adapters.prediction_codec import ProtobufPredictionCodec
 from multishadow_server.core import comparison
 from multishadow_server.core.comparison import Comparison, uncomparable
 from multishadow_server.core.model import Comparator
@@ -37,7 +37,7 @@ class ComparisonPool:
     """
 
     def __init__(self, *, processes: int = 1, time_limit: float = 10.0) -> None:
-        self._codec = ProtobufPredictionCodec()
+        self._codec = AnswerCodec()
         self._time_limit = time_limit
         self._processes = processes
         self._free = asyncio.Semaphore(processes)
@@ -46,7 +46,7 @@ class ComparisonPool:
         self._closed = False
 
     async def compare(self, comparator: Comparator, live: bytes, shadow: bytes) -> Comparison:
-        """Compare the bytes of two PredictResponses. Never raises.
+        """Compare the bytes of two answers. Never raises.
 
         Uncomparable beside what `core.comparison` names: `comparison_timeout`, and `comparison_failed` (it raised, or
         the process that ran it died twice).
@@ -54,7 +54,7 @@ class ComparisonPool:
         if len(live) + len(shadow) > LIGHT_BYTES:
             return await self._elsewhere(comparator, live, shadow)
         try:
-            answers = self._codec.decode(live), self._codec.decode(shadow)
+            answers = self._codec.decode(comparator, live), self._codec.decode(comparator, shadow)
             if not comparison.is_heavy(*answers):
                 return comparison.compare(comparator, *answers)
         except Exception as error:  # noqa: BLE001  # one odd answer must not stop the worker that counts all others

@@ -13,7 +13,7 @@ import struct
 import sys
 from typing import BinaryIO
 
-from multishadow_server.adapters.prediction_codec import ProtobufPredictionCodec
+from multishadow_server.adapters.answer_codec import AnswerCodec
 from multishadow_server.core import comparison
 from multishadow_server.core.model import Comparator
 from multishadow_server.service import ports
@@ -31,7 +31,7 @@ def compare_encoded(
 ) -> comparison.Comparison:
     """Decode and compare; whatever raises is uncomparable, `comparison_failed`."""
     try:
-        return comparison.compare(comparator, codec.decode(live), codec.decode(shadow))
+        return comparison.compare(comparator, codec.decode(comparator, live), codec.decode(comparator, shadow))
     except Exception as error:  # noqa: BLE001  # one odd answer must not stop the worker that counts all others
         return failed(error)
 
@@ -43,7 +43,7 @@ def failed(error: Exception) -> comparison.Comparison:
 
 def serve(requests: BinaryIO, results: BinaryIO) -> None:
     """Answer requests until their stream ends."""
-    codec = ProtobufPredictionCodec()
+    codec = AnswerCodec()
     results.write(framed(b""))
     results.flush()
     while header := requests.read(LENGTH.size):

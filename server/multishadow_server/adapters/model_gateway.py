@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 import grpc
 import grpc.aio
 
+from multishadow_server.adapters.answer_stream import GrpcAnswerStream, collected
 from multishadow_server.adapters.tls import CallingTls
 from multishadow_server.adapters.version_channels import VersionChannels
 from multishadow_server.core.capture import Metadata
 from multishadow_server.core.metadata import header_text
+from multishadow_server.core.protocols import LONGEST_RENAMING
 from multishadow_server.core.version_address import SCHEME
 from multishadow_server.service import ports
 
@@ -33,8 +35,10 @@ class GrpcModelGateway(ports.ModelGateway):
     def __init__(self, *, max_message_bytes: int, tls: CallingTls | None = None) -> None:
         self._options = _channel_options(max_message_bytes)
         self._tls = VersionChannels(tls)
+        self._max_message_bytes = max_message_bytes
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._methods: dict[tuple[str, str], grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
+        self._streams: dict[tuple[str, str], grpc.aio.UnaryStreamMultiCallable[bytes, bytes]] = {}
 
     async def call(
         self, address: str, method: str, request: bytes, *, metadata: Metadata, deadline: float | None
@@ -56,19 +60,37 @@ class GrpcModelGateway(ports.ModelGateway):
             trailing_metadata=_plain(await call.trailing_metadata()),
         )
 
+    def stream(
+        self, address: str, method: str, request: bytes, *, metadata: Metadata, deadline: float | None
+    ) -> ports.AnswerStream:
+        """Call a version that answers in several messages; see ports.ModelGateway."""
+        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+        self._renew(address)
+        known = self._streams.get((address, method))
+        if known is None:
+            known = self._streams[address, method] = self._channel(address).unary_stream(method)
+        call = known(request, timeout=timeout, metadata=_Sent(_sendable(metadata)))
+        return GrpcAnswerStream(call, failure=lambda error: _failure(error, latency=0.0))
+
+    async def call_stream(
+        self, address: str, method: str, request: bytes, *, metadata: Metadata, deadline: float | None
+    ) -> ports.Answer:
+        """The whole of a streamed answer; see ports.ModelGateway."""
+        stream = self.stream(address, method, request, metadata=metadata, deadline=deadline)
+        return await collected(stream, largest=self._max_message_bytes)
+
     async def aclose(self) -> None:
         """Close every channel; calls under way fail."""
         channels, self._channels = list(self._channels.values()), {}
         self._methods.clear()
+        self._streams.clear()
         for channel in channels:
             await channel.close()
         await self._tls.aclose()
 
     def _method(self, address: str, method: str) -> grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]:
+        self._renew(address)
         known = self._methods.get((address, method))
-        if known is not None and address.startswith(SCHEME) and self._tls.renewed():
-            self._let_go()
-            known = None
         if known is None:
             known = self._methods[address, method] = self._channel(address).unary_unary(method)
         return known
@@ -79,16 +101,20 @@ class GrpcModelGateway(ports.ModelGateway):
             channel = self._channels[address] = self._tls.open(address, self._options)
         return channel
 
-    def _let_go(self) -> None:
-        """Call anew over TLS from now on; calls under way end as they would have."""
+    def _renew(self, address: str) -> None:
+        """Call anew over TLS once its files were renewed; calls under way end as they would have."""
+        if not (address.startswith(SCHEME) and self._tls.renewed()):
+            return
         for address in [address for address in self._channels if address.startswith(SCHEME)]:
             self._tls.close_later(self._channels.pop(address))
         self._methods = {key: call for key, call in self._methods.items() if not key[0].startswith(SCHEME)}
+        self._streams = {key: call for key, call in self._streams.items() if not key[0].startswith(SCHEME)}
 
 
 def _channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
     return [
-        ("grpc.max_send_message_length", max_message_bytes),
+        # The largest request that a router takes may be renamed on its way.
+        ("grpc.max_send_message_length", max_message_bytes + LONGEST_RENAMING),
         ("grpc.max_receive_message_length", max_message_bytes),
         # A version that comes back is called again within a second; gRPC's own backoff grows to two minutes.
         ("grpc.initial_reconnect_backoff_ms", 100),

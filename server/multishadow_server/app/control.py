@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 
+from multishadow_server.adapters.answer_codec import AnswerCodec
 from multishadow_server.adapters.flagd_flags import SHARED_CONTEXT, FlagdFlags
 from multishadow_server.adapters.jetstream_backlog import JetStreamBacklog
 from multishadow_server.adapters.payload_rewriting import ProtobufPayloadRewriter
@@ -23,7 +24,6 @@ from multishadow_server.adapters.postgres.retention import PostgresRetention
 from multishadow_server.adapters.postgres.reviews import PostgresReviews
 from multishadow_server.adapters.postgres.rollouts import PostgresRollouts
 from multishadow_server.adapters.postgres.traffic import PostgresTraffic
-from multishadow_server.adapters.prediction_codec import ProtobufPredictionCodec
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
 from multishadow_server.app import door as guard
 from multishadow_server.app import running, securing
@@ -74,7 +74,7 @@ async def run(
         backlog = JetStreamBacklog(settings.nats_url, settings.log_name, tls=securing.nats(settings))
         stack.push_async_callback(backlog.aclose)
         store = PostgresControl(engine)
-        labels = PostgresLabels(engine, ProtobufPredictionCodec(), hash_key=settings.hash_key)
+        labels = PostgresLabels(engine, AnswerCodec(), hash_key=settings.hash_key)
         # What keeps serving and rolling back has to go on when nothing can be read of experiments.
         flags_only = PostgresConfiguration(engine, experiments=False)
         housekeeping = Housekeeping(store, flags_only, labels, clock=time.time)

@@ -13,6 +13,7 @@ from nats.aio.client import Client
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from multishadow_server.adapters import nats_connection
+from multishadow_server.adapters.answer_codec import fingerprint
 from multishadow_server.adapters.configuration_copy import ConfigurationCopy
 from multishadow_server.adapters.flag_provider import make_provider
 from multishadow_server.adapters.jetstream_log import JetStreamLog
@@ -22,17 +23,20 @@ from multishadow_server.adapters.postgres.configuration import PostgresConfigura
 from multishadow_server.adapters.postgres.engine import open_engine, place
 from multishadow_server.adapters.postgres.live_counts import PostgresLiveCounts
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
-from multishadow_server.adapters.prediction_codec import fingerprint
 from multishadow_server.adapters.provider_claims import ProviderClaims
+from multishadow_server.adapters.streamed_answer import StreamedPrediction
 from multishadow_server.app import running, securing
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.live_counts import LiveTally
+from multishadow_server.entrypoints.door import Door
+from multishadow_server.entrypoints.inference import InferenceHandler
 from multishadow_server.entrypoints.prediction import PredictionHandler, PredictionServer
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.capture_buffer import CaptureBuffer, Limits
 from multishadow_server.service.configuration_watch import ConfigurationWatch
 from multishadow_server.service.live_count_report import LiveCountReport
 from multishadow_server.service.live_path import LivePath
+from multishadow_server.service.live_stream import Streaming
 from multishadow_server.service.ports import ClaimReader
 from multishadow_server.service.process_report import ProcessReport
 from multishadow_server.settings import Settings
@@ -79,14 +83,18 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
             claims=claims,
             buffer=buffer,
             fingerprint=fingerprint,
+            streaming=Streaming(
+                collect=StreamedPrediction, largest=settings.max_message_bytes, room=settings.buffer_bytes
+            ),
             flag_age=lambda: max(watch.age, claims.age),
             stale_after=settings.flag_stale_after,
             served=served,
         )
-        handler = PredictionHandler(live_path, max_message_bytes=settings.max_message_bytes)
+        door = Door(live_path, max_message_bytes=settings.max_message_bytes)
         server = PredictionServer(
             settings.router_listen,
-            handler,
+            PredictionHandler(door),
+            InferenceHandler(door),
             max_message_bytes=settings.max_message_bytes,
             credentials=None if serving is None else serving.grpc_credentials(),
             describe=settings.reflection == "on",

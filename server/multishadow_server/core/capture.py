@@ -32,6 +32,7 @@ class Capture:
         live_latency: the live call's duration in seconds.
         received_at: when the router received it, seconds since the Unix epoch.
         fingerprint: of model and input (`duplicates.fingerprint`); empty when nobody took it.
+        live_first_latency: seconds until the first message of a streamed answer; None where none was streamed.
     """
 
     request_id: str
@@ -50,6 +51,7 @@ class Capture:
     live_latency: float
     received_at: float
     fingerprint: bytes = b""
+    live_first_latency: float | None = None
 
     @property
     def partition_key(self) -> bytes:

@@ -85,6 +85,11 @@ class CandidateReport:
             all candidates; None without any.
         rate_moved: whether the share so far lies outside what was proven of the rate before; `divergence` is then that
             of all counts together, and else the intersection of the intervals at all times so far.
+        first_latency_p50_ms: time to the first message of streamed answers, as `latency_p50_ms`; None where nothing is
+            streamed.
+        first_latency_p99_ms: likewise.
+        live_first_latency_p50_ms: of the live version on the same requests.
+        live_first_latency_p99_ms: likewise.
     """
 
     version: str
@@ -116,6 +121,10 @@ class CandidateReport:
     duplicates: int
     over_noise: Interval | None
     rate_moved: bool
+    first_latency_p50_ms: float | None = None
+    first_latency_p99_ms: float | None = None
+    live_first_latency_p50_ms: float | None = None
+    live_first_latency_p99_ms: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.privacy import UNRESTRICTED, PrivacyTerms
+from multishadow_server.core.protocols import OutputTerms, Protocol, renaming
 
 DEFAULT_THRESHOLD = 0.85
 DEFAULT_TIMEOUT = 10.0
@@ -25,12 +26,16 @@ class Comparator:
         ignored_fields: paths of structured answers that are not compared; `*` stands for any key or index of one level.
         absolute_tolerance: numbers agree when |a - b| <= max(absolute, relative * max(|a|, |b|)).
         relative_tolerance: see above; 0.01 is 1 %.
+        protocol: what the answers are messages of.
+        output: what is compared of an Open Inference Protocol answer.
     """
 
     threshold: float = DEFAULT_THRESHOLD
     ignored_fields: tuple[str, ...] = ()
     absolute_tolerance: float = 1e-9
     relative_tolerance: float = 1e-6
+    protocol: Protocol = Protocol.MULTISHADOW
+    output: OutputTerms = field(default_factory=OutputTerms)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +63,7 @@ class Version:
         timeout: longest time a shadow call may take, in seconds.
         max_in_flight: most shadow calls that one worker process has under way at once.
         ordinal: place in the order of registration; 0 is the base.
+        served_name, served_version: what its server calls the model, and this version of it; empty: as callers do.
         created_at: when it was registered, seconds since the Unix epoch; None until it is stored.
     """
 
@@ -67,7 +73,19 @@ class Version:
     timeout: float = DEFAULT_SHADOW_TIMEOUT
     max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
     ordinal: int = 0
+    served_name: str = ""
+    served_version: str = ""
     created_at: float | None = None
+
+    @property
+    def location(self) -> str:
+        """Where it answers: its address and, where it has one, its own name there."""
+        own = ", version ".join(filter(None, (self.served_name or self.model, self.served_version)))
+        return f"{self.address} as {own}" if self.served_name or self.served_version else self.address
+
+    def asked(self, request: bytes) -> bytes:
+        """A request as this version's server takes it: by the names that it has there."""
+        return request + renaming(self.served_name, self.served_version)
 
     @property
     def flag_key(self) -> str:
@@ -100,6 +118,11 @@ class Model:
     privacy: PrivacyTerms = UNRESTRICTED
     versions: tuple[Version, ...] = ()
     created_at: float | None = None
+
+    @property
+    def protocol(self) -> Protocol:
+        """What all its versions speak."""
+        return self.comparator.protocol
 
     def version(self, name: str) -> Version | None:
         """The version of that name, or None."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import Comparator, LabelTerms
 from multishadow_server.core.privacy import PrivacyTerms
+from multishadow_server.core.protocols import Protocol
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,12 +18,15 @@ class VersionSpec:
         name, address: see `core.model.Version`.
         timeout: seconds; None leaves it as it is, or takes the default for a new version.
         max_in_flight: likewise.
+        served_name, served_version: likewise; empty for the names that callers use.
     """
 
     name: str
     address: str
     timeout: float | None = None
     max_in_flight: int | None = None
+    served_name: str | None = None
+    served_version: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +40,7 @@ class ModelSpec:
         gates: all limits.
         segments: see `core.model.Model`.
         privacy: all terms.
+        protocol: what all its versions speak; the comparator's is left aside.
         versions: those that are named; the others are left as they are.
     """
 
@@ -46,4 +51,5 @@ class ModelSpec:
     gates: GateLimits | None = None
     segments: tuple[str, ...] | None = None
     privacy: PrivacyTerms | None = None
+    protocol: Protocol | None = None
     versions: tuple[VersionSpec, ...] = ()

@@ -40,6 +40,7 @@ class Observation:
         confidence_delta: shadow's confidence minus live's, for classifications that both give one.
         live_confidence: live's confidence, for classifications that give one.
         response: the shadow's bytes, for stored samples.
+        first_latency: seconds until the first message of a streamed answer; None where none came.
     """
 
     version: str
@@ -51,3 +52,4 @@ class Observation:
     confidence_delta: float | None = None
     live_confidence: float | None = None
     response: bytes = b""
+    first_latency: float | None = None

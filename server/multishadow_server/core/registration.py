@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 
-from multishadow_server.core import model_limits, privacy_limits
+from multishadow_server.core import model_limits, privacy_limits, protocols
 from multishadow_server.core.experiment import in_words
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import LabelTerms, Model, Version
@@ -24,7 +24,7 @@ class Registration:
         changes: one line for each difference; empty when everything is so already.
         added: the new versions, in order of registration.
         replaced: names of versions whose answers are another implementation's from now on: another address, or
-            another time limit, which moves the line between an answer and a timeout.
+            another time limit, which moves the line between an answer and a timeout, or another name at its server.
         settings_changed, versions_changed: whether the model's own settings, or any version, differ.
     """
 
@@ -55,6 +55,7 @@ def register(present: Model | None, spec: ModelSpec, *, now: float) -> Registrat
         new = Version(model=spec.name, name=wanted.name, address=wanted.address, ordinal=len(known), created_at=now)
         known[wanted.name] = _with_spec(known.get(wanted.name, new), wanted)
     model = replace(model, versions=tuple(known.values()))
+    _check_protocol(model)
     if len(model.versions) > MOST_VERSIONS:
         raise InvalidInput(
             f"{spec.name} would have {len(model.versions)} versions; at most {MOST_VERSIONS} are allowed"
@@ -75,10 +76,20 @@ def register(present: Model | None, spec: ModelSpec, *, now: float) -> Registrat
     )
 
 
+def _check_protocol(model: Model) -> None:
+    protocols.check_output(model.comparator.output, model.protocol)
+    for version in model.versions:
+        where = f"versions ({version.name})"
+        name, number = version.served_name, version.served_version
+        protocols.check_served(where, name=name, version=number, protocol=model.protocol)
+
+
 def _with_settings(model: Model, spec: ModelSpec) -> Model:
+    comparator = model.comparator if spec.comparator is None else spec.comparator
+    protocol = model.protocol if spec.protocol is None else spec.protocol
     return replace(
         model,
-        comparator=model.comparator if spec.comparator is None else spec.comparator,
+        comparator=replace(comparator, protocol=protocol),
         default_timeout=model.default_timeout if spec.default_timeout is None else spec.default_timeout,
         labels=model.labels if spec.labels is None else (spec.labels if spec.labels.keep else None),
         gates=model.gates if spec.gates is None else spec.gates,
@@ -93,11 +104,13 @@ def _with_spec(version: Version, spec: VersionSpec) -> Version:
         address=spec.address,
         timeout=version.timeout if spec.timeout is None else spec.timeout,
         max_in_flight=version.max_in_flight if spec.max_in_flight is None else spec.max_in_flight,
+        served_name=version.served_name if spec.served_name is None else spec.served_name,
+        served_version=version.served_version if spec.served_version is None else spec.served_version,
     )
 
 
-def _answers(version: Version) -> tuple[str, float]:
-    return version.address, version.timeout
+def _answers(version: Version) -> tuple[str, float, str, str]:
+    return version.address, version.timeout, version.served_name, version.served_version
 
 
 # --- what changed, in words ---------------------------------------------------------------------------------------
@@ -112,6 +125,8 @@ def _settings_changes(before: Model | None, after: Model) -> Iterator[str]:
     yield from _difference("ignored fields", _listed(old.ignored_fields), _listed(new.ignored_fields))
     yield from _difference("absolute tolerance", f"{old.absolute_tolerance!r}", f"{new.absolute_tolerance!r}")
     yield from _difference("relative tolerance", f"{old.relative_tolerance!r}", f"{new.relative_tolerance!r}")
+    yield from _difference("protocol", old.protocol, new.protocol)
+    yield from _difference("output", str(old.output), str(new.output))
     yield from _difference("labels", _terms(before.labels), _terms(after.labels))
     yield from _difference("privacy", privacy_limits.in_short(before.privacy), privacy_limits.in_short(after.privacy))
     yield from _difference("segments", _cut_by(before.segments), _cut_by(after.segments))
@@ -134,11 +149,17 @@ def _version_changes(before: dict[str, Version], after: Iterable[Version]) -> It
         yield from _difference(f"address of {new.name}", old.address, new.address)
         yield from _difference(f"timeout of {new.name}", _in_ms(old.timeout), _in_ms(new.timeout))
         yield from _difference(f"max in flight of {new.name}", f"{old.max_in_flight}", f"{new.max_in_flight}")
+        yield from _difference(f"name of {new.name} at its server", *(_served(each) for each in (old, new)))
 
 
 def _difference(what: str, old: str, new: str) -> Iterator[str]:
     if old != new:
         yield f"{what}: {old} → {new}"
+
+
+def _served(version: Version) -> str:
+    name = version.served_name or version.model
+    return f"{name}, version {version.served_version}" if version.served_version else name
 
 
 def _terms(terms: LabelTerms | None) -> str:

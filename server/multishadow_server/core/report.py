@@ -255,6 +255,10 @@ def _candidate(tables: _Tables, family: _Family, place: int) -> CandidateReport:
         duplicates=outcomes.get(Outcome.DUPLICATE, 0),
         over_noise=_over_noise(tables, family, version),
         rate_moved=moved,
+        first_latency_p50_ms=_milliseconds(tables, Family.FIRST_LATENCY, version, 50),
+        first_latency_p99_ms=_milliseconds(tables, Family.FIRST_LATENCY, version, 99),
+        live_first_latency_p50_ms=_milliseconds(tables, Family.LIVE_FIRST_LATENCY, version, 50),
+        live_first_latency_p99_ms=_milliseconds(tables, Family.LIVE_FIRST_LATENCY, version, 99),
     )
 
 

@@ -103,7 +103,8 @@ class Rollout:
         id: made by the store.
         model, version: what is rolled out.
         previous: who answers the rest, and everything when it is aborted.
-        address: of the version when it began: another implementation behind the same name was never compared.
+        address: where the version was when it began (`Version.location`): another implementation behind the same name
+            was never compared.
         terms: how it goes.
         state: see RolloutState.
         stage: place among the stages, from 0.

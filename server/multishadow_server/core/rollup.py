@@ -22,6 +22,8 @@ the epoch's order of candidates. s is similarity and d confidence delta, in mill
 | latency             | version | bin or inf                    | answers by latency; timeouts are inf, errors left out|
 | live_latency        | version | bin                           | the live answers to the same requests                |
 | latency_ratio       | version | bin or inf                    | candidate's latency ÷ live's                         |
+| first_latency       | version | bin or inf                    | streamed answers by time to their first message      |
+| live_first_latency  | version | bin                           | the live answers to the same requests                |
 | segment             | version | feature=value                 | counted ones of requests of that kind, see `segments`|
 | segment_diverged    | version | feature=value                 | diverged ones among them                             |
 | segment_failed      | version | feature=value                 | errors and timeouts among them                       |
@@ -65,6 +67,8 @@ class Family(StrEnum):
     LATENCY = "latency"
     LIVE_LATENCY = "live_latency"
     LATENCY_RATIO = "latency_ratio"
+    FIRST_LATENCY = "first_latency"
+    LIVE_FIRST_LATENCY = "live_first_latency"
     SEGMENT = "segment"
     SEGMENT_DIVERGED = "segment_diverged"
     SEGMENT_FAILED = "segment_failed"

@@ -65,6 +65,7 @@ class Tally:
         observations: Sequence[Observation],
         segments: Sequence[str] = (),
         noise: Observation | None = None,
+        live_first_latency: float | None = None,
     ) -> None:
         """Count what the shadows made of one capture.
 
@@ -75,8 +76,11 @@ class Tally:
             observations: at most one of each version; a candidate without one is `unsampled`.
             segments: the levels that the request belongs to, at most one of each feature.
             noise: what the live version made of it when it was asked again.
+            live_first_latency: seconds until the first message of a streamed answer; None where none was streamed.
         """
         self._bucket(epoch, received_at).add_capture(live_latency, observations, segments)
+        if live_first_latency is not None:
+            self._bucket(epoch, received_at).add_first_latencies(live_first_latency, observations)
         if noise is not None:
             self._bucket(epoch, received_at).add_noise(noise, observations)
 
@@ -129,6 +133,7 @@ class _Bucket:
         self.similarities: list[list[float]] = []
         self.latencies: list[list[float]] = []
         self.live_latencies: list[float] = []
+        self.first_latencies: dict[str, list[tuple[float, float]]] = {}
         self.deltas: dict[str, list[float]] = {}
         self.stored: Counter[str] = Counter()
         self.live_failures = 0
@@ -157,6 +162,15 @@ class _Bucket:
         self.similarities.append(similarities)
         self.latencies.append(latencies)
         self.live_latencies.append(live_latency)
+
+    def add_first_latencies(self, live: float, observations: Sequence[Observation]) -> None:
+        for observation in observations:
+            first = observation.first_latency
+            if first is None and observation.outcome is Outcome.TIMEOUT:
+                first = math.inf
+            answered = observation.outcome in _ANSWERED or observation.outcome is Outcome.TIMEOUT
+            if first is not None and answered and observation.version in self.places:
+                self.first_latencies.setdefault(observation.version, []).append((first, live))
 
     def add_noise(self, noise: Observation, observations: Sequence[Observation]) -> None:
         self.noise[noise.outcome] += 1
@@ -194,6 +208,7 @@ class _Bucket:
         if self.live_latencies:
             _count_similarities(cells, self.candidates, np.array(self.similarities))
             _count_latencies(cells, self.candidates, np.array(self.latencies), np.array(self.live_latencies))
+        _count_first_latencies(cells, self.first_latencies)
         for version, deltas in self.deltas.items():
             _count_deltas(cells, version, np.array(deltas))
         return Rollup({cell: count for cell, count in cells.items() if count})
@@ -254,6 +269,15 @@ def _count_latencies(
         }
         for family, histogram in histograms.items():
             for level, count in histogram.items():
+                cells[Cell(family, version, level)] += count
+
+
+def _count_first_latencies(cells: Counter[Cell], measured: Mapping[str, list[tuple[float, float]]]) -> None:
+    """Histograms of times to the first message: (the candidate's, inf for a timeout, live's) by version."""
+    for version, pairs in measured.items():
+        own, live = np.array(pairs).T
+        for family, seconds in ((Family.FIRST_LATENCY, own), (Family.LIVE_FIRST_LATENCY, live)):
+            for level, count in latency.histogram(seconds).items():
                 cells[Cell(family, version, level)] += count
 
 

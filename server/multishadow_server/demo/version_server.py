@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -37,6 +37,14 @@ class VersionServicer(prediction_grpc.PredictionServiceServicer):
             return self._trained.answer(request)
         except ValueError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+
+    async def PredictStream(  # noqa: N802  the name is the protocol's
+        self,
+        request: prediction.PredictRequest,
+        context: grpc.aio.ServicerContext[prediction.PredictRequest, prediction.PredictResponse],
+    ) -> AsyncIterator[prediction.PredictResponse]:
+        """The same answer, in one piece: these models have it at once."""
+        yield await self.Predict(request, context)
 
 
 async def serve(

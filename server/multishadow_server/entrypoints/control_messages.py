@@ -15,6 +15,7 @@ from multishadow_server.core.experiment import Experiment, RankBy
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import Comparator, LabelTerms, Version
 from multishadow_server.core.model_spec import ModelSpec, VersionSpec
+from multishadow_server.core.protocols import OutputTerms, protocol_of, read_as_of
 from multishadow_server.core.routing import Claim
 from multishadow_server.entrypoints import privacy_messages
 from multishadow_server.errors import InvalidInput
@@ -67,6 +68,7 @@ def model_spec(request: pb.ApplyModelRequest) -> ModelSpec:
         gates=_gate_limits(request.gates) if request.HasField("gates") else None,
         segments=tuple(request.segments.attributes) if request.HasField("segments") else None,
         privacy=privacy_messages.terms_of(request.privacy) if request.HasField("privacy") else None,
+        protocol=protocol_of(request.protocol) if request.HasField("protocol") else None,
         versions=tuple(_version_spec(version) for version in request.versions),
     )
 
@@ -81,6 +83,11 @@ def _comparator(message: pb.Comparator) -> Comparator:
         ),
         relative_tolerance=(
             message.relative_tolerance if message.HasField("relative_tolerance") else default.relative_tolerance
+        ),
+        output=OutputTerms(
+            tensor=message.output.tensor,
+            read_as=read_as_of(message.output.read_as),
+            labels=tuple(message.output.labels),
         ),
     )
 
@@ -115,6 +122,8 @@ def _version_spec(message: pb.VersionSpec) -> VersionSpec:
         address=message.address,
         timeout=message.timeout_ms / 1000 if message.HasField("timeout_ms") else None,
         max_in_flight=message.max_in_flight if message.HasField("max_in_flight") else None,
+        served_name=message.served_name if message.HasField("served_name") else None,
+        served_version=message.served_version if message.HasField("served_version") else None,
     )
 
 
@@ -139,7 +148,9 @@ def model_message(view: ModelView) -> pb.Model:
             ignored_fields=comparator.ignored_fields,
             absolute_tolerance=comparator.absolute_tolerance,
             relative_tolerance=comparator.relative_tolerance,
+            output=_output_message(comparator.output) if comparator.output != OutputTerms() else None,
         ),
+        protocol=view.model.protocol,
         default_timeout_ms=round(view.model.default_timeout * 1000),
         labels=label_terms_message(view.model.labels),
         created_at=moment(view.model.created_at),
@@ -149,6 +160,10 @@ def model_message(view: ModelView) -> pb.Model:
         segments=pb.SegmentTerms(attributes=view.model.segments),
         privacy=privacy_messages.terms_message(view.model.privacy),
     )
+
+
+def _output_message(terms: OutputTerms) -> pb.OutputTerms:
+    return pb.OutputTerms(tensor=terms.tensor, read_as=terms.read_as, labels=terms.labels)
 
 
 def _gate_limits_message(limits: GateLimits) -> pb.GateLimits:
@@ -183,6 +198,8 @@ def _version_message(version: Version, claim: str) -> pb.Version:
         timeout_ms=round(version.timeout * 1000),
         max_in_flight=version.max_in_flight,
         ordinal=version.ordinal,
+        served_name=version.served_name,
+        served_version=version.served_version,
         created_at=moment(version.created_at),
         claim=claim,
     )

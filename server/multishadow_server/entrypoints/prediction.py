@@ -5,9 +5,6 @@ The handler is generic, without serializers: the response that leaves is the ver
 
 from __future__ import annotations
 
-import logging
-import time
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -19,87 +16,46 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from multishadow.v1 import envelope_pb2, prediction_pb2
-from multishadow_server.core.capture import Metadata
-from multishadow_server.core.metadata import header_text
 from multishadow_server.core.prediction import Json
-from multishadow_server.entrypoints import listening
+from multishadow_server.core.protocols import PREDICT, PREDICT_STREAM, Protocol
+from multishadow_server.entrypoints import inference_reflection, listening
+from multishadow_server.entrypoints.door import Asked, Context, Door, Method, check_id
+from multishadow_server.entrypoints.inference import SERVICE as INFERENCE
+from multishadow_server.entrypoints.inference import InferenceHandler
 from multishadow_server.entrypoints.lasting_server import LastingServer
-from multishadow_server.entrypoints.status import BY_NUMBER, code_of
-from multishadow_server.errors import FailedPrecondition, InvalidInput, MessageTooLarge, MultishadowError
-from multishadow_server.service.live_path import REQUEST_ID, LiveAnswer, LivePath, LiveRequest
+from multishadow_server.errors import FailedPrecondition, InvalidInput
 from multishadow_server.structs import json_of
 
-logger = logging.getLogger(__name__)
-
 SERVICE = prediction_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name
-PREDICT = f"/{SERVICE}/Predict"
-OWN_KEYS = "x-multishadow-"
-VERSION = "x-multishadow-version"
-REVISION = "x-multishadow-revision"
-LONGEST_ID = 256
-
-Context = grpc.aio.ServicerContext[bytes, bytes]
 
 
 class PredictionHandler:
-    """Answers `Predict` with the live version's bytes.
+    """Answers `Predict` and `PredictStream` with the live version's bytes.
 
     Args:
-        live_path: decides and calls.
-        max_message_bytes: largest request.
+        door: takes requests in, and hands answers over.
     """
 
-    def __init__(self, live_path: LivePath, *, max_message_bytes: int) -> None:
-        self._live_path = live_path
-        self._max_message_bytes = max_message_bytes
+    def __init__(self, door: Door) -> None:
+        self._door = door
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """For `Server.add_generic_rpc_handlers`."""
         # No serializers: gRPC then hands bytes over as they are.
         predict: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self.predict)
-        return grpc.method_handlers_generic_handler(SERVICE, {"Predict": predict})
+        stream: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_stream_rpc_method_handler(self.predict_stream)
+        return grpc.method_handlers_generic_handler(SERVICE, {"Predict": predict, "PredictStream": stream})
 
     async def predict(self, body: bytes, context: Context) -> bytes:
-        """One request; what goes wrong here or at the live version ends the call with its status."""
-        received_at, arrived = time.time(), time.monotonic()
-        own: Metadata = ()
-        try:
-            self._check_size(body)
-            envelope = _envelope(body)
-            request_id = envelope.request_id or str(uuid.uuid4())
-            own = ((REQUEST_ID, header_text(request_id)),)
-            remaining: float | None = context.time_remaining()
-            found = await self._live_path.answer(
-                LiveRequest(
-                    method=PREDICT,
-                    body=body,
-                    model=envelope.model,
-                    request_id=request_id,
-                    session_id=envelope.session_id,
-                    attributes=_attributes(envelope),
-                    metadata=_metadata(context),
-                    deadline=None if remaining is None else arrived + remaining,
-                    received_at=received_at,
-                )
-            )
-        except MultishadowError as error:
-            await context.abort(code_of(error), str(error), own)
-        except Exception:
-            # A fault here must end the call at once, and not by a status that clients would repeat the call for.
-            logger.exception("a request failed in the router")
-            await context.abort(grpc.StatusCode.INTERNAL, "the router failed on this request; its log says how", own)
-        return await _hand_over(found, own, context)
+        """One request."""
+        return await self._door.answer(_PREDICT, body, context)
 
-    def _check_size(self, body: bytes) -> None:
-        # gRPC's own refusal (from twice this size on, see `serving`) cannot say what to do.
-        if len(body) > self._max_message_bytes:
-            raise MessageTooLarge(
-                f"the request has {len(body)} bytes; this router takes at most {self._max_message_bytes}: send less, "
-                "or raise MULTISHADOW_MAX_MESSAGE_BYTES here and the version servers' own limit"
-            )
+    async def predict_stream(self, body: bytes, context: Context) -> None:
+        """One request whose answer is streamed."""
+        await self._door.stream(_PREDICT_STREAM, body, context)
 
 
-def _envelope(body: bytes) -> envelope_pb2.PredictEnvelope:
+def _asked(body: bytes) -> Asked:
     try:
         envelope = envelope_pb2.PredictEnvelope.FromString(body)
     except DecodeError as error:
@@ -107,15 +63,10 @@ def _envelope(body: bytes) -> envelope_pb2.PredictEnvelope:
             f"the request is no multishadow.v1.PredictRequest ({error}); generate the client from "
             "proto/multishadow/v1/prediction.proto"
         ) from error
-    for name, value in (("request_id", envelope.request_id), ("session_id", envelope.session_id)):
-        if len(value) > LONGEST_ID:
-            raise InvalidInput(f"{name} has {len(value)} characters; at most {LONGEST_ID} are allowed")
-    return envelope
-
-
-def _metadata(context: Context) -> Metadata:
-    # The user agent is gRPC's own, of every call; nobody can pass it on.
-    return tuple(entry for entry in context.invocation_metadata() or () if entry[0] != "user-agent")
+    request_id, session_id = envelope.request_id, envelope.session_id
+    check_id("request_id", request_id)
+    check_id("session_id", session_id)
+    return Asked(envelope.model, request_id, session_id, _attributes(envelope))
 
 
 def _attributes(envelope: envelope_pb2.PredictEnvelope) -> dict[str, Json]:
@@ -127,33 +78,21 @@ def _attributes(envelope: envelope_pb2.PredictEnvelope) -> dict[str, Json]:
         raise InvalidInput(f"attributes: {error}") from error
 
 
-async def _hand_over(found: LiveAnswer, own: Metadata, context: Context) -> bytes:
-    answer = found.answer
-    theirs = answer.trailing_metadata
-    if theirs:
-        # A router behind this one says the same of itself; the caller asked this one.
-        theirs = tuple(entry for entry in theirs if not entry[0].startswith(OWN_KEYS))
-    trailing = (*theirs, *own, (VERSION, found.version), (REVISION, str(found.revision)))
-    if answer.initial_metadata:
-        await context.send_initial_metadata(answer.initial_metadata)
-    if answer.status_code:
-        code = BY_NUMBER.get(answer.status_code, grpc.StatusCode.UNKNOWN)
-        await context.abort(code, answer.status_message, trailing)
-    context.set_trailing_metadata(trailing)
-    return answer.response
+_PREDICT = Method(name=PREDICT, protocol=Protocol.MULTISHADOW, read=_asked)
+_PREDICT_STREAM = Method(name=PREDICT_STREAM, protocol=Protocol.MULTISHADOW, read=_asked)
 
 
 # --- the server ---------------------------------------------------------------------------------------------------
 
 
 class PredictionServer:
-    """The gRPC server of a router: prediction, health and reflection on one address.
+    """The gRPC server of a router: both prediction services, health and reflection on one address.
 
     Until `open`, health says NOT_SERVING, and Predict that the configuration was not read yet.
 
     Args:
         address: host:port, or unix:/path; port 0 takes a free one.
-        handler: answers.
+        handler, inference: answer.
         max_message_bytes: largest request or response.
         credentials: of TLS; None serves in the clear.
         describe: whether it answers reflection.
@@ -166,12 +105,13 @@ class PredictionServer:
         self,
         address: str,
         handler: PredictionHandler,
+        inference: InferenceHandler,
         *,
         max_message_bytes: int,
         credentials: grpc.ServerCredentials | None = None,
         describe: bool = True,
     ) -> None:
-        self._handler = handler
+        self._handlers = (handler.handlers(), inference.handlers())
         self._max_message_bytes = max_message_bytes
         self._describe = describe
         self._health = health.aio.HealthServicer()
@@ -180,11 +120,12 @@ class PredictionServer:
 
     def _made(self) -> grpc.aio.Server:
         server = grpc.aio.server(options=_options(self._max_message_bytes))
-        server.add_generic_rpc_handlers((self._handler.handlers(),))
+        server.add_generic_rpc_handlers(self._handlers)
         aside = _NotRegistered(server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, aside)
         if self._describe:
-            reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), aside)
+            services = (SERVICE, INFERENCE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(services, aside, pool=inference_reflection.pool())
         return server
 
     @asynccontextmanager
@@ -208,7 +149,7 @@ class PredictionServer:
         await self._say(health_pb2.HealthCheckResponse.SERVING)
 
     async def _say(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for service in ("", SERVICE):
+        for service in ("", SERVICE, INFERENCE):
             await self._health.set(service, status)
 
 

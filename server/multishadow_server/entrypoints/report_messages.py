@@ -89,6 +89,10 @@ def _candidate(candidate: CandidateReport) -> pb.CandidateReport:
         duplicates=candidate.duplicates,
         over_noise=interval(candidate.over_noise),
         rate_moved=candidate.rate_moved,
+        first_latency_p50_ms=candidate.first_latency_p50_ms,
+        first_latency_p99_ms=candidate.first_latency_p99_ms,
+        live_first_latency_p50_ms=candidate.live_first_latency_p50_ms,
+        live_first_latency_p99_ms=candidate.live_first_latency_p99_ms,
     )
 
 

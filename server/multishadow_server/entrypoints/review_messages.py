@@ -59,6 +59,7 @@ def comparison_response(found: KeptComparison) -> pb.GetComparisonResponse:
         live_response=found.response,
         answers=[_answer(seen, said.get(seen.version)) for seen in found.observations],
         payloads=found.payloads,
+        protocol=found.epoch.comparator.protocol,
     )
 
 

@@ -98,6 +98,10 @@ class CaptureBuffer:
             self._enough.set()
         return True
 
+    def drop(self, capture: Capture, reason: str) -> None:
+        """Count a capture that cannot be offered."""
+        self._drop([capture], reason)
+
     async def run(self) -> None:
         """Append what is offered, until `close`."""
         try:

@@ -9,26 +9,27 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from multishadow_server.core import routing, serving, targeting
+from multishadow_server.core import routing, targeting
 from multishadow_server.core.capture import Capture, Metadata, size_of
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.live_counts import LiveTally, Share
 from multishadow_server.core.metadata import without_credentials
-from multishadow_server.core.model import Model
 from multishadow_server.core.prediction import Json
+from multishadow_server.core.protocols import MODEL_FIELD, Protocol
 from multishadow_server.core.routing import Claim, Decision
 from multishadow_server.errors import DeadlineExpired, FailedPrecondition, InvalidInput, NotFound, Unavailable
 from multishadow_server.service import ports
 from multishadow_server.service.capture_buffer import CaptureBuffer
+from multishadow_server.service.live_routes import Route, explained, listed, other_protocol, route_of
+from multishadow_server.service.live_stream import KeptAnswer, LiveStream, Room, Streaming
 
 REQUEST_ID = "x-multishadow-request-id"
 DEADLINE_EXCEEDED = 4
 UNAVAILABLE = 14
-MOST_NAMED = 20
 # Requests fall into few combinations of claims; those decisions are made once per revision.
 MOST_DECISIONS = 1_000
 
@@ -44,6 +45,7 @@ class LiveRequest:
         metadata: the caller's.
         deadline: the caller's, on the `time.monotonic` clock; None when it set none.
         received_at: seconds since the Unix epoch.
+        protocol: what the request is a message of.
     """
 
     method: str
@@ -55,6 +57,7 @@ class LiveRequest:
     metadata: Metadata
     deadline: float | None
     received_at: float
+    protocol: Protocol = Protocol.MULTISHADOW
 
     def flag_context(self) -> targeting.Context:
         """What flags are evaluated with."""
@@ -72,19 +75,6 @@ class LiveAnswer:
     revision: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Route:
-    """A model, ready to decide: its versions and their flags in order of registration."""
-
-    model: Model
-    names: tuple[str, ...]
-    flag_keys: tuple[str, ...]
-    addresses: Mapping[str, str]
-    last_known_live: str | None
-    revision: int
-    decisions: dict[tuple[bool, tuple[Claim, ...]], Decision | None]
-
-
 class LivePath:
     """Answers requests with the live version's answer, and captures the sampled ones.
 
@@ -92,7 +82,8 @@ class LivePath:
         gateway: calls versions.
         claims: reads what versions claim.
         buffer: takes captures.
-        fingerprint: takes the fingerprint of a model's name and a request's bytes.
+        fingerprint: takes the fingerprint of a protocol, a model's name and a request's bytes.
+        streaming: how streamed answers are kept until they end.
         flag_age: seconds since the flags were last known to be current.
         stale_after: flags older than so many seconds stop shadowing; the last known live version goes on serving.
         served: counts who served how.
@@ -107,7 +98,8 @@ class LivePath:
         gateway: ports.ModelGateway,
         claims: ports.ClaimReader,
         buffer: CaptureBuffer,
-        fingerprint: Callable[[str, bytes], bytes],
+        fingerprint: Callable[[Protocol, str, bytes], bytes],
+        streaming: Streaming,
         flag_age: Callable[[], float],
         stale_after: float,
         served: LiveTally | None = None,
@@ -118,18 +110,25 @@ class LivePath:
         self._claims = claims
         self._buffer = buffer
         self._fingerprint = fingerprint
+        self._streaming = streaming
+        self._room = Room(streaming.room)
         self._flag_age = flag_age
         self._stale_after = stale_after
         self._monotonic = monotonic
-        self._routes: Mapping[str, _Route] | None = None
+        self._routes: Mapping[str, Route] | None = None
         self.counters: Counter[str] = Counter()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a configuration was loaded."""
+        return self._routes is not None
 
     def load(self, configuration: Configuration) -> None:
         """Decide by this configuration from now on. Requests under way keep their decision."""
         before = self._routes or {}
         self._claims.load(configuration)
         self._routes = {
-            name: _route(model, configuration, before.get(name)) for name, model in configuration.models.items()
+            name: route_of(model, configuration, before.get(name)) for name, model in configuration.models.items()
         }
 
     @property
@@ -143,14 +142,57 @@ class LivePath:
         Raises:
             InvalidInput: it names no model.
             NotFound: there is no such model.
-            FailedPrecondition: the model has no version.
+            FailedPrecondition: the model has no version, or speaks another protocol.
             Unavailable: the configuration was never read.
             DeadlineExpired: the caller's deadline has passed; nobody was called.
 
         A live version that fails is an answer, with its status, not an exception.
         """
         self.counters["requests"] += 1
-        route = self._route_of(request.model)
+        attempt = await self._begin(request)
+        try:
+            version, answer = await self._call_live(attempt)
+        except asyncio.CancelledError:
+            self._note_cancelled(attempt)
+            raise
+        self._count(attempt, version, answer)
+        self._capture(attempt, version, answer)
+        return LiveAnswer(answer=answer, version=version, revision=attempt.decision.revision)
+
+    async def stream(self, request: LiveRequest) -> LiveStream:
+        """Answer one request with a stream, once its first message is there; raises what `answer` does.
+
+        An older version answers only when the live one was UNAVAILABLE before its first message.
+        """
+        self.counters["requests"] += 1
+        attempt = await self._begin(request)
+        try:
+            version, opened, first = await self._open_live(attempt)
+            initial_metadata = await opened.initial_metadata() if first is not None else opened.ended().initial_metadata
+        except asyncio.CancelledError:
+            self._note_cancelled(attempt)
+            raise
+        kept = KeptAnswer(self._streaming, self._room) if attempt.shadows_beside(version) else None
+        return LiveStream(
+            opened,
+            first,
+            initial_metadata=initial_metadata,
+            version=version,
+            revision=attempt.decision.revision,
+            kept=kept,
+            on_end=partial(self._note_stream, attempt, version, kept),
+            on_abandon=partial(self._note_cancelled, attempt),
+        )
+
+    async def pass_on(self, request: LiveRequest) -> LiveAnswer:
+        """Ask the live version about itself; raises what `answer` does. It is neither counted for it nor captured."""
+        self.counters["passed_on"] += 1
+        attempt = await self._begin(request)
+        version, answer = await self._call_live(attempt)
+        return LiveAnswer(answer=answer, version=version, revision=attempt.decision.revision)
+
+    async def _begin(self, request: LiveRequest) -> _Attempt:
+        route = self._route_of(request)
         claims = self._claims.read(route.flag_keys, request.flag_context)
         # Flags of our own are in memory: what cannot wait is not awaited.
         decision = self._decide(route, tuple(claims if isinstance(claims, Sequence) else await claims))
@@ -158,30 +200,27 @@ class LivePath:
         deadline = now + route.model.default_timeout if request.deadline is None else request.deadline
         if deadline <= now:
             raise DeadlineExpired("the deadline had passed when the request arrived; the live version was not called")
-        attempt = _Attempt(route=route, decision=decision, request=request, deadline=deadline)
-        try:
-            version, answer = await self._call_live(attempt)
-        except asyncio.CancelledError:
-            self._note_cancelled(attempt, started=now)
-            raise
-        self._count(attempt, version, answer)
-        self._capture(attempt, version, answer)
-        return LiveAnswer(answer=answer, version=version, revision=decision.revision)
+        return _Attempt(route=route, decision=decision, request=request, deadline=deadline, started=now)
 
-    def _route_of(self, model: str) -> _Route:
+    def _route_of(self, request: LiveRequest) -> Route:
         if self._routes is None:
             raise Unavailable(
                 "this router has not read its configuration yet; try again, and if it lasts see that PostgreSQL runs "
                 "(MULTISHADOW_DATABASE_URL)"
             )
+        model, protocol = request.model, request.protocol
         route = self._routes.get(model)
         if route is not None:
+            if route.model.protocol is not protocol:
+                raise FailedPrecondition(other_protocol(route.model))
             return route
         if not model:
-            raise InvalidInput(f"the request names no model; set its field `model`. Models: {_listed(self._routes)}")
-        raise NotFound(f'there is no model "{model[:64]}"; models: {_listed(self._routes)}')
+            raise InvalidInput(
+                f"the request names no model; set its field `{MODEL_FIELD[protocol]}`. Models: {listed(self._routes)}"
+            )
+        raise NotFound(f'there is no model "{model[:64]}"; models: {listed(self._routes)}')
 
-    def _decide(self, route: _Route, claims: tuple[Claim, ...]) -> Decision:
+    def _decide(self, route: Route, claims: tuple[Claim, ...]) -> Decision:
         shadowing = self._flag_age() <= self._stale_after
         decision = route.decisions.get((shadowing, claims))
         if decision is None:
@@ -204,31 +243,66 @@ class LivePath:
         decision = attempt.decision
         answer = await self._call(attempt, decision.live)
         if answer.status_code != UNAVAILABLE or not decision.fallbacks:
-            return decision.live, _explained(answer, attempt.route, decision.live)
+            return decision.live, explained(answer, attempt.route, decision.live)
         for version in decision.fallbacks:
             other = await self._call(attempt, version)
             if other.status_code != UNAVAILABLE:
                 self.counters["fallbacks"] += 1
                 return version, other
-        return decision.live, _explained(answer, attempt.route, decision.live)
+        return decision.live, explained(answer, attempt.route, decision.live)
 
     async def _call(self, attempt: _Attempt, version: str) -> ports.Answer:
-        request = attempt.request
+        request, route = attempt.request, attempt.route
         return await self._gateway.call(
-            attempt.route.addresses[version],
+            route.addresses[version],
             request.method,
-            request.body,
+            request.body + route.renamings[version],
             metadata=(*request.metadata, (REQUEST_ID, request.request_id)),
             deadline=attempt.deadline,
         )
 
-    def _note_cancelled(self, attempt: _Attempt, *, started: float) -> None:
+    async def _open_live(self, attempt: _Attempt) -> tuple[str, ports.AnswerStream, bytes | None]:
+        """Who streams the answer, the stream, and its first message; as `_call_live`."""
+        decision = attempt.decision
+        opened, first = await self._open(attempt, decision.live)
+        if first is None and opened.ended().status_code == UNAVAILABLE:
+            for version in decision.fallbacks:
+                other, its_first = await self._open(attempt, version)
+                if its_first is not None or other.ended().status_code != UNAVAILABLE:
+                    self.counters["fallbacks"] += 1
+                    return version, other, its_first
+        return decision.live, opened, first
+
+    async def _open(self, attempt: _Attempt, version: str) -> tuple[ports.AnswerStream, bytes | None]:
+        request, route = attempt.request, attempt.route
+        opened = self._gateway.stream(
+            route.addresses[version],
+            request.method,
+            request.body + route.renamings[version],
+            metadata=(*request.metadata, (REQUEST_ID, request.request_id)),
+            deadline=attempt.deadline,
+        )
+        return opened, await opened.next()
+
+    def _note_stream(
+        self, attempt: _Attempt, version: str, kept: KeptAnswer | None, answer: ports.Answer
+    ) -> ports.Answer:
+        """A streamed answer has ended; how it ended, for the caller."""
+        self._count(attempt, version, answer)
+        lost = kept.lost if kept is not None and not answer.status_code else ""
+        whole = kept.whole() if kept is not None else b""
+        response = b"" if answer.status_code else whole
+        self._capture(attempt, version, replace(answer, response=response), lost=lost)
+        return explained(answer, attempt.route, version)
+
+    def _note_cancelled(self, attempt: _Attempt) -> None:
         """The caller went away: nothing is captured. Or its deadline passed: that is the live version's failure."""
         now = self._monotonic()
         if now < attempt.deadline:
             self.counters["cancelled"] += 1
             return
-        timeout = ports.Answer(status_code=DEADLINE_EXCEEDED, status_message="Deadline Exceeded", latency=now - started)
+        seconds = now - attempt.started
+        timeout = ports.Answer(status_code=DEADLINE_EXCEEDED, status_message="Deadline Exceeded", latency=seconds)
         self._count(attempt, attempt.decision.live, timeout)
         self._capture(attempt, attempt.decision.live, timeout)
 
@@ -244,21 +318,19 @@ class LivePath:
             covered=covered,
         )
 
-    def _capture(self, attempt: _Attempt, version: str, answer: ports.Answer) -> None:
-        """Offer what happened to the buffer, if anybody shadows this request."""
+    def _capture(self, attempt: _Attempt, version: str, answer: ports.Answer, *, lost: str = "") -> None:
+        """Offer what happened to the buffer, if anybody shadows this request; or count why it is lost."""
         if answer.status_code:
             self.counters["live_failures"] += 1
-        request, decision = attempt.request, attempt.decision
-        shadows = decision.shadows
-        if version != decision.live:
-            shadows = tuple(name for name in shadows if name != version)
+        shadows = attempt.shadows_beside(version)
         if not shadows:
             return
         self.counters["sampled"] += 1
-        self._buffer.offer(
-            size_of(request.body, answer.response),
-            partial(self._captured, attempt, answer, live=version, shadows=shadows),
-        )
+        captured = partial(self._captured, attempt, answer, live=version, shadows=shadows)
+        if lost:
+            self._buffer.drop(captured(), lost)
+        else:
+            self._buffer.offer(size_of(attempt.request.body, answer.response), captured)
 
     def _captured(self, attempt: _Attempt, answer: ports.Answer, *, live: str, shadows: tuple[str, ...]) -> Capture:
         request = attempt.request
@@ -278,48 +350,22 @@ class LivePath:
             status_message=answer.status_message,
             live_latency=answer.latency,
             received_at=request.received_at,
-            fingerprint=self._fingerprint(request.model, request.body),
+            fingerprint=self._fingerprint(request.protocol, request.model, request.body),
+            live_first_latency=answer.first_latency,
         )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Attempt:
-    """One request with its decision and the point on the monotonic clock by which it must be answered."""
+    """One request with its decision, and the points on the monotonic clock between which it must be answered."""
 
-    route: _Route
+    route: Route
     decision: Decision
     request: LiveRequest
     deadline: float
+    started: float
 
-
-def _route(model: Model, configuration: Configuration, before: _Route | None) -> _Route:
-    """Who serves when a request finds no live claim: the version whose flag last said `live` to everybody.
-
-    It is taken from flags alone, not from requests, so that all routers agree on it whatever traffic each one saw.
-    """
-    standing = serving.standing(model, configuration.flags)
-    known = before.last_known_live if before else None
-    return _Route(
-        model=model,
-        names=tuple(version.name for version in model.versions),
-        flag_keys=tuple(version.flag_key for version in model.versions),
-        addresses={version.name: version.address for version in model.versions},
-        last_known_live=standing.name if standing else known,
-        revision=configuration.revision,
-        decisions={},
-    )
-
-
-def _explained(answer: ports.Answer, route: _Route, version: str) -> ports.Answer:
-    """A version that could not be reached has said nothing; then the message says who, where, and what to do."""
-    if answer.reached:
-        return answer
-    where = f'the live version "{route.model.name}.{version}" at {route.addresses[version]}'
-    what = "see that it runs and that its address is right (`shadowctl get versions`)"
-    return replace(answer, status_message=f"{where} cannot be reached: {answer.status_message}; {what}")
-
-
-def _listed(names: Iterable[str]) -> str:
-    known = sorted(names)
-    more = f" and {len(known) - MOST_NAMED} more" if len(known) > MOST_NAMED else ""
-    return ", ".join(known[:MOST_NAMED]) + more or "none yet (`shadowctl apply -f model.yaml` registers one)"
+    def shadows_beside(self, version: str) -> tuple[str, ...]:
+        """Who gets a copy, when this version answered."""
+        shadows = self.decision.shadows
+        return shadows if version == self.decision.live else tuple(name for name in shadows if name != version)

@@ -108,6 +108,7 @@ class MicroBatch:
                 shadowed.epoch,
                 received_at=capture.received_at,
                 live_latency=capture.live_latency,
+                live_first_latency=capture.live_first_latency,
                 observations=shadowed.observations,
                 noise=shadowed.noise,
                 segments=self._levels.bounded(

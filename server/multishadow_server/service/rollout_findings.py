@@ -177,9 +177,9 @@ async def _interference(store: ControlStore, configuration: Configuration, rollo
     version, previous = model.version(rollout.version), model.version(rollout.previous)
     assert version is not None
     assert previous is not None
-    if version.address != rollout.address:
+    if version.location != rollout.address:
         return (
-            f"{version.name} is at {version.address} now and was at {rollout.address} when its rollout began: what "
+            f"{version.name} is at {version.location} now and was at {rollout.address} when its rollout began: what "
             "answers there has passed no gate and no stage"
         )
     expected = {version.flag_key: rollout.flag_in_words, previous.flag_key: "live"}

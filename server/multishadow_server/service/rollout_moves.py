@@ -83,9 +83,9 @@ async def _enter(change: Change, rollout: Rollout, decision: Decision, *, percen
 
 def _check_untouched(model: Model, version: Version, flags: serving.Flags, rollout: Rollout) -> None:
     """What was decided was decided about these flags, and about what answers at this address."""
-    if version.address != rollout.address:
+    if version.location != rollout.address:
         raise Conflict(
-            f"{version.name} of {model.name} is at {version.address} now and was at {rollout.address} when rollout "
+            f"{version.name} of {model.name} is at {version.location} now and was at {rollout.address} when rollout "
             f"{rollout.id} began: somebody else changed it"
         )
     words = flag_rules.describe(serving.flag_of(version, flags))

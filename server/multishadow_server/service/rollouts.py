@@ -96,7 +96,7 @@ async def start(
                 model=model.name,
                 version=version.name,
                 previous=proposal.previous.name,
-                address=version.address,
+                address=version.location,
                 terms=proposal.terms,
                 plan=proposal.plan.name,
                 reason=wish.reason,
@@ -183,7 +183,7 @@ async def resume(store: ControlStore, records: RolloutStore, *, model: str, acto
     found = await rollout_findings.checkup(store, records, rollout, now=now)
     configuration = await store.read(experiments=False)
     version = configuration.models[rollout.model].version(rollout.version)
-    if version is not None and version.address != rollout.address:
+    if version is not None and version.location != rollout.address:
         raise FailedPrecondition(
             f"{found.interference}. Give it its address back with `shadowctl apply`, or end the rollout with "
             "`shadowctl rollout abort` and start another"

@@ -18,6 +18,7 @@ from multishadow_server.core.metadata import header_text
 from multishadow_server.core.model import Version
 from multishadow_server.core.noise_floor import NOISE, is_sampled
 from multishadow_server.core.observation import Observation, Outcome
+from multishadow_server.core.protocols import PREDICT_STREAM
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.in_flight import CallSlots
 from multishadow_server.service.ports import Answer, Comparer, ModelGateway
@@ -208,10 +209,11 @@ class Shadowing:
             return None
         answered = False
         try:
-            answer = await self._gateway.call(
+            call = self._gateway.call_stream if capture.method == PREDICT_STREAM else self._gateway.call
+            answer = await call(
                 version.address,
                 capture.method,
-                capture.request,
+                version.asked(capture.request),
                 metadata=metadata,
                 deadline=time.monotonic() + version.timeout,
             )
@@ -238,7 +240,9 @@ def _metadata(capture: Capture) -> Metadata:
 def _failed(name: str, answer: Answer) -> Observation:
     detail = answer.status_message[:LONGEST_DETAIL]
     if answer.status_code == DEADLINE_EXCEEDED:
-        return Observation(version=name, outcome=Outcome.TIMEOUT, detail=detail, similarity=0.0)
+        return Observation(
+            version=name, outcome=Outcome.TIMEOUT, detail=detail, similarity=0.0, first_latency=answer.first_latency
+        )
     known = answer.status_code < len(STATUS_NAMES)
     return Observation(
         version=name,
@@ -247,6 +251,7 @@ def _failed(name: str, answer: Answer) -> Observation:
         detail=detail,
         similarity=0.0,
         latency=answer.latency,
+        first_latency=answer.first_latency,
     )
 
 
@@ -261,4 +266,5 @@ def _compared(name: str, answer: Answer, comparison: Comparison) -> Observation:
         confidence_delta=comparison.confidence_delta,
         live_confidence=comparison.live_confidence,
         response=answer.response,
+        first_latency=answer.first_latency,
     )

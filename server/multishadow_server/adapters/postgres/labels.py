@@ -159,9 +159,12 @@ class PostgresLabelChange:
             epoch=epoch,
             request_id=row.request_id,
             received_at=row.received_at.timestamp(),
-            live=self._codec.decode(row.live),
+            live=self._codec.decode(epoch.comparator, row.live),
             observations=observations,
-            answers=[self._codec.decode(each.response) if labels.answered(each) else None for each in observations],
+            answers=[
+                self._codec.decode(epoch.comparator, each.response) if labels.answered(each) else None
+                for each in observations
+            ],
         )
 
 

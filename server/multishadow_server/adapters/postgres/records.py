@@ -26,6 +26,7 @@ from multishadow_server.core.gates import Record
 from multishadow_server.core.model import Comparator, LabelTerms, Model, Version
 from multishadow_server.core.observation import Observation, Outcome
 from multishadow_server.core.prediction import Json
+from multishadow_server.core.protocols import OutputTerms, Protocol, ReadAs
 from multishadow_server.core.schedule import Calls, Progress, Schedule
 from multishadow_server.service.ports import FlagRecord, FlagRevision, ProcessStatus, Promotion
 
@@ -58,12 +59,21 @@ def storable_json(value: Json) -> Json:
 
 def comparator_record(comparator: Comparator) -> dict[str, Any]:
     """A comparator as it is stored; see `comparator_of`."""
-    return asdict(comparator) | {"ignored_fields": list(comparator.ignored_fields)}
+    output = asdict(comparator.output) | {"labels": list(comparator.output.labels)}
+    return asdict(comparator) | {"ignored_fields": list(comparator.ignored_fields), "output": output}
 
 
 def comparator_of(record: Mapping[str, Any]) -> Comparator:
     """The comparator that `comparator_record` stored."""
-    return Comparator(**{**record, "ignored_fields": tuple(record["ignored_fields"])})
+    # Those that were stored before there were protocols name none.
+    spoken = Protocol(record.get("protocol", Protocol.MULTISHADOW))
+    output = _output_of(record["output"]) if "output" in record else OutputTerms()
+    fields = {**record, "ignored_fields": tuple(record["ignored_fields"]), "protocol": spoken, "output": output}
+    return Comparator(**fields)
+
+
+def _output_of(record: Mapping[str, Any]) -> OutputTerms:
+    return OutputTerms(tensor=record["tensor"], read_as=ReadAs(record["read_as"]), labels=tuple(record["labels"]))
 
 
 def observation_record(observation: Observation) -> Json:
@@ -127,6 +137,8 @@ def _version_of(row: VersionRow) -> Version:
         timeout=row.timeout,
         max_in_flight=row.max_in_flight,
         ordinal=row.ordinal,
+        served_name=row.served_name,
+        served_version=row.served_version,
         created_at=row.created_at.timestamp(),
     )
 

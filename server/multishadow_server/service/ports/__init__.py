@@ -32,10 +32,19 @@ from multishadow_server.service.ports.rollouts import (
     RolloutStore,
     StageCounts,
 )
-from multishadow_server.service.ports.versions import Answer, Comparer, ModelGateway, PredictionCodec, VersionProbe
+from multishadow_server.service.ports.versions import (
+    Answer,
+    AnswerStream,
+    Comparer,
+    ModelGateway,
+    PredictionCodec,
+    StreamedAnswer,
+    VersionProbe,
+)
 
 __all__ = [
     "Answer",
+    "AnswerStream",
     "AuditLine",
     "AuditLog",
     "AuditQuery",
@@ -81,6 +90,7 @@ __all__ = [
     "StageCounts",
     "StoredComparison",
     "StoredTraffic",
+    "StreamedAnswer",
     "TokenChange",
     "TokenStore",
     "TrafficStore",

@@ -22,6 +22,7 @@ class Answer:
         latency: duration of the call in seconds.
         initial_metadata, trailing_metadata: as the version sent them, for the caller.
         reached: False when the version could not be reached at all, so that the status is not its own.
+        first_latency: seconds until the first message of a streamed answer; None where none came.
     """
 
     status_code: int
@@ -31,6 +32,44 @@ class Answer:
     initial_metadata: Metadata = ()
     trailing_metadata: Metadata = ()
     reached: bool = True
+    first_latency: float | None = None
+
+
+class AnswerStream(Protocol):
+    """A streamed answer as it arrives. Nothing is read ahead: who does not ask for the next message holds it up."""
+
+    async def next(self) -> bytes | None:
+        """The next message; None at the end, whatever the status. Cancelling it cancels the call."""
+        ...
+
+    async def initial_metadata(self) -> Metadata:
+        """As the version sent it; there once a message is."""
+        ...
+
+    def ended(self) -> Answer:
+        """How it ended, without its messages; there once `next` returned None."""
+        ...
+
+    def cancel(self) -> None:
+        """Give it up. Nothing happens when it has ended."""
+        ...
+
+
+class StreamedAnswer(Protocol):
+    """Puts the messages of a streamed answer together."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds."""
+        ...
+
+    def add(self, message: bytes) -> None:
+        """Take the next message. Never raises."""
+        ...
+
+    def whole(self) -> bytes:
+        """The whole answer as the bytes of one message."""
+        ...
 
 
 class ModelGateway(Protocol):
@@ -45,6 +84,18 @@ class ModelGateway(Protocol):
         """
         ...
 
+    def stream(
+        self, address: str, method: str, request: bytes, *, metadata: Metadata, deadline: float | None
+    ) -> AnswerStream:
+        """Call a version that answers in several messages; everything else as `call`."""
+        ...
+
+    async def call_stream(
+        self, address: str, method: str, request: bytes, *, metadata: Metadata, deadline: float | None
+    ) -> Answer:
+        """The whole of a streamed answer as one; RESOURCE_EXHAUSTED when it is larger than any message may be."""
+        ...
+
     async def aclose(self) -> None:
         """Close every channel."""
         ...
@@ -53,8 +104,8 @@ class ModelGateway(Protocol):
 class PredictionCodec(Protocol):
     """Reads a version's response."""
 
-    def decode(self, response: bytes) -> Prediction:
-        """Read the bytes of a PredictResponse; `Unreadable` when they are none. Never raises."""
+    def decode(self, comparator: Comparator, response: bytes) -> Prediction:
+        """Read the bytes of an answer in the comparator's protocol; `Unreadable` when they are none. Never raises."""
         ...
 
 
@@ -62,7 +113,7 @@ class Comparer(Protocol):
     """Compares a shadow's answer with the live one."""
 
     async def compare(self, comparator: Comparator, live: bytes, shadow: bytes) -> Comparison:
-        """Compare the bytes of two PredictResponses.
+        """Compare the bytes of two answers in the comparator's protocol.
 
         Never raises: what cannot be read, fails or takes too long is `uncomparable`, with its reason.
         """

@@ -41,4 +41,6 @@ class VersionRow(Table, table=True):
     address: str
     timeout: float
     max_in_flight: int
+    served_name: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    served_version: str = Field(default="", sa_column_kwargs={"server_default": ""})
     created_at: datetime = Field(sa_type=MOMENT)
