@@ -28,6 +28,7 @@ from multishadow_server.entrypoints.flags import FlagServicer
 from multishadow_server.entrypoints.http import HttpServer, application
 from multishadow_server.entrypoints.ofrep import Ofrep
 from multishadow_server.entrypoints.rollouts import RolloutServicer
+from multishadow_server.entrypoints.shadowing import ShadowingServicer
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.configuration_watch import ConfigurationWatch
 from multishadow_server.service.flag_feed import FlagFeed
@@ -74,6 +75,7 @@ async def run(
             ControlServicer(store=store, probe=probe, labels=labels, reviews=PostgresReviews(engine), backlog=backlog),
             FlagServicer(store),
             RolloutServicer(store=store, records=rollouts, probe=probe),
+            ShadowingServicer(store),
             later=flagd,
         )
         ofrep = Ofrep(feed, evaluations_per_second=settings.ofrep_evaluations_per_second)

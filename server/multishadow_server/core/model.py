@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from multishadow_server.core.gate_limits import GateLimits
+from multishadow_server.core.version_limits import NO_LIMITS, Pause, VersionLimits
+from multishadow_server.core.writes import NO_WRITES, Writes
 
 DEFAULT_THRESHOLD = 0.85
 DEFAULT_TIMEOUT = 10.0
@@ -58,6 +60,8 @@ class Version:
         max_in_flight: most shadow calls that one worker process has under way at once.
         ordinal: place in the order of registration; 0 is the base.
         created_at: when it was registered, seconds since the Unix epoch; None until it is stored.
+        limits: what it may be asked at most, as a shadow.
+        pause: why nobody copies requests to it for now; None when nobody paused it, see `Pause.holds_at`.
     """
 
     model: str
@@ -67,6 +71,8 @@ class Version:
     max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
     ordinal: int = 0
     created_at: float | None = None
+    limits: VersionLimits = NO_LIMITS
+    pause: Pause | None = None
 
     @property
     def flag_key(self) -> str:
@@ -87,6 +93,8 @@ class Model:
         gates: what a candidate has to keep to before it is promoted.
         versions: in order of registration; the first is the base.
         created_at: when it was registered, seconds since the Unix epoch; None until it is stored.
+        max_request_bytes: larger requests are not captured; None is without a limit of the model's own.
+        writes: which of its requests write, and so are never copied.
     """
 
     name: str
@@ -97,6 +105,8 @@ class Model:
     gates: GateLimits = field(default_factory=GateLimits)
     versions: tuple[Version, ...] = ()
     created_at: float | None = None
+    max_request_bytes: int | None = None
+    writes: Writes = NO_WRITES
 
     def version(self, name: str) -> Version | None:
         """The version of that name, or None."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+from multishadow_server.core import version_limits, writes
 from multishadow_server.core.experiment import LONGEST_DURATION, in_words
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import Comparator, LabelTerms
@@ -48,6 +49,10 @@ def check(spec: ModelSpec) -> None:
         _check_gates(spec.gates)
     if spec.segments is not None:
         _check_segments(spec.segments)
+    if spec.max_request_bytes:
+        version_limits.check_cap("max_request_bytes", spec.max_request_bytes)
+    if spec.writes is not None:
+        writes.check(spec.writes)
     seen: set[str] = set()
     for index, version in enumerate(spec.versions):
         where = f"versions[{index}]"
@@ -80,6 +85,8 @@ def _check_version(where: str, version: VersionSpec) -> None:
         raise InvalidInput(
             f"{where}.max_in_flight: {version.max_in_flight} is out of range; allowed are 1 to {LARGEST_MAX_IN_FLIGHT}"
         )
+    if version.limits is not None:
+        version_limits.check(f"{where}.limits", version.limits)
 
 
 def _check_address(where: str, address: str) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import Comparator, LabelTerms
+from multishadow_server.core.version_limits import VersionLimits
+from multishadow_server.core.writes import Writes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,12 +18,14 @@ class VersionSpec:
         name, address: see `core.model.Version`.
         timeout: seconds; None leaves it as it is, or takes the default for a new version.
         max_in_flight: likewise.
+        limits: all of them; None leaves them as they are.
     """
 
     name: str
     address: str
     timeout: float | None = None
     max_in_flight: int | None = None
+    limits: VersionLimits | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +39,8 @@ class ModelSpec:
         gates: all limits.
         segments: see `core.model.Model`.
         versions: those that are named; the others are left as they are.
+        max_request_bytes: 0 is without a limit.
+        writes: see `core.model.Model`.
     """
 
     name: str
@@ -44,3 +50,5 @@ class ModelSpec:
     gates: GateLimits | None = None
     segments: tuple[str, ...] | None = None
     versions: tuple[VersionSpec, ...] = ()
+    max_request_bytes: int | None = None
+    writes: Writes | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 
-from multishadow_server.core import model_limits
+from multishadow_server.core import model_limits, version_limits, writes
 from multishadow_server.core.experiment import in_words
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import LabelTerms, Model, Version
@@ -82,6 +82,8 @@ def _with_settings(model: Model, spec: ModelSpec) -> Model:
         labels=model.labels if spec.labels is None else (spec.labels if spec.labels.keep else None),
         gates=model.gates if spec.gates is None else spec.gates,
         segments=model.segments if spec.segments is None else spec.segments,
+        max_request_bytes=model.max_request_bytes if spec.max_request_bytes is None else spec.max_request_bytes or None,
+        writes=model.writes if spec.writes is None else spec.writes,
     )
 
 
@@ -91,6 +93,7 @@ def _with_spec(version: Version, spec: VersionSpec) -> Version:
         address=spec.address,
         timeout=version.timeout if spec.timeout is None else spec.timeout,
         max_in_flight=version.max_in_flight if spec.max_in_flight is None else spec.max_in_flight,
+        limits=version.limits if spec.limits is None else spec.limits,
     )
 
 
@@ -119,6 +122,9 @@ def _settings_changes(before: Model | None, after: Model) -> Iterator[str]:
             f"{getattr(after.gates, limit.name):g}",
         )
     yield from _difference("default timeout", _in_ms(before.default_timeout), _in_ms(after.default_timeout))
+    caps = (version_limits.cap_in_words(model.max_request_bytes) for model in (before, after))
+    yield from _difference("max request bytes", *caps)
+    yield from _difference("requests that write", writes.in_words(before.writes), writes.in_words(after.writes))
 
 
 def _version_changes(before: dict[str, Version], after: Iterable[Version]) -> Iterator[str]:
@@ -131,6 +137,9 @@ def _version_changes(before: dict[str, Version], after: Iterable[Version]) -> It
         yield from _difference(f"address of {new.name}", old.address, new.address)
         yield from _difference(f"timeout of {new.name}", _in_ms(old.timeout), _in_ms(new.timeout))
         yield from _difference(f"max in flight of {new.name}", f"{old.max_in_flight}", f"{new.max_in_flight}")
+        limits = zip(version_limits.settings(old.limits), version_limits.settings(new.limits), strict=True)
+        for (name, was), (_, becomes) in limits:
+            yield from _difference(f"{name} of {new.name}", was, becomes)
 
 
 def _difference(what: str, old: str, new: str) -> Iterator[str]:

@@ -16,6 +16,7 @@ from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import Comparator, LabelTerms, Version
 from multishadow_server.core.model_spec import ModelSpec, VersionSpec
 from multishadow_server.core.routing import Claim
+from multishadow_server.entrypoints import limit_messages
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.labelling import Label
 from multishadow_server.service.models import ModelView
@@ -66,6 +67,8 @@ def model_spec(request: pb.ApplyModelRequest) -> ModelSpec:
         gates=_gate_limits(request.gates) if request.HasField("gates") else None,
         segments=tuple(request.segments.attributes) if request.HasField("segments") else None,
         versions=tuple(_version_spec(version) for version in request.versions),
+        max_request_bytes=request.max_request_bytes if request.HasField("max_request_bytes") else None,
+        writes=limit_messages.writes_of(request.writes) if request.HasField("writes") else None,
     )
 
 
@@ -113,6 +116,7 @@ def _version_spec(message: pb.VersionSpec) -> VersionSpec:
         address=message.address,
         timeout=message.timeout_ms / 1000 if message.HasField("timeout_ms") else None,
         max_in_flight=message.max_in_flight if message.HasField("max_in_flight") else None,
+        limits=limit_messages.limits_of(message.limits) if message.HasField("limits") else None,
     )
 
 
@@ -145,6 +149,8 @@ def model_message(view: ModelView) -> pb.Model:
         versions=[version.name for version in view.model.versions],
         gates=_gate_limits_message(view.model.gates),
         segments=pb.SegmentTerms(attributes=view.model.segments),
+        max_request_bytes=view.model.max_request_bytes or 0,
+        writes=limit_messages.writes_message(view.model.writes),
     )
 
 
@@ -182,6 +188,8 @@ def _version_message(version: Version, claim: str) -> pb.Version:
         ordinal=version.ordinal,
         created_at=moment(version.created_at),
         claim=claim,
+        limits=limit_messages.limits_message(version.limits),
+        pause=limit_messages.pause_message(version.pause),
     )
 
 

@@ -26,6 +26,8 @@ from multishadow_server.core.model import Comparator, LabelTerms, Model, Version
 from multishadow_server.core.observation import Observation, Outcome
 from multishadow_server.core.prediction import Json
 from multishadow_server.core.schedule import Calls, Progress, Schedule
+from multishadow_server.core.version_limits import NO_LIMITS, CircuitTerms, Pause, VersionLimits
+from multishadow_server.core.writes import NO_WRITES, Writes
 from multishadow_server.service.ports import FlagRecord, FlagRevision, ProcessStatus, Promotion
 
 
@@ -86,6 +88,8 @@ def model_record(model: Model) -> dict[str, Any]:
         "labels": asdict(model.labels) if model.labels else None,
         "gates": asdict(model.gates),
         "segments": list(model.segments),
+        "max_request_bytes": model.max_request_bytes,
+        "writes": asdict(model.writes) | {"methods": list(model.writes.methods)},
     }
 
 
@@ -94,6 +98,17 @@ def version_record(version: Version) -> dict[str, Any]:
     record = asdict(version)
     del record["created_at"]
     return record
+
+
+def _limits_of(record: Mapping[str, Any] | None) -> VersionLimits:
+    if record is None:
+        return NO_LIMITS
+    circuit = record["circuit"]
+    return VersionLimits(**{**record, "circuit": CircuitTerms(**circuit) if circuit else None})
+
+
+def _writes_of(record: Mapping[str, Any] | None) -> Writes:
+    return NO_WRITES if record is None else Writes(all=record["all"], methods=tuple(record["methods"]))
 
 
 def models_of(models: Iterable[ModelRow], versions: Iterable[VersionRow]) -> dict[str, Model]:
@@ -111,6 +126,8 @@ def models_of(models: Iterable[ModelRow], versions: Iterable[VersionRow]) -> dic
             segments=tuple(row.segments),
             versions=tuple(ordered.get(row.name, ())),
             created_at=row.created_at.timestamp(),
+            max_request_bytes=row.max_request_bytes,
+            writes=_writes_of(row.writes),
         )
         for row in models
     }
@@ -125,6 +142,8 @@ def _version_of(row: VersionRow) -> Version:
         max_in_flight=row.max_in_flight,
         ordinal=row.ordinal,
         created_at=row.created_at.timestamp(),
+        limits=_limits_of(row.limits),
+        pause=Pause(**row.pause) if row.pause else None,
     )
 
 

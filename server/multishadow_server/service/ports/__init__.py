@@ -12,7 +12,7 @@ from multishadow_server.service.ports.configuration import ClaimReader, Configur
 from multishadow_server.service.ports.control import Change, ControlStore, FlagRecord, FlagRevision, Promotion
 from multishadow_server.service.ports.flag_evaluation import Evaluation, FlagType, PublishedFlags
 from multishadow_server.service.ports.labels import LabelChange, LabelRecord, LabelStore
-from multishadow_server.service.ports.live_counts import LiveCountStore
+from multishadow_server.service.ports.live_counts import LiveCountReader, LiveCountStore
 from multishadow_server.service.ports.observations import Flush, KeptAnswers, ObservationStore, StoredComparison
 from multishadow_server.service.ports.processes import ProcessRegistry, ProcessStatus
 from multishadow_server.service.ports.reviews import ComparisonLine, KeptComparison, ReviewStore
@@ -46,6 +46,7 @@ __all__ = [
     "LabelChange",
     "LabelRecord",
     "LabelStore",
+    "LiveCountReader",
     "LiveCountStore",
     "LoggedBatch",
     "ModelGateway",

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     UniqueConstraint,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -25,6 +26,8 @@ class ModelRow(Table, table=True):
     labels: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
     segments: list[str] = Field(sa_type=NAME_LIST)
     gates: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
+    max_request_bytes: int | None = Field(default=None, sa_type=BigInteger)
+    writes: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
     created_at: datetime = Field(sa_type=MOMENT)
 
 
@@ -40,4 +43,6 @@ class VersionRow(Table, table=True):
     address: str
     timeout: float
     max_in_flight: int
+    limits: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
+    pause: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
     created_at: datetime = Field(sa_type=MOMENT)
