@@ -14,6 +14,7 @@ from nats.aio.client import Client
 from multishadow_server.adapters import nats_connection
 from multishadow_server.adapters.flag_provider import make_provider
 from multishadow_server.adapters.jetstream_log import JetStreamLog
+from multishadow_server.adapters.jetstream_pressure import JetStreamPressure
 from multishadow_server.adapters.model_gateway import GrpcModelGateway
 from multishadow_server.adapters.openfeature_flags import ConfigurationProvider, OpenFeatureClaims
 from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
@@ -25,6 +26,7 @@ from multishadow_server.adapters.provider_claims import ProviderClaims
 from multishadow_server.app import running
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.live_counts import LiveTally
+from multishadow_server.core.sampling_share import Bounds
 from multishadow_server.entrypoints.prediction import PredictionHandler, PredictionServer
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.capture_buffer import CaptureBuffer, Limits
@@ -33,6 +35,7 @@ from multishadow_server.service.live_count_report import LiveCountReport
 from multishadow_server.service.live_path import LivePath
 from multishadow_server.service.ports import ClaimReader
 from multishadow_server.service.process_report import ProcessReport
+from multishadow_server.service.sampling_watch import Sampling, SamplingWatch
 from multishadow_server.settings import Settings
 
 
@@ -51,7 +54,8 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
     async with AsyncExitStack() as stack:
         engine = open_engine(settings.database_url)
         stack.push_async_callback(engine.dispose)
-        buffer = await _capture_buffer(settings, stack)
+        sampling = Sampling()
+        buffer, sampling_watch = await _capture_buffer(settings, stack, sampling)
         claims = _claims(settings, stack)
         gateway = GrpcModelGateway(max_message_bytes=settings.max_message_bytes)
         stack.push_async_callback(gateway.aclose)
@@ -75,6 +79,7 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
             flag_age=lambda: max(watch.age, claims.age),
             stale_after=settings.flag_stale_after,
             served=served,
+            sampling=sampling,
         )
         handler = PredictionHandler(live_path, max_message_bytes=settings.max_message_bytes)
         server = PredictionServer(settings.router_listen, handler, max_message_bytes=settings.max_message_bytes)
@@ -83,7 +88,8 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
             age = max(watch.age, claims.age)
             aged = {} if math.isinf(age) else {"flag_age_ms": round(age * 1000)}
             late = {"live_counts.late": served.late} if served.late else {}
-            return {**live_path.counters, **buffer.counters(), **claims.counters(), **aged, **late}
+            watched = {**buffer.counters(), **sampling_watch.counters(), **claims.counters()}
+            return {**live_path.counters, **watched, **aged, **late}
 
         async def readable() -> bool:
             await watch.first_read.wait()
@@ -139,8 +145,13 @@ async def _at_most(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
             await work()
 
 
-async def _capture_buffer(settings: Settings, stack: AsyncExitStack) -> CaptureBuffer:
-    """The buffer with its way to the log; when the stack ends, what it holds is flushed, then the connection closed."""
+async def _capture_buffer(
+    settings: Settings, stack: AsyncExitStack, sampling: Sampling
+) -> tuple[CaptureBuffer, SamplingWatch]:
+    """The buffer with its way to the log, and what looks at both and writes `sampling`.
+
+    When the stack ends, what the buffer holds is flushed, then the connection closed.
+    """
     client = Client()
     stack.push_async_callback(nats_connection.disconnect, client)
     connecting = nats_connection.connect(str(settings.nats_url), name=settings.instance, client=client)
@@ -155,4 +166,12 @@ async def _capture_buffer(settings: Settings, stack: AsyncExitStack) -> CaptureB
     buffer = CaptureBuffer(JetStreamLog(client, settings), router=settings.instance, limits=limits)
     await stack.enter_async_context(running.background(buffer.run()))
     stack.push_async_callback(buffer.close, within=settings.drain_seconds)
-    return buffer
+    watch = SamplingWatch(
+        JetStreamPressure(client, settings.log_name),
+        buffer,
+        sampling,
+        bounds=Bounds(lag=settings.sampling_lag, fill=settings.sampling_fill),
+        interval=settings.report_interval,
+    )
+    await stack.enter_async_context(running.background(watch.run()))
+    return buffer, watch

@@ -13,17 +13,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from multishadow_server.core import routing, serving, targeting
-from multishadow_server.core.capture import Capture, Metadata, size_of
+from multishadow_server.core import routing, sampling_share, serving, targeting, writes
+from multishadow_server.core.capture import Capture, DropTally, Metadata, size_of
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.live_counts import LiveTally, Share
 from multishadow_server.core.metadata import without_credentials
 from multishadow_server.core.model import Model
 from multishadow_server.core.prediction import Json
 from multishadow_server.core.routing import Claim, Decision
+from multishadow_server.core.withheld import TOO_LARGE
+from multishadow_server.core.writes import Writes
 from multishadow_server.errors import DeadlineExpired, FailedPrecondition, InvalidInput, NotFound, Unavailable
 from multishadow_server.service import ports
 from multishadow_server.service.capture_buffer import CaptureBuffer
+from multishadow_server.service.sampling_watch import Sampling
 
 REQUEST_ID = "x-multishadow-request-id"
 DEADLINE_EXCEEDED = 4
@@ -74,7 +77,11 @@ class LiveAnswer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Route:
-    """A model, ready to decide: its versions and their flags in order of registration."""
+    """A model, ready to decide: its versions and their flags in order of registration.
+
+    `writes` is None where no request writes. `caps` has the largest request that may be copied to a version, by its
+    name, where there is such a limit.
+    """
 
     model: Model
     names: tuple[str, ...]
@@ -83,6 +90,8 @@ class _Route:
     last_known_live: str | None
     revision: int
     decisions: dict[tuple[bool, tuple[Claim, ...]], Decision | None]
+    writes: Writes | None
+    caps: Mapping[str, int]
 
 
 class LivePath:
@@ -96,6 +105,7 @@ class LivePath:
         flag_age: seconds since the flags were last known to be current.
         stale_after: flags older than so many seconds stop shadowing; the last known live version goes on serving.
         served: counts who served how.
+        sampling: how much of what flags sample is captured.
 
     Attributes:
         counters: what happened so far, by name.
@@ -111,10 +121,12 @@ class LivePath:
         flag_age: Callable[[], float],
         stale_after: float,
         served: LiveTally | None = None,
+        sampling: Sampling | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._gateway = gateway
         self._served = LiveTally() if served is None else served
+        self._sampling = Sampling() if sampling is None else sampling
         self._claims = claims
         self._buffer = buffer
         self._fingerprint = fingerprint
@@ -247,13 +259,53 @@ class LivePath:
         shadows = decision.shadows
         if version != decision.live:
             shadows = tuple(name for name in shadows if name != version)
-        if not shadows:
+        if not shadows or self._is_passed_over(attempt):
             return
         self.counters["sampled"] += 1
+        if attempt.route.caps and self._is_over_cap(attempt, live=version, shadows=shadows):
+            return
         self._buffer.offer(
             size_of(request.body, answer.response),
             partial(self._captured, attempt, answer, live=version, shadows=shadows),
         )
+
+    def _is_passed_over(self, attempt: _Attempt) -> bool:
+        """Whether this request is no part of the sample, although flags say so."""
+        request, declared = attempt.request, attempt.route.writes
+        if (declared is not None and declared.covers(request.method)) or writes.is_marked(
+            request.metadata, request.attributes
+        ):
+            self.counters["writes.not_shadowed"] += 1
+            return True
+        share = self._sampling.share
+        if share < 1 and share <= sampling_share.draw(
+            request.model, session_id=request.session_id, request_id=request.request_id
+        ):
+            self.counters["sampling.passed_over"] += 1
+            return True
+        return False
+
+    def _is_over_cap(self, attempt: _Attempt, *, live: str, shadows: tuple[str, ...]) -> bool:
+        """Whether none of the shadows may get so large a request; then that is all that is captured of it.
+
+        Where some may, it is captured whole, and workers leave out the others.
+        """
+        request, caps = attempt.request, attempt.route.caps
+        size = len(request.body)
+        if any(size <= caps.get(name, size) for name in shadows):
+            return False
+        self._buffer.refuse(
+            DropTally(
+                model=request.model,
+                live=live,
+                shadows=shadows,
+                revision=attempt.decision.revision,
+                reason=TOO_LARGE,
+                count=1,
+                received_at=request.received_at,
+            )
+        )
+        return True
 
     def _captured(self, attempt: _Attempt, answer: ports.Answer, *, live: str, shadows: tuple[str, ...]) -> Capture:
         request = attempt.request
@@ -302,7 +354,17 @@ def _route(model: Model, configuration: Configuration, before: _Route | None) ->
         last_known_live=standing.name if standing else known,
         revision=configuration.revision,
         decisions={},
+        writes=model.writes or None,
+        caps=_caps(model),
     )
+
+
+def _caps(model: Model) -> Mapping[str, int]:
+    caps = {
+        version.name: [cap for cap in (model.max_request_bytes, version.limits.max_request_bytes) if cap is not None]
+        for version in model.versions
+    }
+    return {name: min(both) for name, both in caps.items() if both}
 
 
 def _explained(answer: ports.Answer, route: _Route, version: str) -> ports.Answer:

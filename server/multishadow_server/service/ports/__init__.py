@@ -5,6 +5,8 @@ from multishadow_server.service.ports.capture_log import (
     CaptureLog,
     CaptureReader,
     LoggedBatch,
+    LogPressure,
+    LogState,
     PartitionLeases,
     PartitionReader,
 )
@@ -48,6 +50,8 @@ __all__ = [
     "LabelStore",
     "LiveCountReader",
     "LiveCountStore",
+    "LogPressure",
+    "LogState",
     "LoggedBatch",
     "ModelGateway",
     "NewRollout",
