@@ -20,7 +20,7 @@ from multishadow_server.adapters.postgres.rollouts import PostgresRollouts
 from multishadow_server.adapters.prediction_codec import ProtobufPredictionCodec
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
 from multishadow_server.app import running
-from multishadow_server.entrypoints import probes
+from multishadow_server.entrypoints import answering, probes
 from multishadow_server.entrypoints.control import ControlServicer
 from multishadow_server.entrypoints.control_server import ControlServer
 from multishadow_server.entrypoints.flagd import FlagdServices
@@ -82,7 +82,7 @@ async def run(
         http = HttpServer(application(probes.routes(feed), ofrep.routes()), drain_seconds=settings.drain_seconds)
 
         def counters() -> Mapping[str, int]:
-            return {**housekeeping.counters(), **feed.counters(), **rounds.counters()}
+            return {**housekeeping.counters(), **feed.counters(), **rounds.counters(), **answering.refused}
 
         status = running.status("control", settings, revision=lambda: housekeeping.revision, counters=counters)
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)

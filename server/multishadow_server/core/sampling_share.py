@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 from multishadow_server.core import targeting
 
+COUNTER = "sampling_permille"
+"""The counter by which a router tells its share, in thousandths, while it is not all."""
 SMALLEST_SHARE = 0.01
 """Never nothing: only captures show whether workers keep up again."""
 RISE = 1.1

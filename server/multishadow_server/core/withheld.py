@@ -10,7 +10,9 @@ TOO_LARGE = "too_large"
 CIRCUIT_OPEN = "circuit_open"
 WRITES = "writes"
 
-BY_CHANCE = frozenset({RATE_LIMIT, BANDWIDTH, BUDGET, PAUSED})
-"""By a draw, or by the time alone: neither an answer nor what a request says had a part in it. What is left is a
-smaller sample of the same requests, and no hole in it. The others leave holes: large requests are others than small
-ones, and a circuit is opened by failures."""
+BY_CHANCE = frozenset({RATE_LIMIT, BANDWIDTH, BUDGET})
+"""By a draw, or by the moment of arrival: neither an answer nor what a request says nor a person had a part in it. What
+is left is a smaller sample of the same requests, and no hole in it. The others leave holes: large requests are others
+than small ones, a circuit is opened by failures, and whoever pauses a version may have seen them."""
+ON_PURPOSE = BY_CHANCE | {PAUSED, TOO_LARGE, CIRCUIT_OPEN, WRITES}
+"""All of them: copies that are missing for one of these are no sign of a fault in assigning or storing."""

@@ -49,7 +49,7 @@ class SamplingWatch:
     def counters(self) -> Mapping[str, int]:
         """The share in thousandths, while it is not all."""
         share = self._sampling.share
-        return {} if share >= 1 else {"sampling_permille": max(1, round(1000 * share))}
+        return {} if share >= 1 else {sampling_share.COUNTER: max(1, round(1000 * share))}
 
     async def run(self) -> None:
         """Look until cancelled."""
