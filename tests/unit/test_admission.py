@@ -1,4 +1,4 @@
-"""Who gets a copy when not everything may be sent: by a shared draw, never by size, and never biased between versions."""
+"""Who gets a copy when not everything may be sent: by a draw that versions share, and never by size."""
 
 from __future__ import annotations
 

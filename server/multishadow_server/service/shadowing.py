@@ -241,7 +241,7 @@ class Shadowing:
                 deadline=time.monotonic() + version.timeout,
             )
             answered = answer.status_code != DEADLINE_EXCEEDED
-            admitted.ended(answer.status_code, now=time.monotonic())
+            self._guard.ended(admitted, answer.status_code)
             return answer
         finally:
             self._slots.leave(version, answered=answered)

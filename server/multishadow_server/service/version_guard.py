@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from multishadow_server.core import targeting, writes
@@ -29,18 +29,13 @@ VersionKey = tuple[str, str]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pass:
-    """A copy may be sent. How the call ended has to be said to it, or it has to be given back; both is no harm."""
+    """A copy may be sent. It has to be given back afterwards, whether the guard was told how the call ended or not."""
 
     circuit: ShadowCircuit | None = None
     way: Way = Way.USUAL
 
-    def ended(self, status_code: int, *, now: float) -> None:
-        """The call ended with this gRPC status, 0 being OK, at a time of a monotonic clock in seconds."""
-        if self.circuit is not None:
-            self.circuit.ended(self.way, worked=status_code not in UNABLE, now=now)
-
     def give_back(self) -> None:
-        """The call was not made, or nobody knows how it ended."""
+        """It is done with."""
         if self.circuit is not None:
             self.circuit.give_back(self.way)
 
@@ -59,6 +54,7 @@ class VersionGuard:
         share: this worker's share of the partitions, in [0, 1].
         clock: the time, in seconds since the Unix epoch.
         monotonic: seconds on a clock that only goes forward.
+        sleep: lets so many of them pass.
     """
 
     def __init__(
@@ -67,10 +63,12 @@ class VersionGuard:
         share: Callable[[], float] = lambda: 1.0,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._share = share
         self._clock = clock
         self._monotonic = monotonic
+        self._sleep = sleep
         self._revision = -1
         self._guarded: dict[VersionKey, _Guarded] = {}
         self._writes: Mapping[str, Writes] = {}
@@ -135,6 +133,11 @@ class VersionGuard:
         pause: Pause | None = guarded.version.pause if guarded else None
         return pause is not None and pause.holds_at(self._clock())
 
+    def ended(self, admitted: Pass, status_code: int) -> None:
+        """A call ended with this gRPC status; 0 is OK."""
+        if admitted.circuit is not None:
+            admitted.circuit.ended(admitted.way, worked=status_code not in UNABLE, now=self._monotonic())
+
     def counters(self) -> Mapping[str, int]:
         """Circuits that are open now, and how often any opened; what has not happened is left out."""
         counted: Counter[str] = Counter()
@@ -162,7 +165,7 @@ class VersionGuard:
             return verdict.refused
         if verdict.wait:
             try:
-                await asyncio.sleep(verdict.wait)
+                await self._sleep(verdict.wait)
             except BaseException:
                 admitted.give_back()
                 raise
