@@ -35,11 +35,11 @@ async def control(address: str) -> AsyncIterator[Control]:
 @pytest.fixture
 async def shadowing(address: str) -> AsyncIterator[Any]:
     async with grpc.aio.insecure_channel(address) as channel:
-        yield shadowing_pb2_grpc.ShadowingServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
+        yield shadowing_pb2_grpc.ShadowingServiceStub(channel)
 
 
 async def a_version(control: Control, name: str) -> pb.Version:
-    listed = await control.stub.ListVersions(pb.ListVersionsRequest(model="spam"))
+    listed: pb.ListVersionsResponse = await control.stub.ListVersions(pb.ListVersionsRequest(model="spam"))
     return next(version for version in listed.versions if version.name == name)
 
 

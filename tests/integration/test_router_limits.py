@@ -118,7 +118,7 @@ async def test_what_writes_is_answered_and_never_logged_and_what_is_too_large_is
             await change.put_model(replace(change.configuration.models["spam"], max_request_bytes=100))
         await until(lambda: _follows(caller, change.revision))
         await caller.predict(a_request(request_id="large", text="x" * 100))
-        await until(lambda: logged.drops())
+        await until(logged.drops)
         assert [(drop.reason, drop.count, drop.shadows) for drop in await logged.drops()] == [("too_large", 1, ("A",))]
         async with store.change("test") as change:
             await change.put_model(replace(change.configuration.models["spam"], writes=Writes(methods=("Predict",))))
