@@ -7,6 +7,7 @@ import random
 import pytest
 
 from multishadow_server.core.admission import LONGEST_WAIT, Admission
+from multishadow_server.core.debt_bucket import DebtBucket
 from multishadow_server.core.withheld import BANDWIDTH, BUDGET, RATE_LIMIT
 
 
@@ -42,11 +43,23 @@ def test_more_than_the_rate_is_cut_to_the_rate() -> None:
 
 
 def test_whoever_may_be_asked_less_gets_what_the_others_get_too() -> None:
-    few, _ = sent({RATE_LIMIT: 20}, per_second=200, seconds=60)
-    more, _ = sent({RATE_LIMIT: 40}, per_second=200, seconds=60)
-    assert len(more) > 1.8 * len(few)
-    # With two buckets and no draw, which of them has a token when a request comes is a matter of chance: a fifth.
+    few, _ = sent({RATE_LIMIT: 20}, per_second=1_000, seconds=40)
+    more, _ = sent({RATE_LIMIT: 27}, per_second=1_000, seconds=40)
+    assert len(more) > 1.3 * len(few)
     assert len(few & more) > 0.99 * len(few)
+
+
+def test_buckets_alone_would_give_versions_nearly_disjoint_requests() -> None:
+    arrivals, now = random.Random(3), 0.0
+    buckets = DebtBucket(20, now=0.0), DebtBucket(27, now=0.0)
+    through: tuple[set[int], set[int]] = (set(), set())
+    for number in range(40_000):
+        now += arrivals.expovariate(1_000)
+        for bucket, its in zip(buckets, through, strict=True):
+            if not bucket.wait(now):
+                bucket.take(1)
+                its.add(number)
+    assert len(through[0] & through[1]) < 0.15 * len(through[0])
 
 
 def test_the_tightest_rate_decides_and_is_named() -> None:

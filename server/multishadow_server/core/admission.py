@@ -26,6 +26,8 @@ BYTES_MEMORY = 10.0
 TOO_MUCH = 1.2
 # Were the draw to let through all of the rate, the bucket would choose again.
 AIM = 0.95
+# The draw makes room for what the bucket let through ahead of its time, within about so long.
+REPAID_SECONDS = 5.0
 LONGEST_WAIT = 2.0
 
 
@@ -103,7 +105,9 @@ class _Gauge:
     def share(self, now: float) -> float:
         """Share of what comes in that the rate has room for; 1 when it has room for all."""
         wanted, rate = self._wanted(now), self.bucket.rate
-        return 1.0 if wanted <= TOO_MUCH * rate else AIM * rate / wanted
+        if wanted <= TOO_MUCH * rate:
+            return 1.0
+        return max(0.0, AIM * rate - self.bucket.debt(now) / REPAID_SECONDS) / wanted
 
     def _wanted(self, now: float) -> float:
         """Units per second."""

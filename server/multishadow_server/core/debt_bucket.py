@@ -45,6 +45,11 @@ class DebtBucket:
             return 0.0
         return (1.0 - self._level) / self.rate if self.rate else math.inf
 
+    def debt(self, now: float) -> float:
+        """Units that were let through ahead of their time; 0 when none were."""
+        self._fill(now)
+        return max(0.0, -self._level)
+
     def take(self, units: float) -> None:
         """Use so many; what is not there becomes a debt. To be called right after `wait`."""
         self._level -= units
