@@ -61,6 +61,23 @@ async def test_the_share_falls_under_lag_stays_while_nobody_knows_and_rises_agai
     assert "sampling less than flags say, 50 % of it: the oldest capture waits for 120 s" in caplog.text
 
 
+class BrokenLog:
+    """A LogPressure whose answer nobody foresaw."""
+
+    async def look(self) -> LogState:
+        raise TypeError("a stream of another kind")
+
+
+async def test_an_answer_that_nobody_foresaw_ends_no_router_and_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    limits = Limits(buffer_captures=10, buffer_bytes=10_000, flush_interval=1, flush_captures=1, flush_bytes=1)
+    buffer, sampling = CaptureBuffer(NoLog(), router="r", limits=limits), Sampling()
+    watch = SamplingWatch(BrokenLog(), buffer, sampling, bounds=Bounds(lag=60, fill=0.5), interval=1)
+    for _ in range(3):
+        await watch.look()
+    assert sampling.share == 1.0
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
 async def test_a_buffer_that_fills_up_lowers_it_when_the_log_is_away() -> None:
     limits = Limits(buffer_captures=1_000, buffer_bytes=10_000, flush_interval=1, flush_captures=1, flush_bytes=1)
     buffer, sampling = CaptureBuffer(NoLog(), router="r", limits=limits), Sampling()

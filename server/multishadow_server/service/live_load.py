@@ -60,6 +60,12 @@ class LiveLoad:
                 _logger.warning("what versions answer callers cannot be read, the last rates stay: %s", error)
             self._away = True
             return
+        except Exception:
+            # A worker that counts does not end because a budget cannot be told.
+            if not self._away:
+                _logger.exception("what versions answer callers cannot be read, the last rates stay")
+            self._away = True
+            return
         self._away, self._read_at = False, now
         self._rates.note(counts, fresh=fresh, now=now)
         self._guard.note_live(self._rates.per_second())

@@ -45,6 +45,7 @@ class SamplingWatch:
         self._sampling = sampling
         self._bounds = bounds
         self._interval = interval
+        self._puzzled = False
 
     def counters(self) -> Mapping[str, int]:
         """The share in thousandths, while it is not all."""
@@ -66,6 +67,11 @@ class SamplingWatch:
         except MultishadowError:
             # What appends to it says so already, and what the log does not take shows in the buffer.
             pass
+        except Exception:
+            # Whatever it is, a router that answers callers does not end because of it.
+            if not self._puzzled:
+                _logger.exception("how the log is cannot be read; the sampling goes by the buffer alone")
+            self._puzzled = True
         pressure = Pressure(lag=lag, fill=fill, buffer=self._buffer.fill, refused=self._buffer.refused)
         before, self._sampling.share = (
             self._sampling.share,
