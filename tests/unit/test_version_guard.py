@@ -197,6 +197,20 @@ async def test_a_shadow_that_fails_is_left_in_peace_tried_and_called_again() -> 
     assert bench.guard.counters() == {"circuits.opened": 1, "circuit_open.spam.A": 0}
 
 
+async def test_copies_that_wait_for_their_turn_are_not_sent_to_a_version_that_fails_meanwhile() -> None:
+    configuration = a_configuration(VersionLimits(circuit=CircuitTerms(failures=3)))
+    spam = configuration.models["spam"]
+    narrow = tuple(replace(version, max_in_flight=1) for version in spam.versions)
+    bench = Bench(replace(configuration, models={"spam": replace(spam, versions=narrow)}), answer=lambda _: FAILS)
+    bench.gateway.open.clear()
+    waiting = [asyncio.create_task(bench.outcomes(a_capture(number, shadows=("A",)))) for number in range(20)]
+    await until(lambda: bench.calls("A") == 1)
+    bench.gateway.open.set()
+    counted = sum([await each for each in waiting], Counter[tuple[str, str]]())
+    assert counted == Counter({("A", "UNAVAILABLE"): 3, ("A", "circuit_open"): 17})
+    assert bench.calls("A") == 3
+
+
 async def test_an_answer_that_refuses_the_request_is_no_failure_of_the_version() -> None:
     bench = Bench(
         a_configuration(VersionLimits(circuit=CircuitTerms(failures=3))), answer=lambda _: Answer(status_code=3)

@@ -18,7 +18,6 @@ from multishadow_server.core.metadata import header_text
 from multishadow_server.core.model import Version
 from multishadow_server.core.noise_floor import NOISE, is_sampled
 from multishadow_server.core.observation import Observation, Outcome
-from multishadow_server.core.withheld import PAUSED
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.in_flight import CallSlots
 from multishadow_server.service.ports import Answer, Comparer, ModelGateway
@@ -231,8 +230,8 @@ class Shadowing:
             return "in_flight_limit"
         answered = False
         try:
-            if self._guard.is_paused(version):
-                return PAUSED
+            if revoked := self._guard.revoked(version, admitted):
+                return revoked
             answer = await self._gateway.call(
                 version.address,
                 capture.method,

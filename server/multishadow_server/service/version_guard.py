@@ -118,7 +118,7 @@ class VersionGuard:
         limits = guarded.version.limits
         if limits.max_request_bytes is not None and len(capture.request) > limits.max_request_bytes:
             return TOO_LARGE
-        if self.is_paused(version):
+        if self._is_paused(key):
             return PAUSED
         way = guarded.circuit.way(self._monotonic()) if guarded.circuit else Way.USUAL
         if way is None:
@@ -127,11 +127,15 @@ class VersionGuard:
         refused = await self._paced(guarded, capture, admitted)
         return refused or admitted
 
-    def is_paused(self, version: Version) -> bool:
-        """Whether the version is paused by now: it may have come about while a copy waited."""
-        guarded = self._guarded.get((version.model, version.name))
-        pause: Pause | None = guarded.version.pause if guarded else None
-        return pause is not None and pause.holds_at(self._clock())
+    def revoked(self, version: Version, admitted: Pass) -> str:
+        """Why a copy that was admitted may not be sent after all; empty when it may.
+
+        To be asked when its turn comes: the version may have been paused, or have failed, while it waited.
+        """
+        if self._is_paused((version.model, version.name)):
+            return PAUSED
+        opened = admitted.circuit is not None and admitted.circuit.is_open
+        return CIRCUIT_OPEN if opened and admitted.way is Way.USUAL else ""
 
     def ended(self, admitted: Pass, status_code: int) -> None:
         """A call ended with this gRPC status; 0 is OK."""
@@ -147,6 +151,11 @@ class VersionGuard:
                 counted["circuits.opened"] += circuit.opened
                 counted[f"circuit_open.{model}.{version}"] = int(circuit.is_open)
         return counted
+
+    def _is_paused(self, key: VersionKey) -> bool:
+        guarded = self._guarded.get(key)
+        pause: Pause | None = guarded.version.pause if guarded else None
+        return pause is not None and pause.holds_at(self._clock())
 
     async def _paced(self, guarded: _Guarded, capture: Capture, admitted: Pass) -> str:
         """Why the rates refuse a copy; empty when they let it through, which may take a moment."""
