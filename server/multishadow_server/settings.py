@@ -53,6 +53,9 @@ class Settings(BaseSettings):
     sampling_fill: float = Field(
         default=0.5, gt=0, lt=1, description="Share of the log, or of a buffer, in use at which routers sample less."
     )
+    sampling_interval: float = Field(
+        default=1.0, gt=0, description="Seconds between a router's looks at the log and its buffer."
+    )
 
     flag_provider: str | None = Field(
         default=None, description="Where routers read flags instead: an OpenFeature provider, `module:factory`."

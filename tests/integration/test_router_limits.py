@@ -54,7 +54,7 @@ async def test_the_sampling_falls_while_no_worker_works_and_rises_when_one_does(
         base = await stack.enter_async_context(version(saying(b"!")))
         await register(database_url, {"base": base.address, "A": base.address}, {"base": Claim.LIVE, "A": Claim.SHADOW})
         caller = await stack.enter_async_context(
-            router(database_url, nats_url, log_name, report_interval=0.05, sampling_lag=1.0, flush_interval=0.01)
+            router(database_url, nats_url, log_name, sampling_interval=0.05, sampling_lag=1.0, flush_interval=0.01)
         )
         store = PostgresControl(await stack.enter_async_context(opened(database_url)))
         asked = 0

@@ -171,7 +171,7 @@ async def _capture_buffer(
         buffer,
         sampling,
         bounds=Bounds(lag=settings.sampling_lag, fill=settings.sampling_fill),
-        interval=settings.report_interval,
+        interval=settings.sampling_interval,
     )
     await stack.enter_async_context(running.background(watch.run()))
     return buffer, watch
