@@ -20,6 +20,8 @@ from multishadow.v1 import (
     privacy_pb2_grpc,
     rollouts_pb2,
     rollouts_pb2_grpc,
+    shadowing_pb2,
+    shadowing_pb2_grpc,
 )
 from multishadow_client import _address, _prediction
 from multishadow_client._errors import MultishadowError, Unreachable, from_status
@@ -202,6 +204,7 @@ class ControlClient(_Connection):
         self._rollouts = rollouts_pb2_grpc.RolloutServiceStub(self._channel)
         self._privacy = privacy_pb2_grpc.PrivacyServiceStub(self._channel)
         self._access = access_pb2_grpc.AccessServiceStub(self._channel)
+        self._shadowing = shadowing_pb2_grpc.ShadowingServiceStub(self._channel)
 
     def apply_model(self, request: control_pb2.ApplyModelRequest) -> control_pb2.ApplyModelResponse:
         """Create or update a model and its versions; versions that are not named are left as they are."""
@@ -349,6 +352,14 @@ class ControlClient(_Connection):
     def abort_rollout(self, request: rollouts_pb2.AbortRolloutRequest) -> rollouts_pb2.AbortRolloutResponse:
         """End a rollout: the flags say again what they said before it."""
         return self._call(self._rollouts.AbortRollout, request)
+
+    def pause_shadowing(self, request: shadowing_pb2.PauseShadowingRequest) -> shadowing_pb2.PauseShadowingResponse:
+        """Let nobody call a version as a shadow."""
+        return self._call(self._shadowing.PauseShadowing, request)
+
+    def resume_shadowing(self, request: shadowing_pb2.ResumeShadowingRequest) -> shadowing_pb2.ResumeShadowingResponse:
+        """End the pause of a version."""
+        return self._call(self._shadowing.ResumeShadowing, request)
 
     def record_label(self, request: control_pb2.RecordLabelRequest) -> control_pb2.RecordLabelResponse:
         """Tell what the right answer to one request was."""

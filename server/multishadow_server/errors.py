@@ -4,6 +4,7 @@
     ├── InvalidInput            what was asked cannot be understood           INVALID_ARGUMENT
     ├── NotFound                a name that does not exist                    NOT_FOUND
     ├── FailedPrecondition      the present state does not allow it           FAILED_PRECONDITION
+    │   └── WritesShadowed          requests that write would be copied
     ├── Conflict                somebody else changed it first                ABORTED
     ├── NotAuthenticated        who asks did not show who they are            UNAUTHENTICATED
     ├── NotPermitted            who asks may not do it                        PERMISSION_DENIED
@@ -42,6 +43,7 @@ __all__ = [
     "StoreUnavailable",
     "Unavailable",
     "VersionUnavailable",
+    "WritesShadowed",
 ]
 
 
@@ -59,6 +61,10 @@ class NotFound(MultishadowError):
 
 class FailedPrecondition(MultishadowError):
     """The present state does not allow what was asked."""
+
+
+class WritesShadowed(FailedPrecondition):
+    """Requests that write would be copied to another version, and so be made twice."""
 
 
 class Conflict(MultishadowError):

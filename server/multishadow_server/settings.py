@@ -80,6 +80,16 @@ class Settings(BaseSettings):
     log_partitions: int = Field(default=8, ge=1, le=256, description="Partitions of a new capture log.")
     log_max_bytes: int = Field(default=1024 * MEBIBYTE, gt=0, description="Size limit of the capture log; full: drops.")
 
+    sampling_lag: float = Field(
+        default=60.0, gt=0, description="Age of the log's oldest capture at which routers sample less, seconds."
+    )
+    sampling_fill: float = Field(
+        default=0.5, gt=0, lt=1, description="Share of the log, or of a buffer, in use at which routers sample less."
+    )
+    sampling_interval: float = Field(
+        default=1.0, gt=0, description="Seconds between a router's looks at the log and its buffer."
+    )
+
     flag_provider: str | None = Field(
         default=None, description="Where routers read flags instead: an OpenFeature provider, `module:factory`."
     )

@@ -99,7 +99,9 @@ async def test_a_dead_log_costs_captures_over_the_bound_and_nothing_else(
     live = await stack.enter_async_context(version(saying(b"x")))
     await register(database_url, {"base": live.address, "A": live.address}, SAMPLED)
     own_nats.kill()
-    async with routers.router(database_url, own_nats.url, log_name, buffer_captures=20) as caller:
+    # It does not look again how full its buffer is: sampling less would leave fewer to drop.
+    blind = {"buffer_captures": 20, "sampling_interval": 600.0}
+    async with routers.router(database_url, own_nats.url, log_name, **blind) as caller:
         replies = await asyncio.gather(*(caller.predict(a_request(request_id=f"r-{i}")) for i in range(50)))
         assert {reply.response for reply in replies} == {b"x"}
         await until(lambda: _is(counter(database_url, "dropped.buffer_full"), 30))
@@ -146,16 +148,18 @@ async def test_a_full_log_drops_the_newest_and_says_so_when_there_is_room_again(
     async with routers.router(database_url, nats_url, log_name, **small) as caller:
         answered = 0
         while not await counter(database_url, "dropped.log_full"):
-            answered += len(await asyncio.gather(*(caller.predict(a_request(text="x" * 500)) for _ in range(20))))
-            assert answered < 2_000
+            # Many at once: the router also begins to sample less, and then it takes ever more to fill anything.
+            answered += len(await asyncio.gather(*(caller.predict(a_request(text="x" * 500)) for _ in range(100))))
+            assert answered < 10_000
         js = client.jetstream()
         await js.update_stream((await js.stream_info(log_name)).config, max_bytes=10_000_000)
         await until(lambda: _is(counter(database_url, "buffered"), 0))
+        passed_over = await counter(database_url, "sampling.passed_over")
     batches = await logged.batches()
     dropped = sum(drop.count for batch in batches for drop in batch.drops)
     assert dropped > 0
     assert {drop.reason for batch in batches for drop in batch.drops} <= {"log_full", "buffer_full"}
-    assert sum(len(batch.captures) for batch in batches) + dropped == answered
+    assert sum(len(batch.captures) for batch in batches) + dropped + passed_over == answered
 
 
 async def test_a_stream_of_another_kind_is_left_alone(

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from multishadow_server.core.capture import Capture, CaptureBatch, partition_of
+from multishadow_server.core.capture import Capture, CaptureBatch, DropTally, partition_of
 from multishadow_server.errors import LogFull, LogUnavailable, MessageTooLarge
 from multishadow_server.service.capture_buffer import BRIEF_BYTES, MOST_TALLIES, CaptureBuffer, Limits
 from waiting import until
@@ -282,3 +282,29 @@ async def test_two_processes_of_one_name_never_share_an_id() -> None:
         async with running(log) as buffer:
             offer(buffer, a_capture("same"))
     assert len(log.messages) == 2
+
+
+async def test_what_is_refused_before_it_is_offered_is_counted_with_its_decision_and_minute() -> None:
+    log = FakeLog()
+    tally = DropTally(
+        model="spam", live="base", shadows=("A",), revision=3, reason="too_large", count=1, received_at=6e8 + 30
+    )
+    async with running(log) as buffer:
+        for _ in range(3):
+            buffer.refuse(tally)
+        await until(lambda: log.drops == {"too_large": 3})
+    assert buffer.counters()["dropped.too_large"] == 3
+    (drop,) = (drop for _, batch in log.messages.values() for drop in batch.drops)
+    assert drop == dataclasses.replace(tally, count=3, received_at=6e8)
+
+
+async def test_it_tells_how_full_it_is_by_whichever_bound_is_nearer() -> None:
+    log = FakeLog()
+    buffer = CaptureBuffer(log, router="r", limits=dataclasses.replace(LIMITS, buffer_captures=10, buffer_bytes=10_000))
+    assert buffer.fill == 0
+    capture = a_capture()
+    buffer.offer(capture.size, lambda: capture)
+    assert buffer.fill == 0.1
+    large = a_capture(request=bytes(4_000))
+    buffer.offer(large.size, lambda: large)
+    assert buffer.fill == (capture.size + large.size) / 10_000

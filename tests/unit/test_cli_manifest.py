@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from multishadow.v1.control_pb2 import ApplyModelRequest, Comparator, VersionSpec
+from multishadow.v1.control_pb2 import (
+    ApplyModelRequest,
+    CircuitBreaker,
+    Comparator,
+    VersionLimits,
+    VersionSpec,
+    WriteTerms,
+)
 from multishadow_client.cli import manifest
 from multishadow_client.cli.exit_code import Mistake
 
@@ -109,7 +116,7 @@ def test_malformed_yaml_is_shown_where_it_breaks(tmp_path: Path) -> None:
             "[a, b]",
             (
                 "model.yaml:1:1: a model is a mapping of model, comparator, default_timeout_ms, labels, gates, "
-                "segments, privacy, protocol, versions"
+                "segments, privacy, protocol, max_request_bytes, writes, writing_methods, versions"
             ),
         ),
         ("versions: []", "model.yaml:1:1: a model needs 'model'"),
@@ -164,3 +171,73 @@ def test_limits_of_gates_are_read_with_spans_and_shares(tmp_path: Path) -> None:
     )
     at_once = read(tmp_path, "model: spam\ngates: {minimum_duration: 0}")[0].request.gates
     assert at_once.HasField("minimum_duration_seconds")
+
+
+def test_limits_and_writes_are_read(tmp_path: Path) -> None:
+    text = """
+model: spam
+max_request_bytes: 1_000_000
+writing_methods: [Update, /my.Service/Delete]
+versions:
+  - name: A
+    address: 127.0.0.1:9001
+    limits:
+      requests_per_second: 0.5
+      bytes_per_second: 5e6
+      capacity: 200
+      utilisation: 0.8
+      max_request_bytes: 500000
+      circuit_breaker: {failures: 5}
+  - {name: B, address: "127.0.0.1:9002", limits: {circuit_breaker: on}}
+  - {name: C, address: "127.0.0.1:9003", limits: none}
+  - {name: D, address: "127.0.0.1:9004"}
+"""
+    (document,) = read(tmp_path, text)
+    request = document.request
+    assert request.max_request_bytes == 1_000_000
+    assert request.writes == WriteTerms(methods=["Update", "/my.Service/Delete"])
+    a, b, c, d = request.versions
+    assert a.limits == VersionLimits(
+        requests_per_second=0.5,
+        bytes_per_second=5e6,
+        capacity=200,
+        utilisation=0.8,
+        max_request_bytes=500_000,
+        circuit_breaker=CircuitBreaker(failures=5),
+    )
+    assert b.limits == VersionLimits(circuit_breaker=CircuitBreaker())
+    assert c.HasField("limits")
+    assert c.limits == VersionLimits()
+    assert not d.HasField("limits")
+
+
+def test_a_model_that_writes_or_no_longer_writes_says_so_and_one_that_says_nothing_leaves_it(tmp_path: Path) -> None:
+    (writing,) = read(tmp_path, "model: spam\nwrites: true")
+    assert writing.request.writes == WriteTerms(all=True)
+    (harmless,) = read(tmp_path, "model: spam\nwrites: false")
+    assert harmless.request.HasField("writes")
+    assert harmless.request.writes == WriteTerms()
+    (silent,) = read(tmp_path, "model: spam")
+    assert not silent.request.HasField("writes")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("model: a\nwrites: maybe", "model.yaml:2:9: true or false must stand here; got 'maybe'"),
+        (
+            "model: a\nversions: [{name: A, address: a:1, limits: {circuit_breaker: 5}}]",
+            "model.yaml:2:62: `circuit_breaker` (or on) is a mapping of failures, share",
+        ),
+    ],
+)
+def test_what_is_wrong_with_limits_is_named_with_its_place(tmp_path: Path, text: str, said: str) -> None:
+    assert mistake(tmp_path, text) == said
+
+
+def test_a_limit_that_there_is_not_is_answered_with_those_that_there_are(tmp_path: Path) -> None:
+    said = mistake(tmp_path, "model: a\nversions: [{name: A, address: a:1, limits: {requests_per_secnd: 1}}]")
+    assert said == (
+        "model.yaml:2:45: `limits` (or none) has no 'requests_per_secnd'; did you mean 'requests_per_second'? Allowed: "
+        "requests_per_second, bytes_per_second, capacity, utilisation, max_request_bytes, circuit_breaker"
+    )

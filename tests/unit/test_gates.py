@@ -367,3 +367,50 @@ def test_the_ten_least_similar_are_reviewed_one_by_one_or_vouched_for() -> None:
         found = gate(reviewed(records=(), reviewed=reviewed_ones), GateName.TOP_REVIEWED)
         assert (found.state, found.number) == (state, f"{reviewed_ones} of 10 reviewed")
     assert gate(reviewed(records=(), divergent_samples=3, reviewed=3), GateName.TOP_REVIEWED).state is GateState.PASS
+
+
+# --- what was withheld on purpose ---------------------------------------------------------------------------------
+
+
+def with_drops(version: str, **reasons: int) -> Rollup:
+    """The settled counts, and copies of one candidate that were not sent, by reason."""
+    counts = rollup_of(("A", "B"), SETTLED)
+    drops = sum(reasons.values())
+    cells = {Cell(Family.OUTCOME, version, "dropped"): drops, Cell(Family.PAIR, "A|B", "xo"): drops}
+    cells |= {Cell(Family.DROPPED_REASON, version, reason): count for reason, count in reasons.items()}
+    return counts + Rollup(cells)
+
+
+@pytest.mark.parametrize("reason", ["rate_limit", "bandwidth", "budget"])
+def test_what_limits_leave_out_by_chance_makes_a_smaller_sample_and_no_hole_in_it(reason: str) -> None:
+    review = reviewed(rollup=with_drops("A", **{reason: 20_000}))
+    complete = gate(review, GateName.COMPLETENESS)
+    assert complete.state is GateState.PASS
+    assert complete.number == "100 % ended in a comparison; limits left out 20,000 more, by chance"
+    assert gate(review, GateName.SAMPLE_RATIO).state is GateState.PASS
+
+
+@pytest.mark.parametrize("reason", ["paused", "too_large", "circuit_open", "writes"])
+def test_what_was_left_out_for_what_it_says_or_how_it_went_is_missing_and_no_fault_of_storing(reason: str) -> None:
+    review = reviewed(rollup=with_drops("A", **{reason: 5_000}))
+    assert gate(review, GateName.COMPLETENESS).state is GateState.FAIL
+    assert gate(review, GateName.SAMPLE_RATIO).state is GateState.PASS
+
+
+def test_copies_that_are_lost_for_any_other_reason_still_ring_the_alarm() -> None:
+    review = reviewed(rollup=with_drops("A", in_flight_limit=5_000))
+    assert gate(review, GateName.COMPLETENESS).state is GateState.FAIL
+    assert gate(review, GateName.SAMPLE_RATIO).state is GateState.FAIL
+
+
+def test_calls_that_an_open_circuit_spared_count_as_failed() -> None:
+    spared = gate(reviewed(rollup=with_drops("A", circuit_open=3_000)), GateName.FAILURES)
+    assert spared.state is GateState.FAIL
+    assert spared.number.startswith("3,000 of 53,000 calls failed (3,000 of them spared by its open circuit)")
+    assert gate(reviewed(rollup=with_drops("A", paused=3_000)), GateName.FAILURES).state is GateState.PASS
+
+
+def test_nothing_but_withheld_copies_is_nothing_to_judge_completeness_by() -> None:
+    cells = {Cell(Family.OUTCOME, "A", "dropped"): 9, Cell(Family.DROPPED_REASON, "A", "rate_limit"): 9}
+    review = reviewed({"ou": 1}, rollup=Rollup(cells))
+    assert gate(review, GateName.COMPLETENESS).number == "nothing compared"

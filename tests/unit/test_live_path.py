@@ -20,11 +20,15 @@ from multishadow_server.core.live_counts import LiveTally
 from multishadow_server.core.model import Comparator, Model, Version
 from multishadow_server.core.protocols import Protocol
 from multishadow_server.core.routing import Claim
+from multishadow_server.core.sampling_share import draw
+from multishadow_server.core.version_limits import NO_LIMITS, VersionLimits
+from multishadow_server.core.writes import Writes
 from multishadow_server.errors import DeadlineExpired, FailedPrecondition, InvalidInput, Unavailable
 from multishadow_server.service.capture_buffer import CaptureBuffer, Limits
 from multishadow_server.service.live_path import LivePath, LiveRequest
 from multishadow_server.service.live_stream import LiveStream, Streaming
 from multishadow_server.service.ports import Answer, AnswerStream
+from multishadow_server.service.sampling_watch import Sampling
 
 NAMES = ("base", "A")
 CLAIMS = {"base": Claim.LIVE, "A": Claim.SHADOW}
@@ -108,14 +112,19 @@ class World:
     claims: OpenFeatureClaims = field(default_factory=lambda: OpenFeatureClaims(ConfigurationProvider()))
     captured: list[Capture] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
+    sampling: Sampling = field(default_factory=Sampling)
+    buffer: CaptureBuffer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.buffer = Kept(self.captured)
+        self.buffer.dropped = self.dropped
 
     def live_path(self) -> LivePath:
-        buffer = Kept(self.captured)
-        buffer.dropped = self.dropped
         return LivePath(
             gateway=self.gateway,
             claims=self.claims,
-            buffer=buffer,
+            buffer=self.buffer,
+            sampling=self.sampling,
             fingerprint=lambda _protocol, model, body: b"%b asked %b" % (model.encode(), body),
             streaming=Streaming(collect=StreamedPrediction, largest=100, room=150),
             flag_age=lambda: self.flag_age,
@@ -342,3 +351,82 @@ async def test_a_stream_that_outlasts_the_deadline_is_a_timeout_of_the_live_vers
     world.now = 110.0
     stream.close()
     assert [capture.status_code for capture in world.captured] == [4]
+
+
+# --- what is not captured -----------------------------------------------------------------------------------------
+
+
+def limited(limits: VersionLimits = NO_LIMITS, **model: object) -> Configuration:
+    """A is limited, B is not, and both shadow."""
+    plain = configuration({**CLAIMS, "B": Claim.SHADOW})
+    versions = tuple(
+        Version(model="spam", name=name, address=name, limits=limits if name == "A" else NO_LIMITS)
+        for name in (*NAMES, "B")
+    )
+    spam = replace(plain.models["spam"], versions=versions, **model)  # type: ignore[arg-type]  # fields by name
+    return replace(plain, models={"spam": spam})
+
+
+@pytest.mark.parametrize(
+    ("writes", "request_", "captured"),
+    [
+        (Writes(), REQUEST, 1),
+        (Writes(all=True), REQUEST, 0),
+        (Writes(methods=("m",)), REQUEST, 0),
+        (Writes(methods=("/m",)), replace(REQUEST, method="/other"), 1),
+        (Writes(), replace(REQUEST, metadata=(("x-multishadow-write", "true"),)), 0),
+        (Writes(), replace(REQUEST, attributes={"x-multishadow-write": True}), 0),
+    ],
+)
+async def test_a_request_that_writes_is_answered_counted_and_never_captured(
+    world: World, writes: Writes, request_: LiveRequest, captured: int
+) -> None:
+    path = world.live_path()
+    path.load(limited(writes=writes))
+    assert (await path.answer(request_)).answer.response == b"!"
+    assert (len(world.captured), path.counters["writes.not_shadowed"]) == (captured, 1 - captured)
+    assert path.counters["sampled"] == captured
+    assert not world.buffer.dropped
+
+
+async def test_a_writing_request_that_nobody_shadows_is_no_attempt(world: World) -> None:
+    path = world.live_path()
+    path.load(replace(limited(writes=Writes(all=True)), flags=configuration({"base": Claim.LIVE}).flags))
+    await path.answer(REQUEST)
+    assert path.counters["writes.not_shadowed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("limits", "model_cap", "size", "captured"),
+    [
+        (NO_LIMITS, None, 1_000, True),
+        (NO_LIMITS, 100, 100, True),
+        (NO_LIMITS, 100, 101, False),
+        (VersionLimits(max_request_bytes=100), None, 101, True),
+        (VersionLimits(max_request_bytes=1_000), 100, 101, False),
+    ],
+)
+async def test_a_request_that_no_shadow_may_get_for_its_size_takes_no_room_and_is_counted(
+    world: World, limits: VersionLimits, model_cap: int | None, size: int, captured: bool
+) -> None:
+    path = world.live_path()
+    path.load(limited(limits, max_request_bytes=model_cap))
+    await path.answer(replace(REQUEST, body=bytes(size)))
+    assert len(world.captured) == captured
+    assert world.buffer.dropped == ({} if captured else {"too_large": 1})
+    assert (world.buffer.held_captures, path.counters["sampled"]) == (0, 1)
+
+
+async def test_a_lower_sampling_keeps_whole_sessions_of_those_below_it(world: World) -> None:
+    path = world.live_path()
+    path.load(limited())
+    world.sampling.share = 0.3
+    sessions = [f"s-{number}" for number in range(200)]
+    for session in sessions:
+        for turn in range(2):
+            await path.answer(replace(REQUEST, session_id=session, request_id=f"{session}-{turn}"))
+    kept = [session for session in sessions if draw("spam", session_id=session, request_id="") < 0.3]
+    assert [capture.session_id for capture in world.captured] == [session for session in kept for _ in range(2)]
+    assert all(set(capture.shadows) == {"A", "B"} for capture in world.captured)
+    assert path.counters["sampling.passed_over"] == 400 - 2 * len(kept)
+    assert 30 < len(kept) < 90

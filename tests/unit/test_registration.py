@@ -10,6 +10,8 @@ from multishadow_server.core import model_limits, registration
 from multishadow_server.core.model import Comparator, Model, flag_key
 from multishadow_server.core.model_spec import ModelSpec, VersionSpec
 from multishadow_server.core.registration import Registration
+from multishadow_server.core.version_limits import NO_LIMITS, CircuitTerms, Pause, VersionLimits
+from multishadow_server.core.writes import Writes
 from multishadow_server.errors import InvalidInput
 
 NAN = float("nan")
@@ -200,3 +202,79 @@ def test_what_is_new_carries_the_time_and_the_rest_keeps_its_own() -> None:
     model = registration.register(registered("base"), spec(at("base"), at("A")), now=NOON + 60).model
     assert model.created_at == NOON
     assert [version.created_at for version in model.versions] == [NOON, NOON + 60]
+
+
+# --- limits and writes --------------------------------------------------------------------------------------------
+
+LIMITS = VersionLimits(
+    requests_per_second=50, bytes_per_second=5e6, capacity=200.5, max_request_bytes=500_000, circuit=CircuitTerms()
+)
+
+
+def test_limits_and_writes_are_told_setting_by_setting() -> None:
+    present = registered("base", "A")
+    outcome = register(
+        present,
+        ModelSpec(
+            name="spam",
+            max_request_bytes=1_000_000,
+            writes=Writes(methods=("B", "A")),
+            versions=(at("A", limits=LIMITS),),
+        ),
+    )
+    assert outcome.changes == (
+        "max request bytes: unlimited → 1,000,000",
+        "requests that write: none → A, B",
+        "requests per second of A: unlimited → 50",
+        "bytes per second of A: unlimited → 5,000,000",
+        "capacity of A: unlimited → 200.5",
+        "max request bytes of A: unlimited → 500,000",
+        "circuit breaker of A: none → 20 failures in a row, or 50 %",
+    )
+    assert not outcome.replaced, "limits change no answer"
+    again = register(outcome.model, ModelSpec(name="spam", max_request_bytes=0, writes=Writes(all=True)))
+    assert again.changes == ("max request bytes: 1,000,000 → unlimited", "requests that write: A, B → all requests")
+    assert again.model.max_request_bytes is None
+
+
+def test_limits_that_are_not_named_stay_and_those_that_are_replace_all() -> None:
+    limited = register(None, spec(at("base"), at("A", limits=LIMITS))).model
+    assert register(limited, spec(at("A"))).changes == ()
+    fewer = register(limited, spec(at("A", limits=VersionLimits(capacity=200.5)))).model
+    assert fewer.versions[1].limits == VersionLimits(capacity=200.5)
+    assert register(limited, spec(at("A", limits=NO_LIMITS))).model.versions[1].limits == NO_LIMITS
+
+
+def test_applying_a_model_leaves_a_pause_as_it_is() -> None:
+    model = registered("base", "A")
+    pause = Pause(since=NOON, until=None, by="ann")
+    paused = replace(model, versions=(model.versions[0], replace(model.versions[1], pause=pause)))
+    assert register(paused, spec(at("A", timeout=1))).model.versions[1].pause == pause
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        (VersionLimits(requests_per_second=0), "limits.requests_per_second: 0 is out of range"),
+        (VersionLimits(requests_per_second=NAN), "limits.requests_per_second: nan is out of range"),
+        (VersionLimits(bytes_per_second=-1), "limits.bytes_per_second: -1 is out of range"),
+        (VersionLimits(capacity=float("inf")), "limits.capacity: inf is out of range"),
+        (VersionLimits(capacity=1, utilisation=0), "limits.utilisation: 0 is out of range; allowed is (0, 1]"),
+        (VersionLimits(capacity=1, utilisation=70), "limits.utilisation: 70 is out of range"),
+        (VersionLimits(utilisation=0.5), "limits.utilisation: it is a share of `capacity`, which is missing"),
+        (VersionLimits(max_request_bytes=0), "limits.max_request_bytes: 0 is out of range"),
+        (VersionLimits(circuit=CircuitTerms(failures=0)), "limits.circuit_breaker.failures: 0 is out of range"),
+        (VersionLimits(circuit=CircuitTerms(share=NAN)), "limits.circuit_breaker.share: nan is out of range"),
+    ],
+)
+def test_limits_that_nothing_could_keep_to_are_refused(limits: VersionLimits, said: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        model_limits.check(spec(at("A", limits=limits)))
+    assert f"versions[0] (A).{said}" in str(caught.value)
+
+
+def test_a_models_cap_and_writing_methods_are_checked() -> None:
+    with pytest.raises(InvalidInput, match="max_request_bytes: -1 is out of range"):
+        model_limits.check(ModelSpec(name="spam", max_request_bytes=-1))
+    with pytest.raises(InvalidInput, match="writing_methods: 'a b' is no method"):
+        model_limits.check(ModelSpec(name="spam", writes=Writes(methods=("a b",))))

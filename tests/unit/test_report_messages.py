@@ -150,6 +150,7 @@ FOUND = ExperimentReport(
     reviews=(Review(version="A", verdict=gates.Verdict.HOLD, gates=(GATE,)),),
     panel=panel.build(Rollup(), ("A", "B")),
     read_at=1500,
+    sampling_share=0.25,
 )
 
 

@@ -12,7 +12,8 @@ from multishadow_server.adapters.answer_stream import collected
 from multishadow_server.adapters.prediction_codec import ProtobufPredictionCodec
 from multishadow_server.adapters.streamed_answer import StreamedPrediction
 from multishadow_server.core.prediction import Classification, Text, Unreadable
-from multishadow_server.service.capture_buffer import BUFFER_FULL, TOO_LARGE
+from multishadow_server.core.withheld import TOO_LARGE
+from multishadow_server.service.capture_buffer import BUFFER_FULL
 from multishadow_server.service.live_stream import KeptAnswer, Room, Streaming
 from multishadow_server.service.ports import Answer
 

@@ -29,6 +29,9 @@ def footnotes(response: CompareResponse, labels: Mapping[str, str]) -> Iterator[
     yield from review_view.verdicts(response.review_verdicts, labels)
     if response.HasField("quality"):
         yield from quality_view.footnotes(response.quality, labels)
+    if 0 < response.sampling_share < 1:
+        share = figures.percent(response.sampling_share)
+        yield Text(f"Routers sample {share} of what flags say: workers do not keep up.", style="yellow")
     yield from _still_needed(response, labels)
     pairs = f"; family of {response.family_size} pair{'s' if response.family_size > 1 else ''}"
     family = pairs if response.family_size else ""

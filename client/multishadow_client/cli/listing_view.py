@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from multishadow.v1.control_pb2 import Comparator, Experiment, Flag, Model, Version
-from multishadow_client.cli import figures, privacy_view, protocol_view, schedule_view
+from multishadow_client.cli import figures, limits_view, privacy_view, protocol_view, schedule_view
 
 
 def models(items: Sequence[Model]) -> RenderableType:
@@ -27,18 +27,21 @@ def models(items: Sequence[Model]) -> RenderableType:
 
 def versions(items: Sequence[Version]) -> RenderableType:
     """Versions in order of registration."""
+    # Few versions have limits; a column for none would press the others.
+    limited = any(version.limits.ListFields() for version in items)
     rows = (
         (
             version.model,
             version.name,
-            version.claim,
+            limits_view.claim(version),
             protocol_view.address(version),
             f"{version.timeout_ms:,} ms",
             str(version.max_in_flight),
+            *([limits_view.limits(version.limits)] if limited else []),
         )
         for version in items
     )
-    headers = ("model", "version", "claim", "address", "timeout", "in flight")
+    headers = ("model", "version", "claim", "address", "timeout", "in flight", *(["at most"] if limited else []))
     return table(headers, rows, nothing="no versions yet: shadowctl apply")
 
 

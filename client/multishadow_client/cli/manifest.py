@@ -106,8 +106,14 @@ class _Reader:
             segments=self._segments,
             privacy=self._privacy,
             protocol=self._name,
+            max_request_bytes=self._count,
+            writes=self._yes_or_no,
+            writing_methods=self._list_of(self._name, "methods, e.g. [Predict]"),
             versions=self._list_of(self._version, "versions"),
         )
+        writes = {"all": fields.pop("writes", False), "methods": fields.pop("writing_methods", [])}
+        if any(key.value in {"writes", "writing_methods"} for key, _ in node.value):
+            fields["writes"] = writes
         where = f"{self.name}:{node.start_mark.line + 1}"
         return ModelDocument(where=where, request=ApplyModelRequest(**fields))
 
@@ -194,7 +200,27 @@ class _Reader:
             max_in_flight=self._positive,
             served_name=self._text_or_none,
             served_version=self._text_or_none,
+            limits=self._limits,
         )
+
+    def _limits(self, node: yaml.Node) -> Mapping[str, Any]:
+        if isinstance(node, yaml.ScalarNode) and node.value == "none":
+            return {}
+        return self._mapping(
+            node,
+            "`limits` (or none)",
+            requests_per_second=self._number,
+            bytes_per_second=self._number,
+            capacity=self._number,
+            utilisation=self._number,
+            max_request_bytes=self._positive,
+            circuit_breaker=self._circuit_breaker,
+        )
+
+    def _circuit_breaker(self, node: yaml.Node) -> Mapping[str, Any]:
+        if isinstance(node, yaml.ScalarNode) and node.value == "on":
+            return {}
+        return self._mapping(node, "`circuit_breaker` (or on)", failures=self._positive, share=self._number)
 
     def _mapping(self, node: yaml.Node, what: str, *, required: tuple[str, ...] = (), **read: _Read) -> dict[str, Any]:
         if not isinstance(node, yaml.MappingNode):
@@ -242,6 +268,12 @@ class _Reader:
         if not math.isfinite(value):
             raise self._wrong(node, f"a number must stand here, e.g. 0.85; got {self._name(node)!r}")
         return value
+
+    def _yes_or_no(self, node: yaml.Node) -> bool:
+        text = self._name(node)
+        if text not in {"true", "false"}:
+            raise self._wrong(node, f"true or false must stand here; got {text!r}")
+        return text == "true"
 
     def _positive(self, node: yaml.Node) -> int:
         return self._whole(node, least=1)

@@ -26,6 +26,7 @@ from multishadow_client.cli import (
     gate_commands,
     label_commands,
     model_commands,
+    pause_commands,
     planning_commands,
     predict_command,
     privacy_commands,
@@ -127,6 +128,8 @@ _add(_flags, "import", flag_document_commands.import_flags, flag_document_comman
 _add(_flags, "export", flag_document_commands.export, flag_document_commands.EXPORT_EXAMPLES)
 _add(program, "start", experiment_commands.start, experiment_commands.START_EXAMPLES, CommandWithRamp)
 _add(program, "stop", experiment_commands.stop, experiment_commands.STOP_EXAMPLES)
+_add(program, "pause", pause_commands.pause, pause_commands.PAUSE_EXAMPLES)
+_add(program, "resume", pause_commands.resume, pause_commands.RESUME_EXAMPLES)
 _add(program, "compare", experiment_commands.compare, experiment_commands.COMPARE_EXAMPLES)
 _add(program, "segments", segment_commands.segments, segment_commands.SEGMENTS_EXAMPLES)
 program.add_typer(_label, name="label")

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from multishadow.v1.control_pb2 import Experiment, GetStatusResponse, Model, ProcessStatus, Version
 from multishadow.v1.rollouts_pb2 import Rollout
-from multishadow_client.cli import figures, schedule_view
+from multishadow_client.cli import figures, limits_view, schedule_view
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +48,7 @@ class StatusView:
         if self.status.processes:
             yield self._processes()
             yield from _flag_sources(self.status.processes)
+            yield from limits_view.samplings(self.status.processes)
             yield from _counters([process for process in self.status.processes if process.alive])
             if gone := list(_counters([process for process in self.status.processes if not process.alive])):
                 yield Text("what silent processes said last:", style="dim")
@@ -64,11 +65,13 @@ class StatusView:
         live = (model.live_version, "bold green") if model.live_version else ("nothing", "bold red")
         yield Text.assemble((model.name, "bold"), ": live is ", live)
         if others := [
-            f"{version.name} {version.claim}"
+            f"{version.name} {limits_view.claim(version)}"
             for version in self.versions
             if version.model == model.name and version.name != model.live_version
         ]:
             yield Text(f"  beside it: {', '.join(others)}")
+        if writes := limits_view.writes(model):
+            yield Text(f"  {writes}", style="yellow")
         for experiment in self.experiments:
             if experiment.model == model.name:
                 left = figures.span(experiment.ends_at.seconds - self.now.timestamp())

@@ -279,6 +279,164 @@ class SegmentTerms(_message.Message):
 Global___SegmentTerms: _TypeAlias = SegmentTerms  # noqa: Y015
 
 @_typing.final
+class WriteTerms(_message.Message):
+    """WriteTerms say which requests of a model write, so that nobody may copy them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALL_FIELD_NUMBER: _builtins.int
+    METHODS_FIELD_NUMBER: _builtins.int
+    all: _builtins.bool
+    """Every one."""
+    @_builtins.property
+    def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those of these methods, by name ("Predict") or full name ("/multishadow.v1.PredictionService/Predict")."""
+
+    def __init__(
+        self,
+        *,
+        all: _builtins.bool = ...,
+        methods: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "methods", b"methods"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WriteTerms: _TypeAlias = WriteTerms  # noqa: Y015
+
+@_typing.final
+class VersionLimits(_message.Message):
+    """VersionLimits are what a version may be asked at most, as a shadow. Rates are of all workers together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    CAPACITY_FIELD_NUMBER: _builtins.int
+    UTILISATION_FIELD_NUMBER: _builtins.int
+    MAX_REQUEST_BYTES_FIELD_NUMBER: _builtins.int
+    CIRCUIT_BREAKER_FIELD_NUMBER: _builtins.int
+    requests_per_second: _builtins.float
+    """Copies of requests; absent: without a limit. So are the following."""
+    bytes_per_second: _builtins.float
+    """Of the copies' requests."""
+    capacity: _builtins.float
+    """Requests per second that the version can answer at all, of callers and copies together."""
+    utilisation: _builtins.float
+    """Share of the capacity that may be used, in (0, 1]; copies get what callers leave of it. Absent: 0.7."""
+    max_request_bytes: _builtins.int
+    """Larger requests are not copied to it."""
+    @_builtins.property
+    def circuit_breaker(self) -> Global___CircuitBreaker:
+        """Absent: a version that fails is called all the same."""
+
+    def __init__(
+        self,
+        *,
+        requests_per_second: _builtins.float | None = ...,
+        bytes_per_second: _builtins.float | None = ...,
+        capacity: _builtins.float | None = ...,
+        utilisation: _builtins.float | None = ...,
+        max_request_bytes: _builtins.int | None = ...,
+        circuit_breaker: Global___CircuitBreaker | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bytes_per_second", b"_bytes_per_second", "_capacity", b"_capacity", "_max_request_bytes", b"_max_request_bytes", "_requests_per_second", b"_requests_per_second", "_utilisation", b"_utilisation", "bytes_per_second", b"bytes_per_second", "capacity", b"capacity", "circuit_breaker", b"circuit_breaker", "max_request_bytes", b"max_request_bytes", "requests_per_second", b"requests_per_second", "utilisation", b"utilisation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bytes_per_second", b"_bytes_per_second", "_capacity", b"_capacity", "_max_request_bytes", b"_max_request_bytes", "_requests_per_second", b"_requests_per_second", "_utilisation", b"_utilisation", "bytes_per_second", b"bytes_per_second", "capacity", b"capacity", "circuit_breaker", b"circuit_breaker", "max_request_bytes", b"max_request_bytes", "requests_per_second", b"requests_per_second", "utilisation", b"utilisation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__bytes_per_second: _TypeAlias = _typing.Literal["bytes_per_second"]  # noqa: Y015
+    _WhichOneofArgType__bytes_per_second: _TypeAlias = _typing.Literal["_bytes_per_second", b"_bytes_per_second"]  # noqa: Y015
+    _WhichOneofReturnType__capacity: _TypeAlias = _typing.Literal["capacity"]  # noqa: Y015
+    _WhichOneofArgType__capacity: _TypeAlias = _typing.Literal["_capacity", b"_capacity"]  # noqa: Y015
+    _WhichOneofReturnType__max_request_bytes: _TypeAlias = _typing.Literal["max_request_bytes"]  # noqa: Y015
+    _WhichOneofArgType__max_request_bytes: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__requests_per_second: _TypeAlias = _typing.Literal["requests_per_second"]  # noqa: Y015
+    _WhichOneofArgType__requests_per_second: _TypeAlias = _typing.Literal["_requests_per_second", b"_requests_per_second"]  # noqa: Y015
+    _WhichOneofReturnType__utilisation: _TypeAlias = _typing.Literal["utilisation"]  # noqa: Y015
+    _WhichOneofArgType__utilisation: _TypeAlias = _typing.Literal["_utilisation", b"_utilisation"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bytes_per_second) -> _WhichOneofReturnType__bytes_per_second | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__capacity) -> _WhichOneofReturnType__capacity | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_request_bytes) -> _WhichOneofReturnType__max_request_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__requests_per_second) -> _WhichOneofReturnType__requests_per_second | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__utilisation) -> _WhichOneofReturnType__utilisation | None: ...
+
+Global___VersionLimits: _TypeAlias = VersionLimits  # noqa: Y015
+
+@_typing.final
+class CircuitBreaker(_message.Message):
+    """CircuitBreaker leaves a version in peace that fails."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAILURES_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    failures: _builtins.int
+    """So many failed calls in a row open it. Absent: 20."""
+    share: _builtins.float
+    """This share of the last 100 calls does, too, in (0, 1]. Absent: 0.5."""
+    def __init__(
+        self,
+        *,
+        failures: _builtins.int | None = ...,
+        share: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_failures", b"_failures", "_share", b"_share", "failures", b"failures", "share", b"share"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_failures", b"_failures", "_share", b"_share", "failures", b"failures", "share", b"share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__failures: _TypeAlias = _typing.Literal["failures"]  # noqa: Y015
+    _WhichOneofArgType__failures: _TypeAlias = _typing.Literal["_failures", b"_failures"]  # noqa: Y015
+    _WhichOneofReturnType__share: _TypeAlias = _typing.Literal["share"]  # noqa: Y015
+    _WhichOneofArgType__share: _TypeAlias = _typing.Literal["_share", b"_share"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__failures) -> _WhichOneofReturnType__failures | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__share) -> _WhichOneofReturnType__share | None: ...
+
+Global___CircuitBreaker: _TypeAlias = CircuitBreaker  # noqa: Y015
+
+@_typing.final
+class Pause(_message.Message):
+    """Pause says that nobody copies requests to a version for now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    by: _builtins.str
+    reason: _builtins.str
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """When it ends by itself; absent: when somebody resumes it."""
+
+    def __init__(
+        self,
+        *,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "reason", b"reason", "since", b"since", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Pause: _TypeAlias = Pause  # noqa: Y015
+
+@_typing.final
 class Model(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -293,6 +451,8 @@ class Model(_message.Message):
     SEGMENTS_FIELD_NUMBER: _builtins.int
     PRIVACY_FIELD_NUMBER: _builtins.int
     PROTOCOL_FIELD_NUMBER: _builtins.int
+    MAX_REQUEST_BYTES_FIELD_NUMBER: _builtins.int
+    WRITES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     default_timeout_ms: _builtins.int
     """Default deadline of a call in milliseconds, used when the caller gives none."""
@@ -300,6 +460,8 @@ class Model(_message.Message):
     """The version that serves when no request attribute says otherwise."""
     protocol: _builtins.str
     """What its versions speak: "multishadow" or "oip"."""
+    max_request_bytes: _builtins.int
+    """Larger requests are not captured; 0: without a limit of the model's own."""
     @_builtins.property
     def comparator(self) -> Global___Comparator: ...
     @_builtins.property
@@ -318,6 +480,10 @@ class Model(_message.Message):
     def privacy(self) -> _privacy_pb2.Privacy:
         """What is kept of its requests and answers."""
 
+    @_builtins.property
+    def writes(self) -> Global___WriteTerms:
+        """Absent: none write."""
+
     def __init__(
         self,
         *,
@@ -332,10 +498,12 @@ class Model(_message.Message):
         segments: Global___SegmentTerms | None = ...,
         privacy: _privacy_pb2.Privacy | None = ...,
         protocol: _builtins.str = ...,
+        max_request_bytes: _builtins.int = ...,
+        writes: Global___WriteTerms | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "gates", b"gates", "labels", b"labels", "privacy", b"privacy", "segments", b"segments"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "gates", b"gates", "labels", b"labels", "privacy", b"privacy", "segments", b"segments", "writes", b"writes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "live_version", b"live_version", "name", b"name", "privacy", b"privacy", "protocol", b"protocol", "segments", b"segments", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "live_version", b"live_version", "max_request_bytes", b"max_request_bytes", "name", b"name", "privacy", b"privacy", "protocol", b"protocol", "segments", b"segments", "versions", b"versions", "writes", b"writes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -355,6 +523,8 @@ class Version(_message.Message):
     CLAIM_FIELD_NUMBER: _builtins.int
     SERVED_NAME_FIELD_NUMBER: _builtins.int
     SERVED_VERSION_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    PAUSE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     name: _builtins.str
     address: _builtins.str
@@ -372,6 +542,12 @@ class Version(_message.Message):
     served_version: _builtins.str
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def limits(self) -> Global___VersionLimits: ...
+    @_builtins.property
+    def pause(self) -> Global___Pause:
+        """Absent: it is not paused."""
+
     def __init__(
         self,
         *,
@@ -385,10 +561,12 @@ class Version(_message.Message):
         claim: _builtins.str = ...,
         served_name: _builtins.str = ...,
         served_version: _builtins.str = ...,
+        limits: Global___VersionLimits | None = ...,
+        pause: Global___Pause | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "limits", b"limits", "pause", b"pause"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "claim", b"claim", "created_at", b"created_at", "max_in_flight", b"max_in_flight", "model", b"model", "name", b"name", "ordinal", b"ordinal", "served_name", b"served_name", "served_version", b"served_version", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "claim", b"claim", "created_at", b"created_at", "limits", b"limits", "max_in_flight", b"max_in_flight", "model", b"model", "name", b"name", "ordinal", b"ordinal", "pause", b"pause", "served_name", b"served_name", "served_version", b"served_version", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -579,6 +757,7 @@ class VersionSpec(_message.Message):
     MAX_IN_FLIGHT_FIELD_NUMBER: _builtins.int
     SERVED_NAME_FIELD_NUMBER: _builtins.int
     SERVED_VERSION_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     address: _builtins.str
     timeout_ms: _builtins.int
@@ -587,6 +766,10 @@ class VersionSpec(_message.Message):
     """What its server calls the model, where that is not the model's name; empty again: by the model's name."""
     served_version: _builtins.str
     """Which version of the model its server is to answer with; for the Open Inference Protocol."""
+    @_builtins.property
+    def limits(self) -> Global___VersionLimits:
+        """Absent: unchanged, or none for a new version. Otherwise all of them: what is absent within is without a limit."""
+
     def __init__(
         self,
         *,
@@ -596,10 +779,11 @@ class VersionSpec(_message.Message):
         max_in_flight: _builtins.int | None = ...,
         served_name: _builtins.str | None = ...,
         served_version: _builtins.str | None = ...,
+        limits: Global___VersionLimits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_in_flight", b"_max_in_flight", "_served_name", b"_served_name", "_served_version", b"_served_version", "_timeout_ms", b"_timeout_ms", "max_in_flight", b"max_in_flight", "served_name", b"served_name", "served_version", b"served_version", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_in_flight", b"_max_in_flight", "_served_name", b"_served_name", "_served_version", b"_served_version", "_timeout_ms", b"_timeout_ms", "limits", b"limits", "max_in_flight", b"max_in_flight", "served_name", b"served_name", "served_version", b"served_version", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_in_flight", b"_max_in_flight", "_served_name", b"_served_name", "_served_version", b"_served_version", "_timeout_ms", b"_timeout_ms", "address", b"address", "max_in_flight", b"max_in_flight", "name", b"name", "served_name", b"served_name", "served_version", b"served_version", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_in_flight", b"_max_in_flight", "_served_name", b"_served_name", "_served_version", b"_served_version", "_timeout_ms", b"_timeout_ms", "address", b"address", "limits", b"limits", "max_in_flight", b"max_in_flight", "name", b"name", "served_name", b"served_name", "served_version", b"served_version", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_in_flight: _TypeAlias = _typing.Literal["max_in_flight"]  # noqa: Y015
     _WhichOneofArgType__max_in_flight: _TypeAlias = _typing.Literal["_max_in_flight", b"_max_in_flight"]  # noqa: Y015
@@ -634,6 +818,8 @@ class ApplyModelRequest(_message.Message):
     SEGMENTS_FIELD_NUMBER: _builtins.int
     PRIVACY_FIELD_NUMBER: _builtins.int
     PROTOCOL_FIELD_NUMBER: _builtins.int
+    MAX_REQUEST_BYTES_FIELD_NUMBER: _builtins.int
+    WRITES_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     default_timeout_ms: _builtins.int
     actor: _builtins.str
@@ -641,6 +827,8 @@ class ApplyModelRequest(_message.Message):
     """What all its versions speak: "multishadow" (PredictionService) or "oip" (Open Inference Protocol). Absent: unchanged,
     or "multishadow" for a new model.
     """
+    max_request_bytes: _builtins.int
+    """Larger requests are not captured. Absent: unchanged; 0: without a limit."""
     @_builtins.property
     def comparator(self) -> Global___Comparator:
         """Absent: unchanged, or the defaults for a new model."""
@@ -665,6 +853,10 @@ class ApplyModelRequest(_message.Message):
     def privacy(self) -> _privacy_pb2.Privacy:
         """Absent: unchanged, or everything as it is for a new model. Given, it replaces all of the model's terms."""
 
+    @_builtins.property
+    def writes(self) -> Global___WriteTerms:
+        """Absent: unchanged, or none for a new model."""
+
     def __init__(
         self,
         *,
@@ -678,17 +870,23 @@ class ApplyModelRequest(_message.Message):
         segments: Global___SegmentTerms | None = ...,
         privacy: _privacy_pb2.Privacy | None = ...,
         protocol: _builtins.str | None = ...,
+        max_request_bytes: _builtins.int | None = ...,
+        writes: Global___WriteTerms | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "_protocol", b"_protocol", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "privacy", b"privacy", "protocol", b"protocol", "segments", b"segments"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "_max_request_bytes", b"_max_request_bytes", "_protocol", b"_protocol", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "max_request_bytes", b"max_request_bytes", "privacy", b"privacy", "protocol", b"protocol", "segments", b"segments", "writes", b"writes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "_protocol", b"_protocol", "actor", b"actor", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "model", b"model", "privacy", b"privacy", "protocol", b"protocol", "segments", b"segments", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "_max_request_bytes", b"_max_request_bytes", "_protocol", b"_protocol", "actor", b"actor", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "max_request_bytes", b"max_request_bytes", "model", b"model", "privacy", b"privacy", "protocol", b"protocol", "segments", b"segments", "versions", b"versions", "writes", b"writes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__default_timeout_ms: _TypeAlias = _typing.Literal["default_timeout_ms"]  # noqa: Y015
     _WhichOneofArgType__default_timeout_ms: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms"]  # noqa: Y015
+    _WhichOneofReturnType__max_request_bytes: _TypeAlias = _typing.Literal["max_request_bytes"]  # noqa: Y015
+    _WhichOneofArgType__max_request_bytes: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes"]  # noqa: Y015
     _WhichOneofReturnType__protocol: _TypeAlias = _typing.Literal["protocol"]  # noqa: Y015
     _WhichOneofArgType__protocol: _TypeAlias = _typing.Literal["_protocol", b"_protocol"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__default_timeout_ms) -> _WhichOneofReturnType__default_timeout_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_request_bytes) -> _WhichOneofReturnType__max_request_bytes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__protocol) -> _WhichOneofReturnType__protocol | None: ...
 
@@ -1549,6 +1747,7 @@ class CompareResponse(_message.Message):
     REVIEWS_FIELD_NUMBER: _builtins.int
     PANEL_FIELD_NUMBER: _builtins.int
     REVIEW_VERDICTS_FIELD_NUMBER: _builtins.int
+    SAMPLING_SHARE_FIELD_NUMBER: _builtins.int
     live_version: _builtins.str
     alpha: _builtins.float
     family_size: _builtins.int
@@ -1566,6 +1765,10 @@ class CompareResponse(_message.Message):
     epoch_reason: _builtins.str
     live_failures: _builtins.int
     """Sampled requests that count for nobody because the live version itself failed."""
+    sampling_share: _builtins.float
+    """Share of the sampling that flags ask for which routers do at present, in (0, 1]: less while workers do not keep up.
+    Absent when no router says so.
+    """
     @_builtins.property
     def experiment(self) -> Global___Experiment: ...
     @_builtins.property
@@ -1618,12 +1821,15 @@ class CompareResponse(_message.Message):
         reviews: _abc.Iterable[Global___GateReview] | None = ...,
         panel: Global___Panel | None = ...,
         review_verdicts: _abc.Iterable[Global___ReviewCounts] | None = ...,
+        sampling_share: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["epoch_opened_at", b"epoch_opened_at", "experiment", b"experiment", "noise_floor", b"noise_floor", "panel", b"panel", "quality", b"quality", "read_at", b"read_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_sampling_share", b"_sampling_share", "epoch_opened_at", b"epoch_opened_at", "experiment", b"experiment", "noise_floor", b"noise_floor", "panel", b"panel", "quality", b"quality", "read_at", b"read_at", "sampling_share", b"sampling_share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "alpha", b"alpha", "candidates", b"candidates", "epoch", b"epoch", "epoch_opened_at", b"epoch_opened_at", "epoch_reason", b"epoch_reason", "evidence_threshold", b"evidence_threshold", "experiment", b"experiment", "family_size", b"family_size", "live_failures", b"live_failures", "live_version", b"live_version", "noise_floor", b"noise_floor", "pairs", b"pairs", "panel", b"panel", "quality", b"quality", "read_at", b"read_at", "review_verdicts", b"review_verdicts", "reviews", b"reviews", "state", b"state", "test_name", b"test_name", "winner", b"winner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sampling_share", b"_sampling_share", "advice", b"advice", "alpha", b"alpha", "candidates", b"candidates", "epoch", b"epoch", "epoch_opened_at", b"epoch_opened_at", "epoch_reason", b"epoch_reason", "evidence_threshold", b"evidence_threshold", "experiment", b"experiment", "family_size", b"family_size", "live_failures", b"live_failures", "live_version", b"live_version", "noise_floor", b"noise_floor", "pairs", b"pairs", "panel", b"panel", "quality", b"quality", "read_at", b"read_at", "review_verdicts", b"review_verdicts", "reviews", b"reviews", "sampling_share", b"sampling_share", "state", b"state", "test_name", b"test_name", "winner", b"winner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__sampling_share: _TypeAlias = _typing.Literal["sampling_share"]  # noqa: Y015
+    _WhichOneofArgType__sampling_share: _TypeAlias = _typing.Literal["_sampling_share", b"_sampling_share"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sampling_share) -> _WhichOneofReturnType__sampling_share | None: ...
 
 Global___CompareResponse: _TypeAlias = CompareResponse  # noqa: Y015
 

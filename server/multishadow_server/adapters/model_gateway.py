@@ -105,8 +105,8 @@ class GrpcModelGateway(ports.ModelGateway):
         """Call anew over TLS once its files were renewed; calls under way end as they would have."""
         if not (address.startswith(SCHEME) and self._tls.renewed()):
             return
-        for address in [address for address in self._channels if address.startswith(SCHEME)]:
-            self._tls.close_later(self._channels.pop(address))
+        for each in [each for each in self._channels if each.startswith(SCHEME)]:
+            self._tls.close_later(self._channels.pop(each))
         self._methods = {key: call for key, call in self._methods.items() if not key[0].startswith(SCHEME)}
         self._streams = {key: call for key, call in self._streams.items() if not key[0].startswith(SCHEME)}
 

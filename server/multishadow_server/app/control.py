@@ -27,7 +27,7 @@ from multishadow_server.adapters.postgres.traffic import PostgresTraffic
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
 from multishadow_server.app import door as guard
 from multishadow_server.app import running, securing
-from multishadow_server.entrypoints import probes
+from multishadow_server.entrypoints import answering, probes
 from multishadow_server.entrypoints.access import AccessServicer
 from multishadow_server.entrypoints.control import ControlServicer
 from multishadow_server.entrypoints.control_server import ControlServer
@@ -37,6 +37,7 @@ from multishadow_server.entrypoints.http import HttpServer, application
 from multishadow_server.entrypoints.ofrep import Ofrep
 from multishadow_server.entrypoints.privacy import PrivacyServicer
 from multishadow_server.entrypoints.rollouts import RolloutServicer
+from multishadow_server.entrypoints.shadowing import ShadowingServicer
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.configuration_watch import ConfigurationWatch
 from multishadow_server.service.flag_feed import FlagFeed
@@ -102,6 +103,7 @@ async def run(
                 backlog=backlog,
             ),
             AccessServicer(tokens, PostgresAudit(engine), changed=door.changed),
+            ShadowingServicer(store),
             later=flagd,
             credentials=None if serving is None else serving.grpc_credentials(),
             describe=settings.reflection == "on",
@@ -118,7 +120,7 @@ async def run(
         bounds = PostgresBounds(engine, most_bytes=settings.retention_bytes)
 
         def counters() -> Mapping[str, int]:
-            kept = {**retention.counters(), **bounds.counters(), **door.counters()}
+            kept = {**retention.counters(), **bounds.counters(), **door.counters(), **answering.refused}
             return {**housekeeping.counters(), **feed.counters(), **rounds.counters(), **kept}
 
         status = running.status("control", settings, revision=lambda: housekeeping.revision, counters=counters)

@@ -17,6 +17,7 @@ from multishadow_server.adapters.answer_codec import fingerprint
 from multishadow_server.adapters.configuration_copy import ConfigurationCopy
 from multishadow_server.adapters.flag_provider import make_provider
 from multishadow_server.adapters.jetstream_log import JetStreamLog
+from multishadow_server.adapters.jetstream_pressure import JetStreamPressure
 from multishadow_server.adapters.model_gateway import GrpcModelGateway
 from multishadow_server.adapters.openfeature_flags import ConfigurationProvider, OpenFeatureClaims
 from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
@@ -28,6 +29,7 @@ from multishadow_server.adapters.streamed_answer import StreamedPrediction
 from multishadow_server.app import running, securing
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.live_counts import LiveTally
+from multishadow_server.core.sampling_share import Bounds
 from multishadow_server.entrypoints.door import Door
 from multishadow_server.entrypoints.inference import InferenceHandler
 from multishadow_server.entrypoints.prediction import PredictionHandler, PredictionServer
@@ -39,6 +41,7 @@ from multishadow_server.service.live_path import LivePath
 from multishadow_server.service.live_stream import Streaming
 from multishadow_server.service.ports import ClaimReader
 from multishadow_server.service.process_report import ProcessReport
+from multishadow_server.service.sampling_watch import Sampling, SamplingWatch
 from multishadow_server.settings import Settings
 
 # How long a router that starts waits for PostgreSQL before it serves by the copy of what it last read.
@@ -61,7 +64,8 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
         engine = open_engine(settings.database_url)
         stack.push_async_callback(engine.dispose)
         serving = securing.serving(settings)
-        buffer = await _capture_buffer(settings, stack)
+        sampling = Sampling()
+        buffer, sampling_watch = await _capture_buffer(settings, stack, sampling)
         claims = _claims(settings, stack)
         copy = await _configuration_copy(settings, engine, stack)
         gateway = GrpcModelGateway(max_message_bytes=settings.max_message_bytes, tls=securing.calling(settings))
@@ -89,6 +93,7 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
             flag_age=lambda: max(watch.age, claims.age),
             stale_after=settings.flag_stale_after,
             served=served,
+            sampling=sampling,
         )
         door = Door(live_path, max_message_bytes=settings.max_message_bytes)
         server = PredictionServer(
@@ -104,7 +109,8 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
             age = max(watch.age, claims.age)
             aged = {} if math.isinf(age) else {"flag_age_ms": round(age * 1000)}
             late = {"live_counts.late": served.late} if served.late else {}
-            return {**live_path.counters, **buffer.counters(), **claims.counters(), **aged, **late}
+            watched = {**buffer.counters(), **sampling_watch.counters(), **claims.counters()}
+            return {**live_path.counters, **watched, **aged, **late}
 
         async def begun() -> bool:
             """Wait until the configuration was read, or until the copy of the last one has to do."""
@@ -180,8 +186,13 @@ async def _at_most(seconds: float, work: Callable[[], Awaitable[object]]) -> Non
             await work()
 
 
-async def _capture_buffer(settings: Settings, stack: AsyncExitStack) -> CaptureBuffer:
-    """The buffer with its way to the log; when the stack ends, what it holds is flushed, then the connection closed."""
+async def _capture_buffer(
+    settings: Settings, stack: AsyncExitStack, sampling: Sampling
+) -> tuple[CaptureBuffer, SamplingWatch]:
+    """The buffer with its way to the log, and what looks at both and writes `sampling`.
+
+    When the stack ends, what the buffer holds is flushed, then the connection closed.
+    """
     client = Client()
     stack.push_async_callback(nats_connection.disconnect, client)
     connecting = nats_connection.connect(
@@ -198,4 +209,12 @@ async def _capture_buffer(settings: Settings, stack: AsyncExitStack) -> CaptureB
     buffer = CaptureBuffer(JetStreamLog(client, settings), router=settings.instance, limits=limits)
     await stack.enter_async_context(running.background(buffer.run()))
     stack.push_async_callback(buffer.close, within=settings.drain_seconds)
-    return buffer
+    watch = SamplingWatch(
+        JetStreamPressure(client, settings.log_name),
+        buffer,
+        sampling,
+        bounds=Bounds(lag=settings.sampling_lag, fill=settings.sampling_fill),
+        interval=settings.sampling_interval,
+    )
+    await stack.enter_async_context(running.background(watch.run()))
+    return buffer, watch

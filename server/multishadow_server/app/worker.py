@@ -18,6 +18,7 @@ from multishadow_server.adapters.payload_rewriting import ProtobufPayloadRewrite
 from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
 from multishadow_server.adapters.postgres.engine import open_engine
 from multishadow_server.adapters.postgres.hash_key import PostgresHashKey
+from multishadow_server.adapters.postgres.live_totals import PostgresLiveTotals
 from multishadow_server.adapters.postgres.observations import PostgresObservations
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
 from multishadow_server.app import running, securing
@@ -25,11 +26,14 @@ from multishadow_server.core.segments import KnownLevels
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.concealing import Concealing
 from multishadow_server.service.configuration_in_hand import ConfigurationInHand
+from multishadow_server.service.configuration_watch import ConfigurationWatch
 from multishadow_server.service.ending import end
 from multishadow_server.service.in_flight import CallSlots, UnderWay
+from multishadow_server.service.live_load import LiveLoad
 from multishadow_server.service.partition_work import Pace, Workshop
 from multishadow_server.service.process_report import ProcessReport
 from multishadow_server.service.shadowing import Shadowing
+from multishadow_server.service.version_guard import VersionGuard
 from multishadow_server.service.worker import Quotas, Worker
 from multishadow_server.settings import Settings
 
@@ -57,12 +61,20 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
         partitions = await running.unless_stopped(stop, nats_connection.log_partitions(client, settings))
         if partitions is None:
             return
+        # A pause has to reach calls that wait, and captures decided before it: what limits say is heard, not asked for.
+        guard = VersionGuard(share=lambda: working.share)
+        watch = ConfigurationWatch(
+            PostgresConfiguration(engine, experiments=False),
+            on_change=guard.follow,
+            check_interval=settings.flag_check_interval,
+        )
+        load = LiveLoad(PostgresLiveTotals(engine), guard, interval=settings.report_interval)
         configuration = ConfigurationInHand(PostgresConfiguration(engine), check_interval=settings.flag_check_interval)
         counters: Counter[str] = Counter()
         workshop = Workshop(
             readers=JetStreamReader(client, settings.log_name),
             store=PostgresObservations(engine),
-            shadowing=_shadowing(settings, stack),
+            shadowing=_shadowing(settings, stack, guard),
             configuration=configuration,
             under_way=UnderWay(captures=settings.worker_captures, size=settings.worker_bytes),
             counters=counters,
@@ -88,8 +100,10 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
             "worker",
             settings,
             revision=lambda: configuration.revision,
-            counters=lambda: working.counters(now=time.time()),
+            counters=lambda: {**working.counters(now=time.time()), **guard.counters()},
         )
+        await stack.enter_async_context(running.background(watch.run()))
+        await stack.enter_async_context(running.background(load.run(stop)))
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
         reporting = asyncio.create_task(report.run(stop))
         try:
@@ -99,9 +113,9 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
             await end(reporting)
 
 
-def _shadowing(settings: Settings, stack: AsyncExitStack) -> Shadowing:
+def _shadowing(settings: Settings, stack: AsyncExitStack, guard: VersionGuard) -> Shadowing:
     gateway = GrpcModelGateway(max_message_bytes=settings.max_message_bytes, tls=securing.calling(settings))
     stack.push_async_callback(gateway.aclose)
     comparer = ComparisonPool(processes=settings.comparison_processes)
     stack.push_async_callback(comparer.aclose)
-    return Shadowing(gateway=gateway, comparer=comparer, slots=CallSlots())
+    return Shadowing(gateway=gateway, comparer=comparer, slots=CallSlots(), guard=guard)

@@ -15,7 +15,7 @@ from multishadow_server.core import serving
 from multishadow_server.core.experiment import EpochTurn, Experiment
 from multishadow_server.core.model import Model, Version
 from multishadow_server.core.serving import Flags
-from multishadow_server.errors import FailedPrecondition
+from multishadow_server.errors import FailedPrecondition, WritesShadowed
 
 Definition = Mapping[str, Any]
 
@@ -31,9 +31,12 @@ def check(model: Model, flags: Flags, version: Version, definition: Definition) 
 
     Raises:
         FailedPrecondition: it would; the message says which command does.
+        WritesShadowed: the model's requests write, and it would have them copied.
     """
     if _decides(serving.flag_of(version, flags)) == _decides(definition):
         return
+    if flag_rules.only_shadows(definition):
+        check_copied(model, version.name)
     after = {**flags, version.flag_key: definition}
     if serving.may_serve(version, after):
         _check_live(model, flags, version, definition)
@@ -43,6 +46,16 @@ def check(model: Model, flags: Flags, version: Version, definition: Definition) 
             "would leave its callers to whatever claims `live` beneath it, or to nobody. To take its promotion back: "
             f"`shadowctl rollback`. To make another version live: `shadowctl promote VERSION` "
             f"({_others(model, version)})"
+        )
+
+
+def check_copied(model: Model, version: str) -> None:
+    """Raise WritesShadowed when nobody may copy the model's requests."""
+    if model.writes.all:
+        raise WritesShadowed(
+            f"{model.name} is marked as writing (`writes: true`): a copy of its requests for {version} would write a "
+            "second time, so its versions are never shadowed. If only some of its methods write, name these in its "
+            "file as `writing_methods` instead, with `writes: false`, and `shadowctl apply` it"
         )
 
 

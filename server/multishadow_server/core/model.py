@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.privacy import UNRESTRICTED, PrivacyTerms
 from multishadow_server.core.protocols import OutputTerms, Protocol, renaming
+from multishadow_server.core.version_limits import NO_LIMITS, Pause, VersionLimits
+from multishadow_server.core.writes import NO_WRITES, Writes
 
 DEFAULT_THRESHOLD = 0.85
 DEFAULT_TIMEOUT = 10.0
@@ -65,6 +67,8 @@ class Version:
         ordinal: place in the order of registration; 0 is the base.
         served_name, served_version: what its server calls the model, and this version of it; empty: as callers do.
         created_at: when it was registered, seconds since the Unix epoch; None until it is stored.
+        limits: what it may be asked at most, as a shadow.
+        pause: why nobody copies requests to it for now; None when nobody paused it, see `Pause.holds_at`.
     """
 
     model: str
@@ -76,6 +80,8 @@ class Version:
     served_name: str = ""
     served_version: str = ""
     created_at: float | None = None
+    limits: VersionLimits = NO_LIMITS
+    pause: Pause | None = None
 
     @property
     def location(self) -> str:
@@ -107,6 +113,8 @@ class Model:
         privacy: what is kept of its requests and answers, and for how long.
         versions: in order of registration; the first is the base.
         created_at: when it was registered, seconds since the Unix epoch; None until it is stored.
+        max_request_bytes: larger requests are not captured; None is without a limit of the model's own.
+        writes: which of its requests write, and so are never copied.
     """
 
     name: str
@@ -118,6 +126,8 @@ class Model:
     privacy: PrivacyTerms = UNRESTRICTED
     versions: tuple[Version, ...] = ()
     created_at: float | None = None
+    max_request_bytes: int | None = None
+    writes: Writes = NO_WRITES
 
     @property
     def protocol(self) -> Protocol:

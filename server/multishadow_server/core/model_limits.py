@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from multishadow_server.core import privacy_limits, version_address
+from multishadow_server.core import privacy_limits, version_address, version_limits, writes
 from multishadow_server.core.experiment import LONGEST_DURATION, in_words
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import Comparator, LabelTerms
@@ -35,6 +35,19 @@ def check(spec: ModelSpec) -> None:
         InvalidInput: which field is wrong, and what is allowed.
     """
     check_model_name(spec.name)
+    _check_judging(spec)
+    _check_handling(spec)
+    seen: set[str] = set()
+    for index, version in enumerate(spec.versions):
+        where = f"versions[{index}]"
+        _check_version(where, version)
+        if version.name in seen:
+            raise InvalidInput(f"{where}.name: {version.name!r} is named twice")
+        seen.add(version.name)
+
+
+def _check_judging(spec: ModelSpec) -> None:
+    """How its answers are judged."""
     if spec.comparator is not None:
         _check_comparator(spec.comparator)
     if spec.default_timeout is not None:
@@ -45,15 +58,16 @@ def check(spec: ModelSpec) -> None:
         _check_gates(spec.gates)
     if spec.segments is not None:
         _check_segments(spec.segments)
+
+
+def _check_handling(spec: ModelSpec) -> None:
+    """What is done with its traffic."""
     if spec.privacy is not None:
         privacy_limits.check(spec.privacy)
-    seen: set[str] = set()
-    for index, version in enumerate(spec.versions):
-        where = f"versions[{index}]"
-        _check_version(where, version)
-        if version.name in seen:
-            raise InvalidInput(f"{where}.name: {version.name!r} is named twice")
-        seen.add(version.name)
+    if spec.max_request_bytes:
+        version_limits.check_cap("max_request_bytes", spec.max_request_bytes)
+    if spec.writes is not None:
+        writes.check(spec.writes)
 
 
 def check_model_name(name: str) -> None:
@@ -79,6 +93,8 @@ def _check_version(where: str, version: VersionSpec) -> None:
         raise InvalidInput(
             f"{where}.max_in_flight: {version.max_in_flight} is out of range; allowed are 1 to {LARGEST_MAX_IN_FLIGHT}"
         )
+    if version.limits is not None:
+        version_limits.check(f"{where}.limits", version.limits)
 
 
 def _check_address(where: str, address: str) -> None:

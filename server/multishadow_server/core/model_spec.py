@@ -8,6 +8,8 @@ from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import Comparator, LabelTerms
 from multishadow_server.core.privacy import PrivacyTerms
 from multishadow_server.core.protocols import Protocol
+from multishadow_server.core.version_limits import VersionLimits
+from multishadow_server.core.writes import Writes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,6 +21,7 @@ class VersionSpec:
         timeout: seconds; None leaves it as it is, or takes the default for a new version.
         max_in_flight: likewise.
         served_name, served_version: likewise; empty for the names that callers use.
+        limits: all of them; None leaves them as they are.
     """
 
     name: str
@@ -27,6 +30,7 @@ class VersionSpec:
     max_in_flight: int | None = None
     served_name: str | None = None
     served_version: str | None = None
+    limits: VersionLimits | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +46,8 @@ class ModelSpec:
         privacy: all terms.
         protocol: what all its versions speak; the comparator's is left aside.
         versions: those that are named; the others are left as they are.
+        max_request_bytes: 0 is without a limit.
+        writes: see `core.model.Model`.
     """
 
     name: str
@@ -53,3 +59,5 @@ class ModelSpec:
     privacy: PrivacyTerms | None = None
     protocol: Protocol | None = None
     versions: tuple[VersionSpec, ...] = ()
+    max_request_bytes: int | None = None
+    writes: Writes | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 
-from multishadow_server.core import model_limits, privacy_limits, protocols
+from multishadow_server.core import model_limits, privacy_limits, protocols, version_limits, writes
 from multishadow_server.core.experiment import in_words
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import LabelTerms, Model, Version
@@ -95,6 +95,8 @@ def _with_settings(model: Model, spec: ModelSpec) -> Model:
         gates=model.gates if spec.gates is None else spec.gates,
         segments=model.segments if spec.segments is None else spec.segments,
         privacy=model.privacy if spec.privacy is None else spec.privacy,
+        max_request_bytes=model.max_request_bytes if spec.max_request_bytes is None else spec.max_request_bytes or None,
+        writes=model.writes if spec.writes is None else spec.writes,
     )
 
 
@@ -106,6 +108,7 @@ def _with_spec(version: Version, spec: VersionSpec) -> Version:
         max_in_flight=version.max_in_flight if spec.max_in_flight is None else spec.max_in_flight,
         served_name=version.served_name if spec.served_name is None else spec.served_name,
         served_version=version.served_version if spec.served_version is None else spec.served_version,
+        limits=version.limits if spec.limits is None else spec.limits,
     )
 
 
@@ -137,6 +140,9 @@ def _settings_changes(before: Model | None, after: Model) -> Iterator[str]:
             f"{getattr(after.gates, limit.name):g}",
         )
     yield from _difference("default timeout", _in_ms(before.default_timeout), _in_ms(after.default_timeout))
+    caps = (version_limits.cap_in_words(model.max_request_bytes) for model in (before, after))
+    yield from _difference("max request bytes", *caps)
+    yield from _difference("requests that write", writes.in_words(before.writes), writes.in_words(after.writes))
 
 
 def _version_changes(before: dict[str, Version], after: Iterable[Version]) -> Iterator[str]:
@@ -150,6 +156,9 @@ def _version_changes(before: dict[str, Version], after: Iterable[Version]) -> It
         yield from _difference(f"timeout of {new.name}", _in_ms(old.timeout), _in_ms(new.timeout))
         yield from _difference(f"max in flight of {new.name}", f"{old.max_in_flight}", f"{new.max_in_flight}")
         yield from _difference(f"name of {new.name} at its server", *(_served(each) for each in (old, new)))
+        limits = zip(version_limits.settings(old.limits), version_limits.settings(new.limits), strict=True)
+        for (name, was), (_, becomes) in limits:
+            yield from _difference(f"{name} of {new.name}", was, becomes)
 
 
 def _difference(what: str, old: str, new: str) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,12 +15,15 @@ import grpc.aio
 from multishadow_server.entrypoints import callers
 from multishadow_server.entrypoints import control_messages as messages
 from multishadow_server.entrypoints.status import code_of
-from multishadow_server.errors import MultishadowError
+from multishadow_server.errors import MultishadowError, WritesShadowed
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 # gRPC sends a status's details percent-encoded, in headers of at most 8 KiB.
 MOST_DETAILS = 6_000
+
+refused: Counter[str] = Counter()
+"""What this process refused that somebody should hear of who was not there, by name: for its report."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +39,8 @@ async def answering(context: Context) -> AsyncIterator[None]:
     try:
         yield
     except MultishadowError as error:
+        if isinstance(error, WritesShadowed):
+            refused["writes.refused"] += 1
         await context.abort(code_of(error), _fitting(str(error)))
     except Exception:  # noqa: BLE001  whatever it is, the caller gets a status and the log gets the reason
         _log.exception("a call from %s failed", context.peer())

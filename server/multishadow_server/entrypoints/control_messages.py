@@ -17,7 +17,7 @@ from multishadow_server.core.model import Comparator, LabelTerms, Version
 from multishadow_server.core.model_spec import ModelSpec, VersionSpec
 from multishadow_server.core.protocols import OutputTerms, protocol_of, read_as_of
 from multishadow_server.core.routing import Claim
-from multishadow_server.entrypoints import privacy_messages
+from multishadow_server.entrypoints import limit_messages, privacy_messages
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.labelling import Label
 from multishadow_server.service.models import ModelView
@@ -70,6 +70,8 @@ def model_spec(request: pb.ApplyModelRequest) -> ModelSpec:
         privacy=privacy_messages.terms_of(request.privacy) if request.HasField("privacy") else None,
         protocol=protocol_of(request.protocol) if request.HasField("protocol") else None,
         versions=tuple(_version_spec(version) for version in request.versions),
+        max_request_bytes=request.max_request_bytes if request.HasField("max_request_bytes") else None,
+        writes=limit_messages.writes_of(request.writes) if request.HasField("writes") else None,
     )
 
 
@@ -124,6 +126,7 @@ def _version_spec(message: pb.VersionSpec) -> VersionSpec:
         max_in_flight=message.max_in_flight if message.HasField("max_in_flight") else None,
         served_name=message.served_name if message.HasField("served_name") else None,
         served_version=message.served_version if message.HasField("served_version") else None,
+        limits=limit_messages.limits_of(message.limits) if message.HasField("limits") else None,
     )
 
 
@@ -159,6 +162,8 @@ def model_message(view: ModelView) -> pb.Model:
         gates=_gate_limits_message(view.model.gates),
         segments=pb.SegmentTerms(attributes=view.model.segments),
         privacy=privacy_messages.terms_message(view.model.privacy),
+        max_request_bytes=view.model.max_request_bytes or 0,
+        writes=limit_messages.writes_message(view.model.writes),
     )
 
 
@@ -202,6 +207,8 @@ def _version_message(version: Version, claim: str) -> pb.Version:
         served_version=version.served_version,
         created_at=moment(version.created_at),
         claim=claim,
+        limits=limit_messages.limits_message(version.limits),
+        pause=limit_messages.pause_message(version.pause),
     )
 
 

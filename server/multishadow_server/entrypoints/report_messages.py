@@ -44,6 +44,7 @@ def compare_response(found: ExperimentReport) -> pb.CompareResponse:
         quality=_quality(report.quality) if report.quality else None,
         reviews=[gate_messages.review_message(review) for review in found.reviews],
         panel=gate_messages.panel_message(found.panel),
+        sampling_share=found.sampling_share,
     )
 
 

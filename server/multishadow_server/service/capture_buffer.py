@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from multishadow_server.core.capture import Capture, CaptureBatch, DropTally, partition_of
+from multishadow_server.core.withheld import TOO_LARGE
 from multishadow_server.errors import LogFull, MessageTooLarge, MultishadowError
 from multishadow_server.service import ports
 
@@ -25,7 +26,6 @@ logger = logging.getLogger(__name__)
 # Reasons for which a capture is dropped.
 BUFFER_FULL = "buffer_full"
 LOG_FULL = "log_full"
-TOO_LARGE = "too_large"
 UNWRITABLE = "unwritable"
 
 # Fingerprinting so much takes a twentieth of a millisecond.
@@ -89,7 +89,7 @@ class CaptureBuffer:
         if size > min(self._limits.buffer_bytes, self._log.largest_message):
             return self._drop([capture()], TOO_LARGE)
         if self.held_captures >= self._limits.buffer_captures or self.held_bytes + size > self._limits.buffer_bytes:
-            return self._drop([capture()], LOG_FULL if isinstance(self._trouble, LogFull) else BUFFER_FULL)
+            return self._drop([capture()], LOG_FULL if self.refused else BUFFER_FULL)
         self._pending.append(capture)
         self.held_captures += 1
         self.held_bytes += size
@@ -101,6 +101,22 @@ class CaptureBuffer:
     def drop(self, capture: Capture, reason: str) -> None:
         """Count a capture that cannot be offered."""
         self._drop([capture], reason)
+
+    def refuse(self, tally: DropTally) -> None:
+        """Count captures that are not even offered, as dropped."""
+        self.dropped[tally.reason] += tally.count
+        self._tallies.put_back([replace(tally, received_at=_minute(tally.received_at))])
+        self._arrived.set()
+
+    @property
+    def fill(self) -> float:
+        """Share of the buffer that is in use, by whichever bound is nearer."""
+        return max(self.held_captures / self._limits.buffer_captures, self.held_bytes / self._limits.buffer_bytes)
+
+    @property
+    def refused(self) -> bool:
+        """Whether the log said last that it is full."""
+        return isinstance(self._trouble, LogFull)
 
     async def run(self) -> None:
         """Append what is offered, until `close`."""
@@ -293,7 +309,7 @@ class _Tallies:
             revision=capture.revision,
             reason=reason,
             count=1,
-            received_at=capture.received_at // TALLY_SECONDS * TALLY_SECONDS,
+            received_at=_minute(capture.received_at),
         )
         self._count(tally, 1)
 
@@ -313,6 +329,10 @@ class _Tallies:
             # After hours without the log the minute is given up, not the count.
             tally = next((known for known in self._counts if _same_decision(known, tally)), tally)
         self._counts[tally] += count
+
+
+def _minute(received_at: float) -> float:
+    return received_at // TALLY_SECONDS * TALLY_SECONDS
 
 
 def _same_decision(known: DropTally, tally: DropTally) -> bool:

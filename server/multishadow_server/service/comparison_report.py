@@ -16,7 +16,7 @@ from multishadow_server.core.labels import COUNTED_FAMILIES
 from multishadow_server.core.panel import Panel
 from multishadow_server.core.rollup import Family, Rollup
 from multishadow_server.errors import FailedPrecondition, InvalidInput, NotFound
-from multishadow_server.service import gate_review, names, steering
+from multishadow_server.service import gate_review, names, status, steering
 from multishadow_server.service.ports import ControlStore
 from multishadow_server.service.steering import ALWAYS, Outlook
 
@@ -36,6 +36,7 @@ class ExperimentReport:
         panel: the classical tests.
         read_at: seconds since the Unix epoch.
         outlook: how the experiment stands with its schedule.
+        sampling_share: see `status.sampling_share`.
     """
 
     experiment: Experiment
@@ -46,6 +47,7 @@ class ExperimentReport:
     panel: Panel
     read_at: float
     outlook: Outlook = ALWAYS
+    sampling_share: float | None = None
 
     @property
     def epoch_reason(self) -> str:
@@ -157,6 +159,7 @@ async def compare(
         panel=panel.build(rollup, [version for version in epoch.candidates if version in shown]),
         read_at=read_at,
         outlook=await steering.outlook(store, experiment, now=read_at),
+        sampling_share=await status.sampling_share(store, clock=clock),
     )
 
 

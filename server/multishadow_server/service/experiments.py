@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from multishadow_server.core import claim_edit, serving
 from multishadow_server.core import experiment as rules
 from multishadow_server.core import flags as flag_rules
 from multishadow_server.core import schedule as schedule_rules
-from multishadow_server.core import serving
 from multishadow_server.core import windows as hours
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.experiment import Experiment, RankBy
@@ -72,6 +72,7 @@ async def start_experiment(store: ControlStore, terms: Terms, *, actor: str) -> 
         InvalidInput: the terms are out of range, or name a candidate twice.
         NotFound: no such model or version.
         FailedPrecondition: a candidate is live or a rollout's, or an experiment of this model runs already.
+        WritesShadowed: the model's requests write.
         StoreUnavailable: the database is away.
     """
     shares = terms.schedule.shares(terms.percent)
@@ -130,6 +131,7 @@ def _candidates(configuration: Configuration, model: Model, wanted: Sequence[str
         raise InvalidInput(f"candidates: name each once, not {names.listed(wanted)}")
     candidates = sorted((names.version_of(model, name) for name in wanted), key=lambda version: version.ordinal)
     for version in candidates:
+        claim_edit.check_copied(model, version.name)
         _check_not_live(model, configuration.flags, version)
     return candidates
 

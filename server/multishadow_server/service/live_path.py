@@ -13,19 +13,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from multishadow_server.core import routing, targeting
-from multishadow_server.core.capture import Capture, Metadata, size_of
+from multishadow_server.core import routing, sampling_share, targeting, writes
+from multishadow_server.core.capture import Capture, DropTally, Metadata, size_of
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.live_counts import LiveTally, Share
 from multishadow_server.core.metadata import without_credentials
 from multishadow_server.core.prediction import Json
 from multishadow_server.core.protocols import MODEL_FIELD, Protocol
 from multishadow_server.core.routing import Claim, Decision
+from multishadow_server.core.withheld import TOO_LARGE
 from multishadow_server.errors import DeadlineExpired, FailedPrecondition, InvalidInput, NotFound, Unavailable
 from multishadow_server.service import ports
 from multishadow_server.service.capture_buffer import CaptureBuffer
 from multishadow_server.service.live_routes import Route, explained, listed, other_protocol, route_of
 from multishadow_server.service.live_stream import KeptAnswer, LiveStream, Room, Streaming
+from multishadow_server.service.sampling_watch import Sampling
 
 REQUEST_ID = "x-multishadow-request-id"
 DEADLINE_EXCEEDED = 4
@@ -87,6 +89,7 @@ class LivePath:
         flag_age: seconds since the flags were last known to be current.
         stale_after: flags older than so many seconds stop shadowing; the last known live version goes on serving.
         served: counts who served how.
+        sampling: how much of what flags sample is captured.
 
     Attributes:
         counters: what happened so far, by name.
@@ -103,10 +106,12 @@ class LivePath:
         flag_age: Callable[[], float],
         stale_after: float,
         served: LiveTally | None = None,
+        sampling: Sampling | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._gateway = gateway
         self._served = LiveTally() if served is None else served
+        self._sampling = Sampling() if sampling is None else sampling
         self._claims = claims
         self._buffer = buffer
         self._fingerprint = fingerprint
@@ -323,14 +328,54 @@ class LivePath:
         if answer.status_code:
             self.counters["live_failures"] += 1
         shadows = attempt.shadows_beside(version)
-        if not shadows:
+        if not shadows or self._is_passed_over(attempt):
             return
         self.counters["sampled"] += 1
+        if attempt.route.caps and self._is_over_cap(attempt, live=version, shadows=shadows):
+            return
         captured = partial(self._captured, attempt, answer, live=version, shadows=shadows)
         if lost:
             self._buffer.drop(captured(), lost)
         else:
             self._buffer.offer(size_of(attempt.request.body, answer.response), captured)
+
+    def _is_passed_over(self, attempt: _Attempt) -> bool:
+        """Whether this request is no part of the sample, although flags say so."""
+        request, declared = attempt.request, attempt.route.writes
+        if (declared is not None and declared.covers(request.method)) or writes.is_marked(
+            request.metadata, request.attributes
+        ):
+            self.counters["writes.not_shadowed"] += 1
+            return True
+        share = self._sampling.share
+        if share < 1 and share <= sampling_share.draw(
+            request.model, session_id=request.session_id, request_id=request.request_id
+        ):
+            self.counters["sampling.passed_over"] += 1
+            return True
+        return False
+
+    def _is_over_cap(self, attempt: _Attempt, *, live: str, shadows: tuple[str, ...]) -> bool:
+        """Whether none of the shadows may get so large a request; then that is all that is captured of it.
+
+        Where some may, it is captured whole, and workers leave out the others.
+        """
+        request, caps = attempt.request, attempt.route.caps
+        size = len(request.body)
+        if any(size <= caps.get(name, size) for name in shadows):
+            return False
+        self._buffer.refuse(
+            DropTally(
+                model=request.model,
+                live=live,
+                shadows=shadows,
+                revision=attempt.decision.revision,
+                reason=TOO_LARGE,
+                count=1,
+                received_at=request.received_at,
+            )
+        )
+        return True
 
     def _captured(self, attempt: _Attempt, answer: ports.Answer, *, live: str, shadows: tuple[str, ...]) -> Capture:
         request = attempt.request

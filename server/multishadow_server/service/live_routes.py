@@ -10,6 +10,7 @@ from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.model import Model
 from multishadow_server.core.protocols import CALLED_BY, renaming
 from multishadow_server.core.routing import Claim, Decision
+from multishadow_server.core.writes import Writes
 from multishadow_server.service import ports
 
 MOST_NAMED = 20
@@ -17,7 +18,11 @@ MOST_NAMED = 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Route:
-    """A model, ready to decide: its versions and their flags in order of registration."""
+    """A model, ready to decide: its versions and their flags in order of registration.
+
+    `writes` is None where no request writes. `caps` has the largest request that may be copied to a version, by its
+    name, where there is such a limit.
+    """
 
     model: Model
     names: tuple[str, ...]
@@ -27,6 +32,8 @@ class Route:
     last_known_live: str | None
     revision: int
     decisions: dict[tuple[bool, tuple[Claim, ...]], Decision | None]
+    writes: Writes | None
+    caps: Mapping[str, int]
 
 
 def route_of(model: Model, configuration: Configuration, before: Route | None) -> Route:
@@ -45,7 +52,17 @@ def route_of(model: Model, configuration: Configuration, before: Route | None) -
         last_known_live=standing.name if standing else known,
         revision=configuration.revision,
         decisions={},
+        writes=model.writes or None,
+        caps=_caps(model),
     )
+
+
+def _caps(model: Model) -> Mapping[str, int]:
+    caps = {
+        version.name: [cap for cap in (model.max_request_bytes, version.limits.max_request_bytes) if cap is not None]
+        for version in model.versions
+    }
+    return {name: min(both) for name, both in caps.items() if both}
 
 
 def explained(answer: ports.Answer, route: Route, version: str) -> ports.Answer:

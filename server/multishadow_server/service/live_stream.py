@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from multishadow_server.core.capture import Metadata
+from multishadow_server.core.withheld import TOO_LARGE
 from multishadow_server.service import ports
-from multishadow_server.service.capture_buffer import BUFFER_FULL, TOO_LARGE
+from multishadow_server.service.capture_buffer import BUFFER_FULL
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -128,6 +128,8 @@ class MicroBatch:
     def _count(self, observations: Sequence[Observation]) -> None:
         for observation in observations:
             self.counters[f"observations.{observation.outcome}"] += 1
+            if observation.outcome is Outcome.DROPPED:
+                self.counters[f"dropped.{observation.reason}"] += 1
 
     def _keep(self, shadowed: Shadowed) -> None:
         assert shadowed.epoch is not None

@@ -22,6 +22,7 @@ from multishadow_server.core.protocols import PREDICT_STREAM
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.in_flight import CallSlots
 from multishadow_server.service.ports import Answer, Comparer, ModelGateway
+from multishadow_server.service.version_guard import Pass, VersionGuard
 
 SHADOW_KEY = "x-shadow-deployment"
 REQUEST_ID_KEY = "x-multishadow-request-id"
@@ -131,15 +132,23 @@ class Shadowing:
         gateway: calls versions.
         comparer: compares their answers with the captured one.
         slots: limits the calls under way.
+        guard: says who may be called; by default one that has all partitions.
         clock: the time, in seconds since the Unix epoch.
     """
 
     def __init__(
-        self, *, gateway: ModelGateway, comparer: Comparer, slots: CallSlots, clock: Callable[[], float] = time.time
+        self,
+        *,
+        gateway: ModelGateway,
+        comparer: Comparer,
+        slots: CallSlots,
+        guard: VersionGuard | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._gateway = gateway
         self._comparer = comparer
         self._slots = slots
+        self._guard = guard or VersionGuard()
         self._clock = clock
 
     async def shadow(
@@ -162,13 +171,16 @@ class Shadowing:
         if not called or capture.status_code:
             fate = Fate.LIVE_FAILED if called else Fate.NO_CANDIDATE
             return Shadowed(capture=capture, fate=fate, epoch=epoch, strangers=strangers)
+        self._guard.follow(configuration)
+        refused = self._guard.refuses(capture)
         metadata = _metadata(capture)
         copies = copies_of(capture, epoch)
-        observing = [
-            self._observe(capture, epoch, configuration, name, metadata) for name in copies if name not in repeated
-        ]
+        wanted = [name for name in copies if name not in repeated]
+        observing = [] if refused else [self._observe(capture, epoch, configuration, name, metadata) for name in wanted]
         # One shadow needs no task of its own.
         observed = await asyncio.gather(*observing) if len(observing) > 1 else [await each for each in observing]
+        if refused:
+            observed = [_dropped(name, refused) for name in wanted]
         known = [Observation(version=name, outcome=Outcome.DUPLICATE) for name in copies if name in repeated]
         observations = {each.version: each for each in (*known, *observed)}
         return Shadowed(
@@ -186,29 +198,42 @@ class Shadowing:
         model = configuration.models.get(capture.model)
         version = model.version(epoch.live if name == NOISE else name) if model else None
         if version is None:
-            return Observation(version=name, outcome=Outcome.DROPPED, reason="unknown_version")
+            return _dropped(name, "unknown_version")
         try:
             if not self._in_time(epoch):
-                return Observation(version=name, outcome=Outcome.DROPPED, reason="window_closed")
+                return _dropped(name, "window_closed")
             answer = await self._call(version, capture, metadata)
             return await self._judge(epoch, capture, name, answer)
         except Exception:
             # A capture that breaks our own code must neither stop its partition nor count against the shadow.
             # Without the request's id: a caller's ids may say who the caller is, and logs are kept for long.
             _logger.exception("a request to %s.%s could not be shadowed", capture.model, name)
-            return Observation(version=name, outcome=Outcome.DROPPED, reason="internal_error")
+            return _dropped(name, "internal_error")
 
     def _in_time(self, epoch: Epoch) -> bool:
         """Whether the epoch's shadows may be called now: a worker that is far behind may come when it is too late."""
         now = self._clock()
         return hours.open_at(epoch.windows, now) or hours.open_at(epoch.windows, now - WINDOW_GRACE_SECONDS)
 
-    async def _call(self, version: Version, capture: Capture, metadata: Metadata) -> Answer | None:
-        """None when there was no slot for it in time."""
+    async def _call(self, version: Version, capture: Capture, metadata: Metadata) -> Answer | str:
+        """The version's answer, or the reason why it was not asked."""
+        admitted = await self._guard.admit(version, capture)
+        if isinstance(admitted, str):
+            return admitted
+        try:
+            return await self._call_in_turn(version, capture, metadata, admitted)
+        finally:
+            admitted.give_back()
+
+    async def _call_in_turn(
+        self, version: Version, capture: Capture, metadata: Metadata, admitted: Pass
+    ) -> Answer | str:
         if not await self._slots.enter(version):
-            return None
+            return "in_flight_limit"
         answered = False
         try:
+            if revoked := self._guard.revoked(version, admitted):
+                return revoked
             call = self._gateway.call_stream if capture.method == PREDICT_STREAM else self._gateway.call
             answer = await call(
                 version.address,
@@ -218,13 +243,14 @@ class Shadowing:
                 deadline=time.monotonic() + version.timeout,
             )
             answered = answer.status_code != DEADLINE_EXCEEDED
+            self._guard.ended(admitted, answer.status_code)
             return answer
         finally:
             self._slots.leave(version, answered=answered)
 
-    async def _judge(self, epoch: Epoch, capture: Capture, name: str, answer: Answer | None) -> Observation:
-        if answer is None:
-            return Observation(version=name, outcome=Outcome.DROPPED, reason="in_flight_limit")
+    async def _judge(self, epoch: Epoch, capture: Capture, name: str, answer: Answer | str) -> Observation:
+        if isinstance(answer, str):
+            return _dropped(name, answer)
         if answer.status_code:
             return _failed(name, answer)
         comparison = await self._comparer.compare(epoch.comparator, capture.response, answer.response)
@@ -235,6 +261,10 @@ def _metadata(capture: Capture) -> Metadata:
     """What the router let through, marked as a shadow's copy: a caller's own marks do not count."""
     ours = ((SHADOW_KEY, "true"), (REQUEST_ID_KEY, header_text(capture.request_id)))
     return (*(entry for entry in capture.metadata if entry[0] not in {SHADOW_KEY, REQUEST_ID_KEY}), *ours)
+
+
+def _dropped(name: str, reason: str) -> Observation:
+    return Observation(version=name, outcome=Outcome.DROPPED, reason=reason)
 
 
 def _failed(name: str, answer: Answer) -> Observation:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from multishadow_server.core.sampling_share import COUNTER
 from multishadow_server.errors import LogUnavailable
 from multishadow_server.service import models
 from multishadow_server.service.models import ModelView
@@ -66,6 +67,21 @@ async def overview(store: ControlStore, backlog: CaptureBacklog, *, clock: Calla
         ),
         waiting=await _waiting(backlog),
     )
+
+
+async def sampling_share(store: ControlStore, *, clock: Callable[[], float]) -> float | None:
+    """Share of what flags sample that routers capture now, of the one that captures least; None without a router.
+
+    Raises:
+        StoreUnavailable: the database is away.
+    """
+    now = clock()
+    shares = [
+        process.counters.get(COUNTER, 1000) / 1000
+        for process in await store.processes()
+        if process.role == "router" and now - process.seen_at <= QUIET_SECONDS
+    ]
+    return min(shares, default=None)
 
 
 async def _waiting(backlog: CaptureBacklog) -> int | None:

@@ -79,6 +79,11 @@ class Worker:
         # Kept when a partition goes and comes back, so that its quotas hold.
         self._keepers: dict[int, Keeper] = {}
 
+    @property
+    def share(self) -> float:
+        """The part of the log's partitions that it works on, in [0, 1]."""
+        return len(self._jobs) / self._quotas.partitions
+
     def counters(self, *, now: float) -> Mapping[str, int]:
         """What was counted since its start, and how it stands: partitions, captures under way, the oldest one's age.
 

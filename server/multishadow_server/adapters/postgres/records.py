@@ -28,6 +28,8 @@ from multishadow_server.core.observation import Observation, Outcome
 from multishadow_server.core.prediction import Json
 from multishadow_server.core.protocols import OutputTerms, Protocol, ReadAs
 from multishadow_server.core.schedule import Calls, Progress, Schedule
+from multishadow_server.core.version_limits import NO_LIMITS, CircuitTerms, Pause, VersionLimits
+from multishadow_server.core.writes import NO_WRITES, Writes
 from multishadow_server.service.ports import FlagRecord, FlagRevision, ProcessStatus, Promotion
 
 
@@ -98,6 +100,8 @@ def model_record(model: Model) -> dict[str, Any]:
         "gates": asdict(model.gates),
         "segments": list(model.segments),
         "privacy": privacy_records.terms_record(model.privacy),
+        "max_request_bytes": model.max_request_bytes,
+        "writes": asdict(model.writes) | {"methods": list(model.writes.methods)},
     }
 
 
@@ -106,6 +110,17 @@ def version_record(version: Version) -> dict[str, Any]:
     record = asdict(version)
     del record["created_at"]
     return record
+
+
+def _limits_of(record: Mapping[str, Any] | None) -> VersionLimits:
+    if record is None:
+        return NO_LIMITS
+    circuit = record["circuit"]
+    return VersionLimits(**{**record, "circuit": CircuitTerms(**circuit) if circuit else None})
+
+
+def _writes_of(record: Mapping[str, Any] | None) -> Writes:
+    return NO_WRITES if record is None else Writes(all=record["all"], methods=tuple(record["methods"]))
 
 
 def models_of(models: Iterable[ModelRow], versions: Iterable[VersionRow]) -> dict[str, Model]:
@@ -124,6 +139,8 @@ def models_of(models: Iterable[ModelRow], versions: Iterable[VersionRow]) -> dic
             privacy=privacy_records.terms_of(row.privacy),
             versions=tuple(ordered.get(row.name, ())),
             created_at=row.created_at.timestamp(),
+            max_request_bytes=row.max_request_bytes,
+            writes=_writes_of(row.writes),
         )
         for row in models
     }
@@ -140,6 +157,8 @@ def _version_of(row: VersionRow) -> Version:
         served_name=row.served_name,
         served_version=row.served_version,
         created_at=row.created_at.timestamp(),
+        limits=_limits_of(row.limits),
+        pause=Pause(**row.pause) if row.pause else None,
     )
 
 

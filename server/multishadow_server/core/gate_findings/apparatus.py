@@ -13,20 +13,26 @@ from multishadow_server.core.observation import BAD, COUNTED, Outcome
 from multishadow_server.core.rollup import Family, pair_subject
 from multishadow_server.core.statistics.drift import first_alarm
 from multishadow_server.core.statistics.sample_ratio import SMALLEST_GAP, RatioCheck, check
+from multishadow_server.core.withheld import BY_CHANCE, ON_PURPOSE
 
 HOUR = 3_600
 
 
 def completeness(found: Findings, limits: GateLimits) -> Gate:
-    """Whether nearly all copies ended in a comparison."""
+    """Whether nearly all copies ended in a comparison, but for those that limits left out by chance."""
     name, bound = GateName.COMPLETENESS, f"at least {wording.percent(limits.completeness)} of the copies"
-    if not found.candidate.n + found.candidate.uncomparable + found.candidate.dropped:
+    candidate = found.candidate
+    withheld = sum(count for reason, count in candidate.dropped_by_reason.items() if reason in BY_CHANCE)
+    meant = candidate.n + candidate.uncomparable + candidate.dropped - withheld
+    if not meant:
         return wording.not_compared(name, bound)
-    complete = found.candidate.completeness >= limits.completeness
+    share = candidate.n / meant
+    complete = share >= limits.completeness
+    beside = f"; limits left out {withheld:,} more, by chance" if withheld else ""
     return Gate(
         name=name,
         state=GateState.PASS if complete else GateState.FAIL,
-        number=f"{wording.at_least(found.candidate.completeness)} ended in a comparison",
+        number=f"{wording.at_least(share)} ended in a comparison{beside}",
         bound=bound,
         remedy="" if complete else "see why copies are dropped or uncomparable; `shadowctl compare` names the reasons",
     )
@@ -91,16 +97,24 @@ def _storing(found: Findings) -> RatioCheck | None:
 
 
 def _kept(found: Findings) -> Mapping[str, tuple[int, int]]:
-    """By candidate that is compared: its comparisons that count, and its copies but for repeated inputs."""
+    """By candidate that is compared: its comparisons that count, and its copies that were meant to be sent.
+
+    Repeated inputs are not, nor is what was withheld on purpose: that is no fault of storing.
+    """
     outcomes = {version: found.tables.get((Family.OUTCOME, version), {}) for version in found.candidates}
     kept = {
         version: (
             sum(counts.get(outcome, 0) for outcome in COUNTED),
-            sum(counts.values()) - counts.get(Outcome.DUPLICATE, 0),
+            sum(counts.values()) - counts.get(Outcome.DUPLICATE, 0) - _withheld(found, version),
         )
         for version, counts in outcomes.items()
     }
     return {version: numbers for version, numbers in kept.items() if numbers[0]}
+
+
+def _withheld(found: Findings, version: str) -> int:
+    reasons = found.tables.get((Family.DROPPED_REASON, version), {})
+    return sum(count for reason, count in reasons.items() if reason in ON_PURPOSE)
 
 
 def _most_lost(found: Findings) -> str:

@@ -12,6 +12,7 @@ from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.gates import Gate, GateName, GateState
 from multishadow_server.core.rollup import Family
 from multishadow_server.core.statistics import quantiles, sequences
+from multishadow_server.core.withheld import CIRCUIT_OPEN
 
 
 def latency(found: Findings, limits: GateLimits) -> Gate:
@@ -45,16 +46,22 @@ def latency(found: Findings, limits: GateLimits) -> Gate:
 
 
 def failures(found: Findings, limits: GateLimits) -> Gate:
-    """Whether errors and timeouts are proven to be rare."""
+    """Whether errors and timeouts are proven to be rare.
+
+    Calls that an open circuit spared the candidate count as failed: it opened because the candidate failed, and tried
+    all along whether that was over. Otherwise a candidate would look the better the sooner it was left in peace.
+    """
     name, bound = GateName.FAILURES, f"proven below {wording.percent(limits.failures)}"
     candidate = found.candidate
     if not candidate.n:
         return wording.not_compared(name, bound)
-    failed = candidate.errors + candidate.timeouts
+    spared = candidate.dropped_by_reason.get(CIRCUIT_OPEN, 0)
+    failed, n = candidate.errors + candidate.timeouts + spared, candidate.n + spared
     lower, upper = sequences.rate(
-        bad=np.array([float(failed)]), n=np.array([float(candidate.n)]), log_threshold=found.log_threshold
+        bad=np.array([float(failed)]), n=np.array([float(n)]), log_threshold=found.log_threshold
     )
-    number = f"{failed:,} of {candidate.n:,} calls failed, at most {wording.at_most(float(upper[0]))} proven"
+    among = f" ({spared:,} of them spared by its open circuit)" if spared else ""
+    number = f"{failed:,} of {n:,} calls failed{among}, at most {wording.at_most(float(upper[0]))} proven"
     if upper[0] < limits.failures:
         return Gate(name=name, state=GateState.PASS, number=number, bound=bound)
     failing = bool(lower[0] >= limits.failures)

@@ -6,6 +6,8 @@ from multishadow_server.service.ports.capture_log import (
     CaptureLog,
     CaptureReader,
     LoggedBatch,
+    LogPressure,
+    LogState,
     PartitionLeases,
     PartitionReader,
 )
@@ -13,7 +15,7 @@ from multishadow_server.service.ports.configuration import ClaimReader, Configur
 from multishadow_server.service.ports.control import Change, ControlStore, FlagRecord, FlagRevision, Promotion
 from multishadow_server.service.ports.flag_evaluation import Evaluation, FlagType, PublishedFlags
 from multishadow_server.service.ports.labels import LabelChange, LabelRecord, LabelStore
-from multishadow_server.service.ports.live_counts import LiveCountStore
+from multishadow_server.service.ports.live_counts import LiveCountReader, LiveCountStore
 from multishadow_server.service.ports.observations import Flush, KeptAnswers, ObservationStore, StoredComparison
 from multishadow_server.service.ports.privacy import (
     Erased,
@@ -68,7 +70,10 @@ __all__ = [
     "LabelChange",
     "LabelRecord",
     "LabelStore",
+    "LiveCountReader",
     "LiveCountStore",
+    "LogPressure",
+    "LogState",
     "LoggedBatch",
     "ModelGateway",
     "NewRollout",

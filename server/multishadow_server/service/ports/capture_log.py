@@ -100,3 +100,19 @@ class CaptureBacklog(Protocol):
     async def waiting(self) -> int:
         """Messages of the capture log that no worker has finished. Raises LogUnavailable."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogState:
+    """How old the log's oldest capture is, in seconds (0 when it is empty), and which share of its size is in use."""
+
+    lag: float
+    fill: float
+
+
+class LogPressure(Protocol):
+    """How the log is, for whoever writes to it."""
+
+    async def look(self) -> LogState:
+        """The log as it is now. Raises LogUnavailable."""
+        ...

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     UniqueConstraint,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -26,6 +27,8 @@ class ModelRow(Table, table=True):
     segments: list[str] = Field(sa_type=NAME_LIST)
     gates: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
     privacy: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
+    max_request_bytes: int | None = Field(default=None, sa_type=BigInteger)
+    writes: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
     created_at: datetime = Field(sa_type=MOMENT)
 
 
@@ -43,4 +46,6 @@ class VersionRow(Table, table=True):
     max_in_flight: int
     served_name: str = Field(default="", sa_column_kwargs={"server_default": ""})
     served_version: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    limits: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
+    pause: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
     created_at: datetime = Field(sa_type=MOMENT)
