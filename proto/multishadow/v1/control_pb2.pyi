@@ -10,6 +10,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from multishadow.v1 import sessions_pb2 as _sessions_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -240,6 +241,55 @@ class SegmentTerms(_message.Message):
 Global___SegmentTerms: _TypeAlias = SegmentTerms  # noqa: Y015
 
 @_typing.final
+class SessionTerms(_message.Message):
+    """SessionTerms say that a model's requests come in sessions. Absent fields take the defaults that ListModels shows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDLE_SECONDS_FIELD_NUMBER: _builtins.int
+    TURN_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    WAIT_MS_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    idle_seconds: _builtins.int
+    """After how long without a request a session has ended; 0 ends the shadowing by sessions. Absent: half an hour."""
+    turn: _builtins.str
+    """Path of the request attribute that numbers a session's turns, e.g. "turn" or "chat.turn". Empty: they have none."""
+    first: _builtins.int
+    """The number of a session's first turn: 0 or 1. Absent: 1."""
+    wait_ms: _builtins.int
+    """How long a turn waits for one before it that is late, in milliseconds. Absent: a second."""
+    unit: _builtins.str
+    """What candidates are ranked by: "session" or "request". Empty: session."""
+    def __init__(
+        self,
+        *,
+        idle_seconds: _builtins.int | None = ...,
+        turn: _builtins.str = ...,
+        first: _builtins.int | None = ...,
+        wait_ms: _builtins.int | None = ...,
+        unit: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_first", b"_first", "_idle_seconds", b"_idle_seconds", "_wait_ms", b"_wait_ms", "first", b"first", "idle_seconds", b"idle_seconds", "wait_ms", b"wait_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first", b"_first", "_idle_seconds", b"_idle_seconds", "_wait_ms", b"_wait_ms", "first", b"first", "idle_seconds", b"idle_seconds", "turn", b"turn", "unit", b"unit", "wait_ms", b"wait_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__first: _TypeAlias = _typing.Literal["first"]  # noqa: Y015
+    _WhichOneofArgType__first: _TypeAlias = _typing.Literal["_first", b"_first"]  # noqa: Y015
+    _WhichOneofReturnType__idle_seconds: _TypeAlias = _typing.Literal["idle_seconds"]  # noqa: Y015
+    _WhichOneofArgType__idle_seconds: _TypeAlias = _typing.Literal["_idle_seconds", b"_idle_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__wait_ms: _TypeAlias = _typing.Literal["wait_ms"]  # noqa: Y015
+    _WhichOneofArgType__wait_ms: _TypeAlias = _typing.Literal["_wait_ms", b"_wait_ms"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first) -> _WhichOneofReturnType__first | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__idle_seconds) -> _WhichOneofReturnType__idle_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__wait_ms) -> _WhichOneofReturnType__wait_ms | None: ...
+
+Global___SessionTerms: _TypeAlias = SessionTerms  # noqa: Y015
+
+@_typing.final
 class Model(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -252,6 +302,7 @@ class Model(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     GATES_FIELD_NUMBER: _builtins.int
     SEGMENTS_FIELD_NUMBER: _builtins.int
+    SESSIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     default_timeout_ms: _builtins.int
     """Default deadline of a call in milliseconds, used when the caller gives none."""
@@ -271,6 +322,10 @@ class Model(_message.Message):
     def gates(self) -> Global___GateLimits: ...
     @_builtins.property
     def segments(self) -> Global___SegmentTerms: ...
+    @_builtins.property
+    def sessions(self) -> Global___SessionTerms:
+        """Absent when its requests do not come in sessions."""
+
     def __init__(
         self,
         *,
@@ -283,10 +338,11 @@ class Model(_message.Message):
         labels: Global___LabelTerms | None = ...,
         gates: Global___GateLimits | None = ...,
         segments: Global___SegmentTerms | None = ...,
+        sessions: Global___SessionTerms | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "gates", b"gates", "labels", b"labels", "segments", b"segments"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "gates", b"gates", "labels", b"labels", "segments", b"segments", "sessions", b"sessions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "live_version", b"live_version", "name", b"name", "segments", b"segments", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "live_version", b"live_version", "name", b"name", "segments", b"segments", "sessions", b"sessions", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -560,6 +616,7 @@ class ApplyModelRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     GATES_FIELD_NUMBER: _builtins.int
     SEGMENTS_FIELD_NUMBER: _builtins.int
+    SESSIONS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     default_timeout_ms: _builtins.int
     actor: _builtins.str
@@ -583,6 +640,10 @@ class ApplyModelRequest(_message.Message):
     def segments(self) -> Global___SegmentTerms:
         """Absent: unchanged, or all attributes for a new model."""
 
+    @_builtins.property
+    def sessions(self) -> Global___SessionTerms:
+        """Absent: unchanged, or none for a new model."""
+
     def __init__(
         self,
         *,
@@ -594,10 +655,11 @@ class ApplyModelRequest(_message.Message):
         labels: Global___LabelTerms | None = ...,
         gates: Global___GateLimits | None = ...,
         segments: Global___SegmentTerms | None = ...,
+        sessions: Global___SessionTerms | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "segments", b"segments"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "segments", b"segments", "sessions", b"sessions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "actor", b"actor", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "model", b"model", "segments", b"segments", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "actor", b"actor", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "model", b"model", "segments", b"segments", "sessions", b"sessions", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__default_timeout_ms: _TypeAlias = _typing.Literal["default_timeout_ms"]  # noqa: Y015
     _WhichOneofArgType__default_timeout_ms: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms"]  # noqa: Y015
@@ -1060,12 +1122,15 @@ class CompareRequest(_message.Message):
     CANDIDATES_FIELD_NUMBER: _builtins.int
     EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
     ALPHA_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Empty: the only model there is."""
     experiment_id: _builtins.int
     """0: the running experiment, or else the latest."""
     alpha: _builtins.float
     """0: 0.05."""
+    unit: _builtins.str
+    """What to rank by: "session" or "request". Empty: what the model's terms say, and requests where it has no sessions."""
     @_builtins.property
     def candidates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Empty: all candidates of the experiment."""
@@ -1077,10 +1142,11 @@ class CompareRequest(_message.Message):
         candidates: _abc.Iterable[_builtins.str] | None = ...,
         experiment_id: _builtins.int = ...,
         alpha: _builtins.float = ...,
+        unit: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha", b"alpha", "candidates", b"candidates", "experiment_id", b"experiment_id", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha", b"alpha", "candidates", b"candidates", "experiment_id", b"experiment_id", "model", b"model", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1429,6 +1495,8 @@ class CompareResponse(_message.Message):
     REVIEWS_FIELD_NUMBER: _builtins.int
     PANEL_FIELD_NUMBER: _builtins.int
     REVIEW_VERDICTS_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    SESSIONS_FIELD_NUMBER: _builtins.int
     live_version: _builtins.str
     alpha: _builtins.float
     family_size: _builtins.int
@@ -1446,6 +1514,10 @@ class CompareResponse(_message.Message):
     epoch_reason: _builtins.str
     live_failures: _builtins.int
     """Sampled requests that count for nobody because the live version itself failed."""
+    unit: _builtins.str
+    """The ranking unit: "request" or "session". Rates, bands, ranks, pairs, advice and state are about it; counts of
+    answers, completeness and latencies are about requests always.
+    """
     @_builtins.property
     def experiment(self) -> Global___Experiment: ...
     @_builtins.property
@@ -1474,6 +1546,10 @@ class CompareResponse(_message.Message):
     def review_verdicts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReviewCounts]:
         """What people said of candidates' answers; none of those that nobody looked at."""
 
+    @_builtins.property
+    def sessions(self) -> _sessions_pb2.SessionReport:
+        """Absent where the model has no sessions, and none are counted."""
+
     def __init__(
         self,
         *,
@@ -1498,10 +1574,12 @@ class CompareResponse(_message.Message):
         reviews: _abc.Iterable[Global___GateReview] | None = ...,
         panel: Global___Panel | None = ...,
         review_verdicts: _abc.Iterable[Global___ReviewCounts] | None = ...,
+        unit: _builtins.str = ...,
+        sessions: _sessions_pb2.SessionReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["epoch_opened_at", b"epoch_opened_at", "experiment", b"experiment", "noise_floor", b"noise_floor", "panel", b"panel", "quality", b"quality", "read_at", b"read_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["epoch_opened_at", b"epoch_opened_at", "experiment", b"experiment", "noise_floor", b"noise_floor", "panel", b"panel", "quality", b"quality", "read_at", b"read_at", "sessions", b"sessions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "alpha", b"alpha", "candidates", b"candidates", "epoch", b"epoch", "epoch_opened_at", b"epoch_opened_at", "epoch_reason", b"epoch_reason", "evidence_threshold", b"evidence_threshold", "experiment", b"experiment", "family_size", b"family_size", "live_failures", b"live_failures", "live_version", b"live_version", "noise_floor", b"noise_floor", "pairs", b"pairs", "panel", b"panel", "quality", b"quality", "read_at", b"read_at", "review_verdicts", b"review_verdicts", "reviews", b"reviews", "state", b"state", "test_name", b"test_name", "winner", b"winner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "alpha", b"alpha", "candidates", b"candidates", "epoch", b"epoch", "epoch_opened_at", b"epoch_opened_at", "epoch_reason", b"epoch_reason", "evidence_threshold", b"evidence_threshold", "experiment", b"experiment", "family_size", b"family_size", "live_failures", b"live_failures", "live_version", b"live_version", "noise_floor", b"noise_floor", "pairs", b"pairs", "panel", b"panel", "quality", b"quality", "read_at", b"read_at", "review_verdicts", b"review_verdicts", "reviews", b"reviews", "sessions", b"sessions", "state", b"state", "test_name", b"test_name", "unit", b"unit", "winner", b"winner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

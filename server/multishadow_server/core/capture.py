@@ -31,7 +31,9 @@ class Capture:
         status_message: the status's details.
         live_latency: the live call's duration in seconds.
         received_at: when the router received it, seconds since the Unix epoch.
-        fingerprint: of model and input (`duplicates.fingerprint`); empty when nobody took it.
+        fingerprint: of model and input (`duplicates.fingerprint`), or of the session's turn; empty when nobody took it.
+        in_session: whether it lies in its session's partition, because its model has sessions.
+        turn: the caller's number of this turn of the session; None where there is none.
     """
 
     request_id: str
@@ -50,10 +52,17 @@ class Capture:
     live_latency: float
     received_at: float
     fingerprint: bytes = b""
+    in_session: bool = False
+    turn: int | None = None
 
     @property
     def partition_key(self) -> bytes:
-        """What it is put into a partition of the log by: requests of one input must meet, to be counted once."""
+        """What it is put into a partition of the log by: requests of one input must meet, to be counted once.
+
+        Turns of one session must meet, to be kept in order.
+        """
+        if self.in_session:
+            return f"{self.model}\0{self.session_id}".encode()
         return self.fingerprint or (self.session_id or self.request_id).encode()
 
     @property
@@ -77,11 +86,12 @@ class DropTally:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptureBatch:
-    """One message of the capture log."""
+    """One message of the capture log; `ticked_at` is what time it is, for a tick (see `core.sessions`), and else 0."""
 
     router: str
     captures: Sequence[Capture]
     drops: Sequence[DropTally] = ()
+    ticked_at: float = 0.0
 
 
 def size_of(request: bytes, response: bytes) -> int:

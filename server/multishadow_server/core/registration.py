@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 
-from multishadow_server.core import model_limits
+from multishadow_server.core import model_limits, session_terms
 from multishadow_server.core.experiment import in_words
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import LabelTerms, Model, Version
@@ -24,7 +24,8 @@ class Registration:
         changes: one line for each difference; empty when everything is so already.
         added: the new versions, in order of registration.
         replaced: names of versions whose answers are another implementation's from now on: another address, or
-            another time limit, which moves the line between an answer and a timeout.
+            another time limit, which moves the line between an answer and a timeout. All, where sessions begin, end or
+            are others than before.
         settings_changed, versions_changed: whether the model's own settings, or any version, differ.
     """
 
@@ -67,7 +68,8 @@ def register(present: Model | None, spec: ModelSpec, *, now: float) -> Registrat
         replaced=frozenset(
             version.name
             for version in model.versions
-            if version.name in before and _answers(before[version.name]) != _answers(version)
+            if version.name in before
+            and (_answers(before[version.name]) != _answers(version) or _counts_anew(present, model))
         ),
         settings_changed=bool(settings),
         versions_changed=any(before.get(version.name) != version for version in model.versions),
@@ -82,6 +84,7 @@ def _with_settings(model: Model, spec: ModelSpec) -> Model:
         labels=model.labels if spec.labels is None else (spec.labels if spec.labels.keep else None),
         gates=model.gates if spec.gates is None else spec.gates,
         segments=model.segments if spec.segments is None else spec.segments,
+        sessions=model.sessions if spec.sessions is None else (spec.sessions if spec.sessions.idle else None),
     )
 
 
@@ -92,6 +95,11 @@ def _with_spec(version: Version, spec: VersionSpec) -> Version:
         timeout=version.timeout if spec.timeout is None else spec.timeout,
         max_in_flight=version.max_in_flight if spec.max_in_flight is None else spec.max_in_flight,
     )
+
+
+def _counts_anew(before: Model | None, after: Model) -> bool:
+    """Whether what counts once, or what a session is, changes for all versions."""
+    return before is not None and not session_terms.same_sessions(before.sessions, after.sessions)
 
 
 def _answers(version: Version) -> tuple[str, float]:
@@ -112,6 +120,7 @@ def _settings_changes(before: Model | None, after: Model) -> Iterator[str]:
     yield from _difference("relative tolerance", f"{old.relative_tolerance!r}", f"{new.relative_tolerance!r}")
     yield from _difference("labels", _terms(before.labels), _terms(after.labels))
     yield from _difference("segments", _cut_by(before.segments), _cut_by(after.segments))
+    yield from _difference("sessions", session_terms.in_words(before.sessions), session_terms.in_words(after.sessions))
     for limit in fields(GateLimits):
         yield from _difference(
             f"gate limit {limit.name}",

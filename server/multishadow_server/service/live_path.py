@@ -16,6 +16,7 @@ from functools import partial
 from multishadow_server.core import routing, serving, targeting
 from multishadow_server.core.capture import Capture, Metadata, size_of
 from multishadow_server.core.configuration import Configuration
+from multishadow_server.core.duplicates import turn_fingerprint
 from multishadow_server.core.live_counts import LiveTally, Share
 from multishadow_server.core.metadata import without_credentials
 from multishadow_server.core.model import Model
@@ -256,7 +257,14 @@ class LivePath:
         )
 
     def _captured(self, attempt: _Attempt, answer: ports.Answer, *, live: str, shadows: tuple[str, ...]) -> Capture:
-        request = attempt.request
+        request, terms = attempt.request, attempt.route.model.sessions
+        in_session = terms is not None and bool(request.session_id)
+        turn = terms.turn_of(request.attributes) if terms is not None and in_session else None
+        fingerprint = (
+            turn_fingerprint(request.model, request.session_id, request.request_id if turn is None else f"#{turn}")
+            if in_session
+            else self._fingerprint(request.model, request.body)
+        )
         return Capture(
             request_id=request.request_id,
             session_id=request.session_id,
@@ -273,7 +281,9 @@ class LivePath:
             status_message=answer.status_message,
             live_latency=answer.latency,
             received_at=request.received_at,
-            fingerprint=self._fingerprint(request.model, request.body),
+            fingerprint=fingerprint,
+            in_session=in_session,
+            turn=turn,
         )
 
 

@@ -26,6 +26,7 @@ from multishadow_server.core.model import Comparator, LabelTerms, Model, Version
 from multishadow_server.core.observation import Observation, Outcome
 from multishadow_server.core.prediction import Json
 from multishadow_server.core.schedule import Calls, Progress, Schedule
+from multishadow_server.core.session_terms import SessionTerms, Unit
 from multishadow_server.service.ports import FlagRecord, FlagRevision, ProcessStatus, Promotion
 
 
@@ -86,7 +87,13 @@ def model_record(model: Model) -> dict[str, Any]:
         "labels": asdict(model.labels) if model.labels else None,
         "gates": asdict(model.gates),
         "segments": list(model.segments),
+        "sessions": asdict(model.sessions) if model.sessions else None,
     }
+
+
+def session_terms_of(record: Mapping[str, Any]) -> SessionTerms:
+    """The terms that `model_record` stored."""
+    return SessionTerms(**{**record, "unit": Unit(record["unit"])})
 
 
 def version_record(version: Version) -> dict[str, Any]:
@@ -109,6 +116,7 @@ def models_of(models: Iterable[ModelRow], versions: Iterable[VersionRow]) -> dic
             labels=LabelTerms(**row.labels) if row.labels else None,
             gates=GateLimits(**row.gates) if row.gates else GateLimits(),
             segments=tuple(row.segments),
+            sessions=session_terms_of(row.sessions) if row.sessions else None,
             versions=tuple(ordered.get(row.name, ())),
             created_at=row.created_at.timestamp(),
         )
@@ -229,6 +237,7 @@ def epoch_of(
         noise_percent=row.noise_percent,
         windows=schedule_of(schedule).windows,
         ends_at=ends_at,
+        closed_at=row.closed_at.timestamp() if row.closed_at else math.inf,
     )
 
 

@@ -23,6 +23,7 @@ from multishadow_server.service.ports.rollouts import (
     RolloutStore,
     StageCounts,
 )
+from multishadow_server.service.ports.sessions import SessionRecords, SessionStore, StoredTurn
 from multishadow_server.service.ports.versions import Answer, Comparer, ModelGateway, PredictionCodec, VersionProbe
 
 __all__ = [
@@ -62,7 +63,10 @@ __all__ = [
     "RolloutEvent",
     "RolloutRecords",
     "RolloutStore",
+    "SessionRecords",
+    "SessionStore",
     "StageCounts",
     "StoredComparison",
+    "StoredTurn",
     "VersionProbe",
 ]

@@ -19,6 +19,7 @@ from multishadow_server.adapters.postgres.tables.promotions import (
     RolloutEventRow,
     RolloutRow,
 )
+from multishadow_server.adapters.postgres.tables.sessions import OpenSessionRow, SessionClockRow
 
 __all__ = [
     "AnswerRow",
@@ -34,6 +35,7 @@ __all__ = [
     "LabelTallyRow",
     "LiveCountRow",
     "ModelRow",
+    "OpenSessionRow",
     "PartitionOffsetRow",
     "ProcessRow",
     "PromotionRow",
@@ -42,6 +44,7 @@ __all__ = [
     "RolloutRow",
     "RollupRow",
     "SeenInputsRow",
+    "SessionClockRow",
     "Table",
     "VersionRow",
 ]
