@@ -103,6 +103,7 @@ class _Reader:
             labels=self._labels,
             gates=self._gates,
             segments=self._segments,
+            sessions=self._sessions,
             versions=self._list_of(self._version, "versions"),
         )
         where = f"{self.name}:{node.start_mark.line + 1}"
@@ -128,6 +129,22 @@ class _Reader:
         if isinstance(node, yaml.ScalarNode) and node.value == "all":
             return {"attributes": []}
         return {"attributes": self._list_of(self._name, "attributes, e.g. [country, user.plan] (or all)")(node)}
+
+    def _sessions(self, node: yaml.Node) -> Mapping[str, Any]:
+        if isinstance(node, yaml.ScalarNode) and node.value == "off":
+            return {"idle_seconds": 0}
+        terms = self._mapping(
+            node,
+            "`sessions` (or off)",
+            idle=self._span,
+            turn=self._name,
+            first=self._count,
+            wait_ms=self._count,
+            unit=self._name,
+        )
+        if "idle" in terms:
+            terms["idle_seconds"] = terms.pop("idle")
+        return terms
 
     def _gates(self, node: yaml.Node) -> Mapping[str, Any]:
         limits = self._mapping(

@@ -82,9 +82,9 @@ def side_by_side(found: control_pb2.GetComparisonResponse, version: str) -> Rend
     """The request, then live's answer beside each candidate's; of one candidate when a version is named."""
     answers = [answer for answer in found.answers if version in {"", answer.version}]
     title = Text.assemble((f"{found.model}: comparison {found.id}", "bold"), f" of request {found.request_id}, ")
-    request = _readable(prediction_pb2.PredictRequest, found.request)
+    request = readable(prediction_pb2.PredictRequest, found.request)
     parts: list[RenderableType] = [title.append(figures.moment(found.received_at)), Text(f"request  {request}")]
-    live = _readable(prediction_pb2.PredictResponse, found.live_response)
+    live = readable(prediction_pb2.PredictResponse, found.live_response)
     for answer in answers:
         parts += [Text(), _beside(found.live_version, live, answer), *_about(answer)]
     return Group(*parts)
@@ -93,13 +93,13 @@ def side_by_side(found: control_pb2.GetComparisonResponse, version: str) -> Rend
 def plain(found: control_pb2.GetComparisonResponse) -> dict[str, Any]:
     """The comparison as a document, with its messages read."""
     answers = [
-        {**document.plain(answer), "response": _document(prediction_pb2.PredictResponse, answer.response)}
+        {**document.plain(answer), "response": read(prediction_pb2.PredictResponse, answer.response)}
         for answer in found.answers
     ]
     return {
         **document.plain(found),
-        "request": _document(prediction_pb2.PredictRequest, found.request),
-        "live_response": _document(prediction_pb2.PredictResponse, found.live_response),
+        "request": read(prediction_pb2.PredictRequest, found.request),
+        "live_response": read(prediction_pb2.PredictResponse, found.live_response),
         "answers": answers,
     }
 
@@ -125,7 +125,7 @@ def _beside(live_version: str, live: str, answer: control_pb2.CandidateAnswer) -
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, expand=True, header_style="bold")
     table.add_column(f"{live_version} (live)", ratio=1, overflow="fold")
     table.add_column(answer.version, ratio=1, overflow="fold")
-    own = _readable(prediction_pb2.PredictResponse, answer.response) if answer.response else f"({answer.outcome})"
+    own = readable(prediction_pb2.PredictResponse, answer.response) if answer.response else f"({answer.outcome})"
     table.add_row(Text(live), Text(own))
     return table
 
@@ -139,14 +139,14 @@ def _about(answer: control_pb2.CandidateAnswer) -> Iterator[Text]:
     yield Text(" · ".join(fact for fact in facts if fact), style="dim")
 
 
-def _readable(kind: _Kind, data: bytes) -> str:
+def readable(kind: _Kind, data: bytes) -> str:
     """What a message says; text as it is, everything else as JSON."""
-    said = _document(kind, data)
+    said = read(kind, data)
     inner = next((said[name] for name in _CONTENTS if name in said), said)
     return inner if isinstance(inner, str) else json.dumps(inner, indent=2, ensure_ascii=False)
 
 
-def _document(kind: _Kind, data: bytes) -> dict[str, Any]:
+def read(kind: _Kind, data: bytes) -> dict[str, Any]:
     """A message as plain values; bytes that are no message, as base64."""
     try:
         return MessageToDict(kind.FromString(data), preserving_proto_field_name=True)

@@ -17,6 +17,7 @@ from multishadow_server.adapters.postgres.processes import PostgresProcesses
 from multishadow_server.adapters.postgres.retention import PostgresRetention
 from multishadow_server.adapters.postgres.reviews import PostgresReviews
 from multishadow_server.adapters.postgres.rollouts import PostgresRollouts
+from multishadow_server.adapters.postgres.sessions import PostgresSessions
 from multishadow_server.adapters.prediction_codec import ProtobufPredictionCodec
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
 from multishadow_server.app import running
@@ -28,6 +29,7 @@ from multishadow_server.entrypoints.flags import FlagServicer
 from multishadow_server.entrypoints.http import HttpServer, application
 from multishadow_server.entrypoints.ofrep import Ofrep
 from multishadow_server.entrypoints.rollouts import RolloutServicer
+from multishadow_server.entrypoints.sessions import SessionServicer
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.configuration_watch import ConfigurationWatch
 from multishadow_server.service.flag_feed import FlagFeed
@@ -74,6 +76,7 @@ async def run(
             ControlServicer(store=store, probe=probe, labels=labels, reviews=PostgresReviews(engine), backlog=backlog),
             FlagServicer(store),
             RolloutServicer(store=store, records=rollouts, probe=probe),
+            SessionServicer(store=store, records=PostgresSessions(engine)),
             later=flagd,
         )
         ofrep = Ofrep(feed, evaluations_per_second=settings.ofrep_evaluations_per_second)
