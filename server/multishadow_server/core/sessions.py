@@ -198,7 +198,7 @@ class OpenSessions:
         """Let the log's time go on; those that ended."""
         self._time = max(self._time, time)
         ended: list[OpenSession] = []
-        while self.next_due <= self._time:
+        while self._open and self.next_due <= self._time:
             ended.append(self._end(self._due[0][1]))
         return ended
 
