@@ -286,7 +286,8 @@ def test_a_session_is_cut_when_its_epoch_began_or_ended_within_an_idle_time_of_i
     (ended,) = state.advance(math.inf)
 
     def cut(**bounds: float) -> str | None:
-        cells = session_counts.contribution(ended, replace(EPOCH, **bounds), ALWAYS).cells
+        epoch = replace(EPOCH, **bounds)  # type: ignore[arg-type]  # fields by name
+        cells = session_counts.contribution(ended, epoch, ALWAYS).cells
         return next((cell.level for cell in cells if cell.family == "session_cut" and cell.subject == "A"), None)
 
     assert cut(opened_at=BEGAN - 99) == Cut.BEGAN_BEFORE
