@@ -80,11 +80,21 @@ def test_a_report_by_session_says_so_and_shows_sessions_and_turns() -> None:
     text = rendered(comparison_view.render(a_report()))
     assert "ranking unit: session; counts are of requests" in text
     assert "Sessions  100 ended, 7.3 turns each; 12 requests without a session" in text
+    assert "More sessions to decide a pair" in text
+    assert "More sessions to confirm a band" in text
     (row,) = [line for line in text.splitlines() if line.startswith("A") and "9 (10" in line]
     assert row.split()[:9] == ["A", "90", "9", "(10.00", "%)", "10", "1.00", "%", "80.00"]
     assert "may have gone on 8, may have begun earlier 2" in " ".join(text.split())
     (third,) = [line.split() for line in text.splitlines() if line.lstrip().startswith("3 ") and "▸" in line]
     assert third[:5] == ["3", "100", "30.00", "%", "▸15"]
+
+
+def test_a_candidate_whose_sessions_have_not_ended_has_no_rate_though_answers_were_compared() -> None:
+    response = a_report()
+    response.candidates[0].ClearField("divergence")
+    text = rendered(comparison_view.render(response))
+    (row,) = [line for line in text.splitlines() if "412" in line]
+    assert row.rstrip().endswith("unknown: no session ended")
 
 
 def test_a_report_by_request_of_a_model_with_sessions_shows_them_too() -> None:
@@ -122,7 +132,8 @@ def test_sessions_are_listed_when_nothing_else_is_asked_for(control: CannedContr
     control.answers["ListSessions"] = listed()
     code, out, err = shadowctl("sessions", "--of", "A", "--most", "5")
     assert (code, err) == (0, "")
-    assert "A 2; 3, B 1; 5" in " ".join(out.split())
+    assert "A: 2, from turn 3 on" in out
+    assert "B: 1, from turn 5 on" in out
     (request,) = control.asked(sessions_pb2.ListSessionsRequest)
     assert request == sessions_pb2.ListSessionsRequest(model="spam", version="A", most=5)
     control.answers["ListSessions"] = sessions_pb2.ListSessionsResponse()

@@ -118,7 +118,7 @@ class ComparisonView:
             about = f"{same}; difference in percentage points; e ≥ {needed} decides"
             yield report_table.title("Pairs", about), comparison_tables.pairs(self.response.pairs, labels, roomy=roomy)
             classical = self.response.panel
-            if classical.pairs:
+            if classical.pairs and not by_session:
                 yield (
                     report_table.title("Classical tests", f"p-values, {classical.label}"),
                     gates_view.panel(classical, labels),

@@ -116,12 +116,11 @@ def lines(response: ListSessionsResponse) -> RenderableType:
     """Sessions, a line each."""
     if not response.sessions:
         return Text("no stored session in which a candidate diverged or failed", style="dim")
-    table = report_table.table(
-        ("session", "left"), ("last turn", "left"), ("stored", "right"), ("bad turns; first bad", "left")
-    )
+    table = report_table.table(("session", "left"), ("last turn", "left"), ("stored", "right"), ("bad turns", "left"))
     for each in response.sessions:
-        first = ", ".join(
-            f"{version} {each.bad_by_version[version]}; {place}" for version, place in sorted(each.first_bad.items())
+        first = "\n".join(
+            f"{version}: {each.bad_by_version[version]}, from turn {place} on"
+            for version, place in sorted(each.first_bad.items())
         )
         report_table.add_row(
             table, Text(each.session_id, style="bold"), figures.moment(each.last_at), figures.count(each.turns), first
