@@ -279,6 +279,8 @@ class PartitionWork:
         for _ in messages:
             self._leave(self._line.popleft())
         self._note(batch)
+        if counted.ended:
+            self._with.counters["sessions_ended"] += counted.ended
         await reader.acknowledge([message.logged for message in messages])
 
     async def _learn_levels(self, finished: Sequence[Finished]) -> None:

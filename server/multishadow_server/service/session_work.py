@@ -44,11 +44,13 @@ class Counted:
         rollups: counts of those that ended, by (epoch id, start of the time bucket).
         changes: what is to be committed of those that are open.
         divergent: those of all that were touched in which some turn was bad.
+        ended: how many ended.
     """
 
     rollups: Rollups
     changes: SessionChanges
     divergent: frozenset[SessionKey]
+    ended: int
 
 
 class SessionWork:
@@ -125,7 +127,7 @@ class SessionWork:
             _put(rollups, (shadowed.epoch.id, bucket), Rollup({Cell(Family.SESSION, "", WITHOUT_ID): 1}))
         present = [self._sessions.open[key] for key in touched & self._sessions.open.keys()]
         divergent = frozenset(session.key for session in (*ended, *present) if session.diverged)
-        return Counted(rollups=rollups, changes=self._sessions.changes(), divergent=divergent)
+        return Counted(rollups=rollups, changes=self._sessions.changes(), divergent=divergent, ended=len(ended))
 
     def _add(self, shadowed: Shadowed, configuration: Configuration) -> list[OpenSession]:
         capture, epoch = shadowed.capture, shadowed.epoch
