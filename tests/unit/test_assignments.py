@@ -142,3 +142,23 @@ def test_flags_that_change_in_one_revision_change_at_once() -> None:
         change("A", 500.0, share(Claim.SHADOW, 100), revision=501),
     )
     assert held(swapped, "s", 200.0, 900.0) == {"A", "B"}
+
+
+@pytest.mark.parametrize(("claim", "percent"), [(Claim.SHADOW, 25), (Claim.LIVE, 30), (Claim.LIVE, 100)])
+def test_all_requests_of_a_session_get_one_claim_whatever_they_ask(claim: Claim, percent: float) -> None:
+    """Live claims too: the version that lost, or the one that will be live, shadows whole sessions."""
+    flag = targeting.compile_flag("chat.A", share(claim, percent))
+    assert flag is not None
+
+    def claims(session_id: str) -> set[Claim]:
+        requests = (
+            targeting.context_of(
+                model="chat", request_id=f"r-{number}", session_id=session_id, attributes={"user": f"u-{number}"}
+            )
+            for number in range(20)
+        )
+        return {flag.evaluate(request) for request in requests}
+
+    found = [claims(f"s-{number}") for number in range(100)]
+    assert {len(each) for each in found} == {1}
+    assert len(set.union(*found)) == (1 if percent == 100 else 2)

@@ -84,7 +84,7 @@ PRESENT = Model(
     [
         (SessionTerms(idle=60.0), True),
         (SessionTerms(turn="turn"), True),
-        (SessionTerms(first=0), True),
+        (SessionTerms(turn="turn", first=0), True),
         (SessionTerms(idle=0.0), True),
         (SessionTerms(wait=5.0), False),
         (SessionTerms(unit=Unit.REQUEST), False),
@@ -95,6 +95,14 @@ def test_statistics_begin_anew_when_a_session_is_something_else_than_before(term
     assert found.settings_changed
     assert found.changes[0].startswith("sessions: end after 30 min, turns in order of arrival, waiting 1000 ms")
     assert found.replaced == (frozenset({"base", "A"}) if anew else frozenset())
+
+
+def test_the_number_of_the_first_turn_matters_where_turns_have_numbers() -> None:
+    from_one, from_zero = SessionTerms(turn="turn"), SessionTerms(turn="turn", first=0)
+    assert not session_terms.same_sessions(from_one, from_zero)
+    assert session_terms.same_sessions(SessionTerms(), SessionTerms(first=0))
+    assert not session_terms.same_sessions(None, SessionTerms())
+    assert session_terms.same_sessions(None, None)
 
 
 def test_sessions_can_be_ended_and_are_left_alone_when_nothing_is_said() -> None:
