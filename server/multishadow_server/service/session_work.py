@@ -61,7 +61,7 @@ class SessionWork:
         store: where the flags' history is.
         sessions: those that are open.
         tick: appends a tick; None: sessions wait for traffic.
-        clock: the time, in seconds since the Unix epoch.
+        monotonic: a clock that is never set.
     """
 
     def __init__(
@@ -71,16 +71,17 @@ class SessionWork:
         sessions: OpenSessions,
         *,
         tick: Tick | None = None,
-        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._partition = partition
         self._store = store
         self._sessions = sessions
         self._tick = tick
-        self._clock = clock
+        self._monotonic = monotonic
+        self._seen_at = monotonic()
         self._ticked_at = -math.inf
         gone = ((key, session.last_number) for key, session in sessions.open.items())
-        self._order = SessionOrder({key: number for key, number in gone if number is not None}, clock=clock)
+        self._order = SessionOrder({key: number for key, number in gone if number is not None})
 
     @classmethod
     async def taken_over(cls, store: SessionStore, log_id: str, partition: int, *, tick: Tick | None) -> SessionWork:
@@ -107,6 +108,7 @@ class SessionWork:
             StoreUnavailable: the flags' history cannot be read; the partition must be taken over anew.
         """
         ended: list[OpenSession] = []
+        time_before = self._sessions.time
         touched: set[SessionKey] = set()
         without_id: list[Shadowed] = []
         for each in finished:
@@ -120,6 +122,8 @@ class SessionWork:
                     without_id.append(shadowed)
             if each.logged.batch.ticked_at:
                 ended += self._sessions.advance(each.logged.batch.ticked_at)
+        if self._sessions.time > time_before:
+            self._seen_at = self._monotonic()
         rollups = await self._contributions(ended, finished[-1].configuration)
         for shadowed in without_id:
             assert shadowed.epoch is not None
@@ -172,12 +176,16 @@ class SessionWork:
     # --- when no traffic comes ---
 
     async def look_at_the_clock(self) -> None:
-        """Write a tick when a session should have ended and nothing in the log says so."""
-        now = self._clock()
+        """Write a tick when a session should have ended and nothing in the log says so.
+
+        The log's time goes on from where it was: this machine's clock may be another one than the routers'.
+        """
+        elapsed = self._monotonic() - self._seen_at
+        now = self._sessions.time + elapsed
         overdue = self._sessions.next_due + TICK_GRACE_SECONDS <= now
-        if self._tick is None or not overdue or now < self._ticked_at + TICK_AGAIN_SECONDS:
+        if self._tick is None or not overdue or self._monotonic() < self._ticked_at + TICK_AGAIN_SECONDS:
             return
-        self._ticked_at = now
+        self._ticked_at = self._monotonic()
         try:
             await self._tick(self._partition, now)
         except MultishadowError as error:
