@@ -205,37 +205,18 @@ class OpenSessions:
     def add(self, key: SessionKey, turn: Turn, epoch: Epoch, terms: SessionTerms) -> list[OpenSession]:
         """Add a turn; those that ended by its time, or to make room for it."""
         ended = self.advance(turn.received_at)
-        present, cut = self._open.get(key), None
-        if present is not None and present.epoch_id != epoch.id:
-            # Neither epoch has the whole of it.
-            ended.append(self._end(key, cut=Cut.OTHER_EPOCH))
-            present, cut = None, Cut.OTHER_EPOCH
-        elif present is not None and len(present.turns) >= MOST_TURNS:
-            ended.append(self._end(key, cut=Cut.TOO_LONG))
-            present, cut = None, Cut.TOO_LONG
+        present = self._open.get(key)
+        cut = None if present is None else _cut_before(present, epoch)
+        if cut is not None:
+            ended.append(self._end(key, cut=cut))
+            present = None
         elif present is None and len(self._open) >= self._most and self.next_due < math.inf:
             ended.append(self._end(self._due[0][1], cut=Cut.BOUND))
-        if (
-            present is not None
-            and turn.number is not None
-            and any(turn.number == each.number for each in present.turns)
-        ):
-            # A turn that comes twice, in two time buckets: the first one counts.
-            return ended
         if present is None:
-            present = OpenSession(
-                key=key,
-                epoch_id=epoch.id,
-                candidates=epoch.candidates,
-                bucket_seconds=epoch.bucket_seconds,
-                live=epoch.live,
-                idle=terms.idle,
-                first=terms.first,
-                due=-math.inf,
-                turns=(),
-                cut=cut,
-            )
-        self._put(present, turn, terms)
+            self._put(_begun(key, epoch, terms, cut), turn, terms)
+        elif turn.number is None or turn.number not in {each.number for each in present.turns}:
+            # Otherwise it came twice, in two time buckets: the first one counts.
+            self._put(present, turn, terms)
         return ended
 
     def leave(self, key: SessionKey, time: float) -> list[OpenSession]:
@@ -272,3 +253,25 @@ class OpenSessions:
     def _is_current(self, due: float, key: SessionKey) -> bool:
         session = self._open.get(key)
         return session is not None and session.due == due
+
+
+def _cut_before(present: OpenSession, epoch: Epoch) -> Cut | None:
+    """Why a session cannot go on with a turn of this epoch: neither part of it is the whole."""
+    if present.epoch_id != epoch.id:
+        return Cut.OTHER_EPOCH
+    return Cut.TOO_LONG if len(present.turns) >= MOST_TURNS else None
+
+
+def _begun(key: SessionKey, epoch: Epoch, terms: SessionTerms, cut: Cut | None) -> OpenSession:
+    return OpenSession(
+        key=key,
+        epoch_id=epoch.id,
+        candidates=epoch.candidates,
+        bucket_seconds=epoch.bucket_seconds,
+        live=epoch.live,
+        idle=terms.idle,
+        first=terms.first,
+        due=-math.inf,
+        turns=(),
+        cut=cut,
+    )

@@ -257,14 +257,8 @@ class LivePath:
         )
 
     def _captured(self, attempt: _Attempt, answer: ports.Answer, *, live: str, shadows: tuple[str, ...]) -> Capture:
-        request, terms = attempt.request, attempt.route.model.sessions
-        in_session = terms is not None and bool(request.session_id)
-        turn = terms.turn_of(request.attributes) if terms is not None and in_session else None
-        fingerprint = (
-            turn_fingerprint(request.model, request.session_id, request.request_id if turn is None else f"#{turn}")
-            if in_session
-            else self._fingerprint(request.model, request.body)
-        )
+        request = attempt.request
+        in_session, turn, fingerprint = self._identity(attempt)
         return Capture(
             request_id=request.request_id,
             session_id=request.session_id,
@@ -285,6 +279,15 @@ class LivePath:
             in_session=in_session,
             turn=turn,
         )
+
+    def _identity(self, attempt: _Attempt) -> tuple[bool, int | None, bytes]:
+        """Whether it is a turn of a session, its number, and what it has in common with others that count once."""
+        request, terms = attempt.request, attempt.route.model.sessions
+        if terms is None or not request.session_id:
+            return False, None, self._fingerprint(request.model, request.body)
+        turn = terms.turn_of(request.attributes)
+        same = request.request_id if turn is None else f"#{turn}"
+        return True, turn, turn_fingerprint(request.model, request.session_id, same)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
