@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,12 +36,12 @@ def settings(database_url: str, nats_url: str, log_name: str) -> Settings:
     )
 
 
-async def claim(stage: Stage, **claims: Claim) -> None:
+async def claim(stage: Stage, claims: Mapping[str, Claim], *, terms: SessionTerms = TERMS) -> None:
     """Set flags, and let the model have sessions."""
     engine = open_engine(str(stage.settings.database_url))
     try:
         async with PostgresControl(engine).change("test") as change:
-            await change.put_model(replace(change.configuration.models[MODEL], sessions=TERMS))
+            await change.put_model(replace(change.configuration.models[MODEL], sessions=terms))
             for name, value in claims.items():
                 await change.put_flag(f"{MODEL}.{name}", claim_definition(MODEL, value), reason="test")
     finally:
@@ -62,7 +62,7 @@ async def tick_everywhere(log: JetStreamLog, now: float) -> None:
 
 async def test_a_promotion_cuts_the_sessions_that_it_met_and_leaves_the_others_whole(settings: Settings) -> None:
     async with staged(settings, {"A": answering(), "B": diverging(1.0)}) as stage:
-        await claim(stage, **{LIVE: Claim.LIVE, "A": Claim.SHADOW, "B": Claim.SHADOW})
+        await claim(stage, {LIVE: Claim.LIVE, "A": Claim.SHADOW, "B": Claim.SHADOW})
         now = time.time()
         async with working(settings):
             before = [
@@ -72,7 +72,7 @@ async def test_a_promotion_cuts_the_sessions_that_it_met_and_leaves_the_others_w
             ]
             await append(stage.log, before, per_message=2)
             await until(lambda: stage.counter("captures", equals=len(before)))
-            await claim(stage, A=Claim.LIVE)
+            await claim(stage, {"A": Claim.LIVE})
             promoted = await begin_next_epoch(stage, candidates=("A", "B"))
             after = turns(stage, "met", (3,), at=now, revision=promoted.from_revision)
             await append(stage.log, after)
@@ -90,7 +90,7 @@ async def test_a_promotion_cuts_the_sessions_that_it_met_and_leaves_the_others_w
 
 async def test_open_sessions_go_over_to_the_next_owner_and_end_once(settings: Settings) -> None:
     async with staged(settings, {"A": answering()}) as stage:
-        await claim(stage, **{LIVE: Claim.LIVE, "A": Claim.SHADOW})
+        await claim(stage, {LIVE: Claim.LIVE, "A": Claim.SHADOW})
         now = time.time()
         sessions = [f"s-{number}" for number in range(12)]
         for owner, numbers in enumerate([(1, 2), (3, 4, 5)], start=1):
@@ -109,3 +109,16 @@ async def test_open_sessions_go_over_to_the_next_owner_and_end_once(settings: Se
         partitions = {partition_of(capture.partition_key, 3) for capture in firsts}
         assert len(partitions) > 1, "all sessions lay in one partition"
         assert stage.servers["A"].calls.total() == 60
+
+
+async def test_a_session_ends_though_no_traffic_comes_any_more(settings: Settings) -> None:
+    async with staged(settings, {"A": answering()}) as stage:
+        await claim(stage, {LIVE: Claim.LIVE, "A": Claim.SHADOW}, terms=replace(TERMS, idle=2.0))
+        async with working(settings):
+            await append(stage.log, turns(stage, "s", (1, 2), at=time.time() - 1_000))
+
+            async def ended() -> bool:
+                return (await stage.counts.family("session"))["", "ended"] == 1
+
+            await until(ended, within=60)
+        assert await stage.counts.family("session_length") == Counter({("", "2"): 1})
