@@ -69,19 +69,15 @@ class Listener:
 async def test_sessions_through_two_routers_are_heard_in_order_and_counted_once_though_a_worker_is_killed(
     database_url: str, nats_url: str, log_name: str, tmp_path: Path
 ) -> None:
-    settings = Settings(database_url=database_url, nats_url=nats_url, log_name=log_name)
+    settings = Settings(database_url=database_url, nats_url=nats_url, log_name=log_name, log_partitions=2)
     listener = Listener()
     async with AsyncExitStack() as stack:
         live = await stack.enter_async_context(serving(answering()))
         shadow = await stack.enter_async_context(serving(listener.behaviour()))
         epoch = await _begin(database_url, live.address, shadow.address)
         # One flushes at once, the other when its turn's successor may be in the log already.
-        routers = [
-            await stack.enter_async_context(
-                router(database_url, nats_url, log_name, instance=f"flushing-{interval}", flush_interval=interval)
-            )
-            for interval in (0.01, 0.3)
-        ]
+        own = [{"instance": f"flushing-{each}", "flush_interval": each, "log_partitions": 2} for each in (0.01, 0.3)]
+        routers = [await stack.enter_async_context(router(database_url, nats_url, log_name, **more)) for more in own]
         counts = Counts(database_url, epoch)
         stack.push_async_callback(counts.aclose)
         with workers(settings, tmp_path, count=1) as running:
