@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from multishadow_server.core.assignments import FlagHistory
@@ -95,9 +95,9 @@ class SessionWork:
         """Take their places, in the order of the log; None for those that are in no session."""
         return [self._order.enter(each, _terms(each, configuration)) if each.in_session else None for each in captures]
 
-    def turn(self, ticket: Ticket | None) -> AbstractAsyncContextManager[None]:
+    def turn(self, ticket: Ticket) -> AbstractAsyncContextManager[None]:
         """Wait for a capture's turn, and have it until the block ends."""
-        return nullcontext() if ticket is None else self._order.turn(ticket)
+        return self._order.turn(ticket)
 
     # --- what is counted ---
 
