@@ -20,6 +20,8 @@ from multishadow.v1 import (
     flags_pb2_grpc,
     rollouts_pb2,
     rollouts_pb2_grpc,
+    sessions_pb2,
+    sessions_pb2_grpc,
     shadowing_pb2,
     shadowing_pb2_grpc,
 )
@@ -269,6 +271,7 @@ def serving(canned: CannedControl) -> Iterator[CannedControl]:
         (flags_pb2, flags_pb2_grpc, "FlagService"),
         (rollouts_pb2, rollouts_pb2_grpc, "RolloutService"),
         (shadowing_pb2, shadowing_pb2_grpc, "ShadowingService"),
+        (sessions_pb2, sessions_pb2_grpc, "SessionService"),
     ):
         servicer = _servicer(canned, getattr(grpc_module, f"{name}Servicer"), module.DESCRIPTOR.services_by_name[name])
         getattr(grpc_module, f"add_{name}Servicer_to_server")(servicer, server)

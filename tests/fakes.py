@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from enum import Enum
 
+from multishadow_server.core.assignments import FlagChange
 from multishadow_server.core.capture import Metadata
 from multishadow_server.core.comparison import Comparison, Verdict
 from multishadow_server.core.configuration import Configuration
@@ -15,6 +16,7 @@ from multishadow_server.core.duplicates import Chunk
 from multishadow_server.core.model import Comparator
 from multishadow_server.core.redaction import Kind, Redactor, Seal
 from multishadow_server.core.rollup import Family, Rollup
+from multishadow_server.core.sessions import OpenSessions, SessionChanges
 from multishadow_server.errors import LeaseLost, LogUnavailable, StoreUnavailable
 from multishadow_server.service.ports import Answer, AnswerStream, Flush, LoggedBatch, StoredComparison
 
@@ -35,6 +37,8 @@ class MemoryObservations:
         self.rollup: dict[int, Rollup] = {}
         self.seen: dict[tuple[str, int], dict[int, bytes]] = {}
         self.comparisons: list[StoredComparison] = []
+        self.sessions: dict[tuple[str, int], OpenSessions] = {}
+        self.changes: list[FlagChange] = []
         self.commits = 0
         self.faults: deque[Fault] = deque()
         self.away = 0
@@ -48,6 +52,14 @@ class MemoryObservations:
     async def seen_inputs(self, log_id: str, partition: int) -> Sequence[Chunk]:
         chunks = self.seen.get((log_id, partition), {})
         return [Chunk(number=number, keys=keys) for number, keys in sorted(chunks.items())]
+
+    async def open_sessions(self, log_id: str, partition: int) -> SessionChanges:
+        present = self.sessions.get((log_id, partition), OpenSessions())
+        return SessionChanges(time=present.time, put=list(present.open.values()))
+
+    async def flag_changes(self, keys: Sequence[str], *, since: float) -> Sequence[FlagChange]:
+        del since
+        return [change for change in self.changes if change.key in keys]
 
     async def segment_levels(self, epoch_id: int) -> Sequence[str]:
         cells = self.rollup.get(epoch_id, Rollup()).cells
@@ -74,6 +86,12 @@ class MemoryObservations:
         for chunk in flush.seen:
             chunks[chunk.number] = chunks.get(chunk.number, b"") + chunk.keys
         self.seen[key] = {number: keys for number, keys in chunks.items() if number > flush.forgotten}
+        sessions = self.sessions.get(key, OpenSessions())
+        kept = {**sessions.open, **{each.key: each for each in flush.sessions.put}}
+        self.sessions[key] = OpenSessions(
+            [each for each in kept.values() if each.key not in flush.sessions.ended],
+            time=sessions.time if flush.sessions.time is None else flush.sessions.time,
+        )
         for (epoch_id, _), rollup in flush.rollups.items():
             self.rollup[epoch_id] = self.rollup.get(epoch_id, Rollup()) + rollup
 

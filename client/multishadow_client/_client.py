@@ -20,6 +20,8 @@ from multishadow.v1 import (
     privacy_pb2_grpc,
     rollouts_pb2,
     rollouts_pb2_grpc,
+    sessions_pb2,
+    sessions_pb2_grpc,
     shadowing_pb2,
     shadowing_pb2_grpc,
 )
@@ -205,6 +207,7 @@ class ControlClient(_Connection):
         self._privacy = privacy_pb2_grpc.PrivacyServiceStub(self._channel)
         self._access = access_pb2_grpc.AccessServiceStub(self._channel)
         self._shadowing = shadowing_pb2_grpc.ShadowingServiceStub(self._channel)
+        self._sessions = sessions_pb2_grpc.SessionServiceStub(self._channel)
 
     def apply_model(self, request: control_pb2.ApplyModelRequest) -> control_pb2.ApplyModelResponse:
         """Create or update a model and its versions; versions that are not named are left as they are."""
@@ -403,6 +406,14 @@ class ControlClient(_Connection):
     def record_review(self, request: control_pb2.RecordReviewRequest) -> control_pb2.RecordReviewResponse:
         """Tell which of two answers is better."""
         return self._call(self._stub.RecordReview, request)
+
+    def list_sessions(self, request: sessions_pb2.ListSessionsRequest) -> sessions_pb2.ListSessionsResponse:
+        """Stored sessions in which a candidate was bad, the newest first."""
+        return self._call(self._sessions.ListSessions, request)
+
+    def get_session(self, request: sessions_pb2.GetSessionRequest) -> sessions_pb2.GetSessionResponse:
+        """The stored turns of one session, in order."""
+        return self._call(self._sessions.GetSession, request)
 
     def calibrate(self, request: control_pb2.CalibrateRequest) -> control_pb2.CalibrateResponse:
         """Propose a threshold, from answers that labels or people told apart."""

@@ -129,6 +129,9 @@ CAPTURES = st.builds(
     live_latency=MICROSECONDS.map(lambda seconds: seconds % 100).map(lambda seconds: round(seconds, 6)),
     received_at=MICROSECONDS,
     live_first_latency=st.none() | MICROSECONDS,
+    fingerprint=st.binary(max_size=8),
+    in_session=st.booleans(),
+    turn=st.one_of(st.none(), st.integers(0, 2**53)),
 )
 DROPS = st.builds(
     DropTally,
@@ -142,9 +145,14 @@ DROPS = st.builds(
 )
 
 
-@given(router=TEXT, captures=st.lists(CAPTURES, max_size=3).map(tuple), drops=st.lists(DROPS, max_size=2).map(tuple))
+@given(
+    router=TEXT,
+    captures=st.lists(CAPTURES, max_size=3).map(tuple),
+    drops=st.lists(DROPS, max_size=2).map(tuple),
+    ticked_at=MICROSECONDS,
+)
 def test_a_batch_survives_the_log_unchanged(
-    router: str, captures: tuple[Capture, ...], drops: tuple[DropTally, ...]
+    router: str, captures: tuple[Capture, ...], drops: tuple[DropTally, ...], ticked_at: float
 ) -> None:
-    batch = CaptureBatch(router=router, captures=captures, drops=drops)
+    batch = CaptureBatch(router=router, captures=captures, drops=drops, ticked_at=ticked_at)
     assert capture_codec.decode(capture_codec.encode(batch)) == batch

@@ -140,6 +140,20 @@ async def test_processes_that_ended_without_a_word_are_forgotten_after_a_day(
     assert [process.instance for process in await PostgresControl(engine).processes()] == ["fresh"]
 
 
+async def test_open_sessions_that_nobody_works_on_are_forgotten_after_a_month(
+    engine: AsyncEngine, database_url: str
+) -> None:
+    with psycopg.connect(database_url) as connection:
+        for session, age in ((b"fresh", "29 days"), (b"stale", "31 days")):
+            connection.execute(
+                "INSERT INTO open_session (log_id, partition, model, session_id, epoch_id, last_at, state) "
+                "VALUES ('log', 0, 'spam', %s, 1, now() - %s::interval, '{}')",
+                (session, age),
+            )
+    await PostgresRetention(engine, keep_days=30).enforce()
+    assert rows(database_url, "SELECT session_id FROM open_session") == [(b"fresh",)]
+
+
 async def test_the_days_are_kept_from_the_start_of_a_role_to_its_end(engine: AsyncEngine, database_url: str) -> None:
     today = noon_today(database_url)
     unprepare(database_url, today)

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from multishadow_server.core.model import Comparator, Model, Version
 from multishadow_server.core.protocols import Protocol
 from multishadow_server.core.routing import Claim
 from multishadow_server.core.sampling_share import draw
+from multishadow_server.core.session_terms import SessionTerms
 from multishadow_server.core.version_limits import NO_LIMITS, VersionLimits
 from multishadow_server.core.writes import Writes
 from multishadow_server.errors import DeadlineExpired, FailedPrecondition, InvalidInput, Unavailable
@@ -182,6 +184,37 @@ async def test_a_request_is_captured_with_its_fingerprint(world: World) -> None:
     path.load(configuration(CLAIMS))
     await path.answer(REQUEST)
     assert [capture.fingerprint for capture in world.captured] == [b"spam asked ?"]
+
+
+async def test_turns_of_a_session_meet_whatever_they_ask_and_are_told_apart_by_their_number(world: World) -> None:
+    path, known = world.live_path(), configuration(CLAIMS)
+    terms = SessionTerms(turn="turn")
+    path.load(replace(known, models={"spam": replace(known.models["spam"], sessions=terms)}))
+
+    async def captured(**fields: Any) -> Capture:
+        await path.answer(replace(REQUEST, **fields))
+        return world.captured[-1]
+
+    first = await captured(session_id="s", attributes={"turn": 1.0})
+    again = await captured(session_id="s", attributes={"turn": 1.0}, request_id="a retry", body=b"other words")
+    second = await captured(session_id="s", attributes={"turn": 2.0})
+    unnumbered = await captured(session_id="s")
+    another = await captured(session_id="t", attributes={"turn": 1.0})
+    turns = [first, again, second, unnumbered]
+    assert {each.partition_key for each in turns} == {b"spam\0s"} != {another.partition_key}
+    assert [each.turn for each in turns] == [1, 1, 2, None]
+    assert first.fingerprint == again.fingerprint
+    assert len({each.fingerprint for each in (*turns, another)}) == 4
+    alone = await captured()
+    assert (alone.in_session, alone.partition_key) == (False, b"spam asked ?")
+
+
+async def test_a_session_of_a_model_without_sessions_is_captured_by_its_input(world: World) -> None:
+    path = world.live_path()
+    path.load(configuration(CLAIMS))
+    await path.answer(replace(REQUEST, session_id="s", attributes={"turn": 1.0}))
+    (capture,) = world.captured
+    assert (capture.in_session, capture.turn, capture.partition_key) == (False, None, b"spam asked ?")
 
 
 async def test_a_cancelled_call_is_counted_and_not_captured(world: World) -> None:

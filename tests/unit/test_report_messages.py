@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from multishadow.v1 import control_pb2 as pb
-from multishadow_server.core import gates, panel
+from multishadow_server.core import gates, panel, session_report
 from multishadow_server.core.experiment import Epoch, Experiment
 from multishadow_server.core.findings import (
     CandidateReport,
@@ -23,7 +23,7 @@ from multishadow_server.core.findings import (
 )
 from multishadow_server.core.gates import Gate, GateName, GateState, Record, Review
 from multishadow_server.core.model import Comparator
-from multishadow_server.core.rollup import Rollup
+from multishadow_server.core.rollup import Cell, Family, Rollup
 from multishadow_server.core.statistics.bands import Band
 from multishadow_server.core.statistics.ranking import Verdict
 from multishadow_server.entrypoints import report_messages
@@ -151,6 +151,7 @@ FOUND = ExperimentReport(
     panel=panel.build(Rollup(), ("A", "B")),
     read_at=1500,
     sampling_share=0.25,
+    sessions=session_report.build(Rollup({Cell(Family.SESSION, "", "ended"): 3}), ("A", "B")),
 )
 
 

@@ -97,10 +97,13 @@ def _still_needed(response: CompareResponse, labels: Mapping[str, str]) -> Itera
         for report in response.candidates
         if report.HasField("comparisons_needed")
     ]
+    by_session = response.unit == "session"
     if requests:
-        yield Text(f"More requests to decide a pair, at present rates: {', '.join(requests)}.", style="dim")
+        unit = "sessions" if by_session else "requests"
+        yield Text(f"More {unit} to decide a pair, at present rates: {', '.join(requests)}.", style="dim")
     if comparisons:
-        yield Text(f"More comparisons to confirm a band, at present rates: {', '.join(comparisons)}.", style="dim")
+        unit = "sessions" if by_session else "comparisons"
+        yield Text(f"More {unit} to confirm a band, at present rates: {', '.join(comparisons)}.", style="dim")
 
 
 def _about(number: int) -> str:

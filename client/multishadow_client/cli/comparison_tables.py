@@ -138,8 +138,9 @@ def _rank(report: CandidateReport) -> str:
 
 
 def _band(report: CandidateReport) -> Text:
-    if not report.n:
-        return Text("unknown: nothing compared yet", style="dim")
+    if not report.HasField("divergence"):
+        # Of sessions nothing may be known yet although answers were compared.
+        return Text(f"unknown: {'no session ended' if report.n else 'nothing compared'} yet", style="dim")
     certainty = "confirmed" if report.band_confirmed else "provisional"
     return Text.assemble((report.band, _band_style(report)), f", {certainty}")
 
@@ -150,7 +151,7 @@ def _band_style(report: CandidateReport) -> str:
 
 def whisker(report: CandidateReport, labels: Mapping[str, str]) -> Whisker:
     """A candidate's divergence rate, for the picture."""
-    if not report.n:
+    if not report.HasField("divergence"):
         return Whisker(label=labels[report.version], missing=f"{figures.NONE:>6}")
     interval: Interval = report.divergence
     return Whisker(
@@ -164,7 +165,7 @@ def whisker(report: CandidateReport, labels: Mapping[str, str]) -> Whisker:
 
 def noise_whisker(response: CompareResponse) -> Iterator[Whisker]:
     """The live version beside itself, where that is measured."""
-    if response.HasField("noise_floor"):
+    if response.HasField("noise_floor") and response.unit != "session":
         found = response.noise_floor.divergence
         label = f"{response.live_version} again"
         yield Whisker(label=label, style="dim", estimate=found.estimate, lower=found.lower, upper=found.upper)

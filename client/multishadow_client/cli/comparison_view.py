@@ -17,6 +17,7 @@ from multishadow_client.cli import (
     quality_view,
     report_table,
     schedule_view,
+    sessions_view,
 )
 from multishadow_client.cli.interval_picture import IntervalPicture
 
@@ -78,6 +79,7 @@ class ComparisonView:
         candidates, labels = sorted(self.response.candidates, key=_standing), self._labels()
         confidence = f"{100 * (1 - self.response.alpha):g} %"
         live, by_labels = self.response.live_version, self.response.experiment.rank_by == "labels"
+        by_session = self.response.unit == "session"
         yield (
             report_table.title("Agreement", f"with live {live}; {_ranking(self.response)}"),
             comparison_tables.agreement(candidates, labels),
@@ -85,7 +87,9 @@ class ComparisonView:
         if any(candidate.n for candidate in candidates):
             yield (
                 report_table.title(
-                    "Divergence rate", f"failures count; {confidence} intervals that hold however often you look"
+                    "Divergence rate",
+                    ("share of sessions with a bad turn; " if by_session else "failures count; ")
+                    + f"{confidence} intervals that hold however often you look",
                 ),
                 IntervalPicture(
                     whiskers=[
@@ -94,6 +98,8 @@ class ComparisonView:
                     ]
                 ),
             )
+        if self.response.HasField("sessions"):
+            yield from sessions_view.counted(self.response, labels)
         if self.response.HasField("quality"):
             quality = self.response.quality
             yield (
@@ -113,10 +119,11 @@ class ComparisonView:
         if any(pair.n for pair in self.response.pairs):
             needed = f"{self.response.evidence_threshold:,.4g}"
             same = "on the same labelled requests, bad is wrong" if by_labels else "on the same requests"
+            same = "on the same whole sessions" if by_session else same
             about = f"{same}; difference in percentage points; e ≥ {needed} decides"
             yield report_table.title("Pairs", about), comparison_tables.pairs(self.response.pairs, labels, roomy=roomy)
             classical = self.response.panel
-            if classical.pairs:
+            if classical.pairs and not by_session:
                 yield (
                     report_table.title("Classical tests", f"p-values, {classical.label}"),
                     gates_view.panel(classical, labels),
@@ -125,6 +132,8 @@ class ComparisonView:
 
 def _ranking(response: CompareResponse) -> str:
     labels = response.experiment.rank_by == "labels"
+    if response.unit == "session":
+        return "ranking unit: session; counts are of requests"
     return "ranks are by labels, see Accuracy" if labels else "smaller divergence ranks first"
 
 

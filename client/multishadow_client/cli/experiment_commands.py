@@ -61,6 +61,13 @@ class RankBy(StrEnum):
     LABELS = "labels"
 
 
+class Unit(StrEnum):
+    """What candidates are ranked by: what of the traffic is one observation."""
+
+    SESSION = "session"
+    REQUEST = "request"
+
+
 def start(
     *,
     versions: Annotated[
@@ -187,6 +194,10 @@ def compare(
             help="Chance of any false claim, over all pairs and all times.",
         ),
     ] = 0.0,
+    by: Annotated[
+        Unit | None,
+        typer.Option("--by", show_default="what the model says", help="Rank by sessions, or by single requests."),
+    ] = None,
     model: Model = "",
     server: Server = CONTROL,
     timeout: Timeout = DEFAULT_TIMEOUT,
@@ -201,7 +212,11 @@ def compare(
     """
     with ControlClient(server, timeout=timeout) as control:
         request = control_pb2.CompareRequest(
-            model=selection.model(model, control), candidates=versions or [], experiment_id=experiment, alpha=alpha
+            model=selection.model(model, control),
+            candidates=versions or [],
+            experiment_id=experiment,
+            alpha=alpha,
+            unit=by or "",
         )
         if watch:
             watch_ = watching.Watch(

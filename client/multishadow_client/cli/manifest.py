@@ -109,6 +109,7 @@ class _Reader:
             max_request_bytes=self._count,
             writes=self._yes_or_no,
             writing_methods=self._list_of(self._name, "methods, e.g. [Predict]"),
+            sessions=self._sessions,
             versions=self._list_of(self._version, "versions"),
         )
         writes = {"all": fields.pop("writes", False), "methods": fields.pop("writing_methods", [])}
@@ -172,6 +173,22 @@ class _Reader:
 
     def _custom(self, node: yaml.Node) -> Mapping[str, Any]:
         return self._mapping(node, "a custom pattern", required=("name", "regex"), name=self._name, regex=self._name)
+
+    def _sessions(self, node: yaml.Node) -> Mapping[str, Any]:
+        if isinstance(node, yaml.ScalarNode) and node.value == "off":
+            return {"idle_seconds": 0}
+        terms = self._mapping(
+            node,
+            "`sessions` (or off)",
+            idle=self._span,
+            turn=self._name,
+            first=self._count,
+            wait_ms=self._count,
+            unit=self._name,
+        )
+        if "idle" in terms:
+            terms["idle_seconds"] = terms.pop("idle")
+        return terms
 
     def _gates(self, node: yaml.Node) -> Mapping[str, Any]:
         limits = self._mapping(

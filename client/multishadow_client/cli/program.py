@@ -34,6 +34,7 @@ from multishadow_client.cli import (
     review_commands,
     rollout_commands,
     segment_commands,
+    session_commands,
     status_command,
     terminal,
     token_commands,
@@ -99,6 +100,7 @@ def _add(
 _get = typer.Typer(no_args_is_help=True, help="List models, versions, flags or experiments.", epilog=GET_EXAMPLES)
 _label = typer.Typer(no_args_is_help=True, help="Tell what the right answers were, by request id.")
 _review = typer.Typer(no_args_is_help=True, help="Look at two answers side by side, and say which is better.")
+_sessions = typer.Typer(invoke_without_command=True)
 _rollout = typer.Typer(no_args_is_help=True, help="See and steer a staged promotion.")
 _privacy = typer.Typer(no_args_is_help=True, help="See and erase what is stored of traffic.")
 _token = typer.Typer(no_args_is_help=True, help="Say who may do what.")
@@ -132,6 +134,9 @@ _add(program, "pause", pause_commands.pause, pause_commands.PAUSE_EXAMPLES)
 _add(program, "resume", pause_commands.resume, pause_commands.RESUME_EXAMPLES)
 _add(program, "compare", experiment_commands.compare, experiment_commands.COMPARE_EXAMPLES)
 _add(program, "segments", segment_commands.segments, segment_commands.SEGMENTS_EXAMPLES)
+session_commands.add_to(_sessions)
+program.add_typer(_sessions, name="sessions", help=session_commands.HELP, epilog=session_commands.LIST_EXAMPLES)
+_add(_sessions, "show", session_commands.show, session_commands.SHOW_EXAMPLES)
 program.add_typer(_label, name="label")
 _add(_label, "add", label_commands.add, label_commands.ADD_EXAMPLES)
 _add(_label, "import", label_commands.import_labels, label_commands.IMPORT_EXAMPLES)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
-from google.protobuf.json_format import MessageToDict
-from google.protobuf.message import DecodeError
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from multishadow.v1 import control_pb2, prediction_pb2
-from multishadow_client.cli import document, figures, protocol_view, report_table, tensor_view
+from multishadow.v1 import control_pb2
+from multishadow_client.cli import document, figures, report_table
+from multishadow_client.cli.stored_messages import StoredMessages
 
 VERDICTS = {
     "candidate-better": control_pb2.REVIEW_VERDICT_CANDIDATE_BETTER,
@@ -28,9 +25,6 @@ _COLUMNS = (("id", "right"), ("version", "left"), ("similarity", "right"), ("ver
 # From here on, a request's id and what differed have room beside each other.
 _ROOMY = 120
 _LONGEST_ID = 40  # a UUID has 36 characters
-_CONTENTS = ("text", "classification", "embedding", "structured", "tensor", "scalar", "raw")
-_Kind: TypeAlias = "Callable[[bytes], dict[str, Any]]"
-_SEAL = b"hmac-sha256:"
 _WORDS = {number: name.replace("-", " ") for name, number in VERDICTS.items()}
 
 
@@ -83,27 +77,24 @@ def side_by_side(found: control_pb2.GetComparisonResponse, version: str) -> Rend
     """The request, then live's answer beside each candidate's; of one candidate when a version is named."""
     answers = [answer for answer in found.answers if version in {"", answer.version}]
     title = Text.assemble((f"{found.model}: comparison {found.id}", "bold"), f" of request {found.request_id}, ")
-    kinds = _kinds(found)
-    request = _stored(found, kinds.request, found.request)
+    stored = StoredMessages(protocol=found.protocol, payloads=found.payloads)
+    request = stored.shown_request(found.request)
     parts: list[RenderableType] = [title.append(figures.moment(found.received_at)), Text(f"request  {request}")]
-    live = _stored(found, kinds.response, found.live_response)
+    live = stored.shown_response(found.live_response)
     for answer in answers:
-        own = _stored(found, kinds.response, answer.response)
+        own = stored.shown_response(answer.response)
         parts += [Text(), _beside(found.live_version, live, answer, own or f"({answer.outcome})"), *_about(answer)]
     return Group(*parts)
 
 
 def plain(found: control_pb2.GetComparisonResponse) -> dict[str, Any]:
     """The comparison as a document, with its messages read."""
-    kinds = _kinds(found)
-    answers = [
-        {**document.plain(answer), "response": _plain(found, kinds.response, answer.response)}
-        for answer in found.answers
-    ]
+    stored = StoredMessages(protocol=found.protocol, payloads=found.payloads)
+    answers = [{**document.plain(answer), "response": stored.response(answer.response)} for answer in found.answers]
     return {
         **document.plain(found),
-        "request": _plain(found, kinds.request, found.request),
-        "live_response": _plain(found, kinds.response, found.live_response),
+        "request": stored.request(found.request),
+        "live_response": stored.response(found.live_response),
         "answers": answers,
     }
 
@@ -125,24 +116,6 @@ def verdicts(counts: Sequence[control_pb2.ReviewCounts], labels: Mapping[str, st
             yield Text(f"{labels.get(each.version, each.version)}: people who looked said {', '.join(said)}.")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Kinds:
-    """How a protocol's messages are read."""
-
-    request: _Kind
-    response: _Kind
-
-
-def _kinds(found: control_pb2.GetComparisonResponse) -> _Kinds:
-    if found.protocol == protocol_view.OIP:
-        return _Kinds(request=tensor_view.request, response=tensor_view.response)
-    return _Kinds(request=_message(prediction_pb2.PredictRequest), response=_message(prediction_pb2.PredictResponse))
-
-
-def _message(kind: type[prediction_pb2.PredictRequest | prediction_pb2.PredictResponse]) -> _Kind:
-    return lambda data: MessageToDict(kind.FromString(data), preserving_proto_field_name=True)
-
-
 def _beside(live_version: str, live: str, answer: control_pb2.CandidateAnswer, own: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, expand=True, header_style="bold")
     table.add_column(f"{live_version} (live)", ratio=1, overflow="fold")
@@ -158,39 +131,3 @@ def _about(answer: control_pb2.CandidateAnswer) -> Iterator[Text]:
     if answer.verdict:
         facts.append(f"{_WORDS[answer.verdict]}, said {answer.reviewed_by}")
     yield Text(" · ".join(fact for fact in facts if fact), style="dim")
-
-
-def _stored(found: control_pb2.GetComparisonResponse, kind: _Kind, data: bytes) -> str:
-    """What a message says, or why it says nothing; empty where there was none."""
-    if found.payloads == "none":
-        return "payload not stored (privacy: none)"
-    if _sealed(found, data):
-        return f"payload not stored (privacy: {found.payloads}); {data.decode()}"
-    return _readable(kind, data) if data else ""
-
-
-def _plain(found: control_pb2.GetComparisonResponse, kind: _Kind, data: bytes) -> dict[str, Any] | None:
-    """The same for programs."""
-    if found.payloads == "none":
-        return None
-    return {"hash": data.decode()} if _sealed(found, data) else _document(kind, data)
-
-
-def _sealed(found: control_pb2.GetComparisonResponse, data: bytes) -> bool:
-    """Whether it is a payload's hash. What is stored as it came may begin with anything."""
-    return found.payloads not in {"", "full"} and data.startswith(_SEAL)
-
-
-def _readable(kind: _Kind, data: bytes) -> str:
-    """What a message says; text as it is, everything else as JSON."""
-    said = _document(kind, data)
-    inner = next((said[name] for name in _CONTENTS if name in said), said)
-    return inner if isinstance(inner, str) else json.dumps(inner, indent=2, ensure_ascii=False)
-
-
-def _document(kind: _Kind, data: bytes) -> dict[str, Any]:
-    """A message as plain values; bytes that are no message, as base64."""
-    try:
-        return kind(data)
-    except (DecodeError, ValueError):  # the latter: NaN within an object, which JSON does not know
-        return {"unreadable": base64.b64encode(data).decode()}

@@ -25,19 +25,19 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmultishadow/v1/capture.proto\x12\x0emultishadow.v1\x1a\x1cgoogle/protobuf/struct.proto\"s\n\x0c\x43\x61ptureBatch\x12\x0e\n\x06router\x18\x01 \x01(\t\x12)\n\x08\x63\x61ptures\x18\x02 \x03(\x0b\x32\x17.multishadow.v1.Capture\x12(\n\x05\x64rops\x18\x03 \x03(\x0b\x32\x19.multishadow.v1.DropTally\"\xc3\x03\n\x07\x43\x61pture\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0e\n\x06method\x18\x04 \x01(\t\x12+\n\nattributes\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07request\x18\x06 \x01(\x0c\x12/\n\x08metadata\x18\x07 \x03(\x0b\x32\x1d.multishadow.v1.MetadataEntry\x12\x14\n\x0clive_version\x18\n \x01(\t\x12\x17\n\x0fshadow_versions\x18\x0b \x03(\t\x12\x10\n\x08revision\x18\x0c \x01(\x03\x12\x10\n\x08response\x18\x14 \x01(\x0c\x12\x13\n\x0bstatus_code\x18\x15 \x01(\x05\x12\x16\n\x0estatus_message\x18\x16 \x01(\t\x12\x17\n\x0flive_latency_us\x18\x17 \x01(\x03\x12\x16\n\x0ereceived_at_us\x18\x18 \x01(\x03\x12\x13\n\x0b\x66ingerprint\x18\x19 \x01(\x0c\x12\"\n\x15live_first_latency_us\x18\x1a \x01(\x03H\x00\x88\x01\x01\x42\x18\n\x16_live_first_latency_us\"+\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\"\x92\x01\n\tDropTally\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0clive_version\x18\x02 \x01(\t\x12\x17\n\x0fshadow_versions\x18\x03 \x03(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\r\n\x05\x63ount\x18\x06 \x01(\x03\x12\x16\n\x0ereceived_at_us\x18\x07 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmultishadow/v1/capture.proto\x12\x0emultishadow.v1\x1a\x1cgoogle/protobuf/struct.proto\"\x89\x01\n\x0c\x43\x61ptureBatch\x12\x0e\n\x06router\x18\x01 \x01(\t\x12)\n\x08\x63\x61ptures\x18\x02 \x03(\x0b\x32\x17.multishadow.v1.Capture\x12(\n\x05\x64rops\x18\x03 \x03(\x0b\x32\x19.multishadow.v1.DropTally\x12\x14\n\x0cticked_at_us\x18  \x01(\x03\"\xf3\x03\n\x07\x43\x61pture\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0e\n\x06method\x18\x04 \x01(\t\x12+\n\nattributes\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07request\x18\x06 \x01(\x0c\x12/\n\x08metadata\x18\x07 \x03(\x0b\x32\x1d.multishadow.v1.MetadataEntry\x12\x14\n\x0clive_version\x18\n \x01(\t\x12\x17\n\x0fshadow_versions\x18\x0b \x03(\t\x12\x10\n\x08revision\x18\x0c \x01(\x03\x12\x10\n\x08response\x18\x14 \x01(\x0c\x12\x13\n\x0bstatus_code\x18\x15 \x01(\x05\x12\x16\n\x0estatus_message\x18\x16 \x01(\t\x12\x17\n\x0flive_latency_us\x18\x17 \x01(\x03\x12\x16\n\x0ereceived_at_us\x18\x18 \x01(\x03\x12\x13\n\x0b\x66ingerprint\x18\x19 \x01(\x0c\x12\"\n\x15live_first_latency_us\x18\x1a \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nin_session\x18  \x01(\x08\x12\x11\n\x04turn\x18! \x01(\x03H\x01\x88\x01\x01\x42\x18\n\x16_live_first_latency_usB\x07\n\x05_turn\"+\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\"\x92\x01\n\tDropTally\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0clive_version\x18\x02 \x01(\t\x12\x17\n\x0fshadow_versions\x18\x03 \x03(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\r\n\x05\x63ount\x18\x06 \x01(\x03\x12\x16\n\x0ereceived_at_us\x18\x07 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'multishadow.v1.capture_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CAPTUREBATCH']._serialized_start=78
-  _globals['_CAPTUREBATCH']._serialized_end=193
-  _globals['_CAPTURE']._serialized_start=196
-  _globals['_CAPTURE']._serialized_end=647
-  _globals['_METADATAENTRY']._serialized_start=649
-  _globals['_METADATAENTRY']._serialized_end=692
-  _globals['_DROPTALLY']._serialized_start=695
-  _globals['_DROPTALLY']._serialized_end=841
+  _globals['_CAPTUREBATCH']._serialized_start=79
+  _globals['_CAPTUREBATCH']._serialized_end=216
+  _globals['_CAPTURE']._serialized_start=219
+  _globals['_CAPTURE']._serialized_end=718
+  _globals['_METADATAENTRY']._serialized_start=720
+  _globals['_METADATAENTRY']._serialized_end=763
+  _globals['_DROPTALLY']._serialized_start=766
+  _globals['_DROPTALLY']._serialized_end=912
 # @@protoc_insertion_point(module_scope)

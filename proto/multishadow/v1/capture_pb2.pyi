@@ -28,8 +28,11 @@ class CaptureBatch(_message.Message):
     ROUTER_FIELD_NUMBER: _builtins.int
     CAPTURES_FIELD_NUMBER: _builtins.int
     DROPS_FIELD_NUMBER: _builtins.int
+    TICKED_AT_US_FIELD_NUMBER: _builtins.int
     router: _builtins.str
     """The router process that wrote it, for logs and dead letters."""
+    ticked_at_us: _builtins.int
+    """A tick: what time it is, microseconds since the Unix epoch; for partitions with open sessions and no traffic."""
     @_builtins.property
     def captures(self) -> _containers.RepeatedCompositeFieldContainer[Global___Capture]: ...
     @_builtins.property
@@ -44,10 +47,11 @@ class CaptureBatch(_message.Message):
         router: _builtins.str = ...,
         captures: _abc.Iterable[Global___Capture] | None = ...,
         drops: _abc.Iterable[Global___DropTally] | None = ...,
+        ticked_at_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["captures", b"captures", "drops", b"drops", "router", b"router"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["captures", b"captures", "drops", b"drops", "router", b"router", "ticked_at_us", b"ticked_at_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -76,6 +80,8 @@ class Capture(_message.Message):
     RECEIVED_AT_US_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     LIVE_FIRST_LATENCY_US_FIELD_NUMBER: _builtins.int
+    IN_SESSION_FIELD_NUMBER: _builtins.int
+    TURN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     session_id: _builtins.str
     model: _builtins.str
@@ -98,6 +104,10 @@ class Capture(_message.Message):
     """Of model and input: equal for requests that ask the same; empty when it was not taken."""
     live_first_latency_us: _builtins.int
     """Time to the first message of a streamed answer; absent where none was streamed."""
+    in_session: _builtins.bool
+    """Whether it lies in its session's partition, because its model has sessions."""
+    turn: _builtins.int
+    """The caller's number of this turn of the session; absent where callers give none."""
     @_builtins.property
     def attributes(self) -> _struct_pb2.Struct: ...
     @_builtins.property
@@ -126,14 +136,21 @@ class Capture(_message.Message):
         received_at_us: _builtins.int = ...,
         fingerprint: _builtins.bytes = ...,
         live_first_latency_us: _builtins.int | None = ...,
+        in_session: _builtins.bool = ...,
+        turn: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_live_first_latency_us", b"_live_first_latency_us", "attributes", b"attributes", "live_first_latency_us", b"live_first_latency_us"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_live_first_latency_us", b"_live_first_latency_us", "_turn", b"_turn", "attributes", b"attributes", "live_first_latency_us", b"live_first_latency_us", "turn", b"turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_live_first_latency_us", b"_live_first_latency_us", "attributes", b"attributes", "fingerprint", b"fingerprint", "live_first_latency_us", b"live_first_latency_us", "live_latency_us", b"live_latency_us", "live_version", b"live_version", "metadata", b"metadata", "method", b"method", "model", b"model", "received_at_us", b"received_at_us", "request", b"request", "request_id", b"request_id", "response", b"response", "revision", b"revision", "session_id", b"session_id", "shadow_versions", b"shadow_versions", "status_code", b"status_code", "status_message", b"status_message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_live_first_latency_us", b"_live_first_latency_us", "_turn", b"_turn", "attributes", b"attributes", "fingerprint", b"fingerprint", "in_session", b"in_session", "live_first_latency_us", b"live_first_latency_us", "live_latency_us", b"live_latency_us", "live_version", b"live_version", "metadata", b"metadata", "method", b"method", "model", b"model", "received_at_us", b"received_at_us", "request", b"request", "request_id", b"request_id", "response", b"response", "revision", b"revision", "session_id", b"session_id", "shadow_versions", b"shadow_versions", "status_code", b"status_code", "status_message", b"status_message", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__live_first_latency_us: _TypeAlias = _typing.Literal["live_first_latency_us"]  # noqa: Y015
     _WhichOneofArgType__live_first_latency_us: _TypeAlias = _typing.Literal["_live_first_latency_us", b"_live_first_latency_us"]  # noqa: Y015
+    _WhichOneofReturnType__turn: _TypeAlias = _typing.Literal["turn"]  # noqa: Y015
+    _WhichOneofArgType__turn: _TypeAlias = _typing.Literal["_turn", b"_turn"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__live_first_latency_us) -> _WhichOneofReturnType__live_first_latency_us | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__turn) -> _WhichOneofReturnType__turn | None: ...
 
 Global___Capture: _TypeAlias = Capture  # noqa: Y015
 

@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from multishadow.v1 import privacy_pb2 as _privacy_pb2
+from multishadow.v1 import sessions_pb2 as _sessions_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -437,6 +438,55 @@ class Pause(_message.Message):
 Global___Pause: _TypeAlias = Pause  # noqa: Y015
 
 @_typing.final
+class SessionTerms(_message.Message):
+    """SessionTerms say that a model's requests come in sessions. Absent fields take the defaults that ListModels shows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDLE_SECONDS_FIELD_NUMBER: _builtins.int
+    TURN_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    WAIT_MS_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    idle_seconds: _builtins.int
+    """After how long without a request a session has ended; 0 ends the shadowing by sessions. Absent: half an hour."""
+    turn: _builtins.str
+    """Path of the request attribute that numbers a session's turns, e.g. "turn" or "chat.turn". Empty: they have none."""
+    first: _builtins.int
+    """The number of a session's first turn: 0 or 1. Absent: 1."""
+    wait_ms: _builtins.int
+    """How long a turn waits for one before it that is late, in milliseconds. Absent: a second."""
+    unit: _builtins.str
+    """What candidates are ranked by: "session" or "request". Empty: session."""
+    def __init__(
+        self,
+        *,
+        idle_seconds: _builtins.int | None = ...,
+        turn: _builtins.str = ...,
+        first: _builtins.int | None = ...,
+        wait_ms: _builtins.int | None = ...,
+        unit: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_first", b"_first", "_idle_seconds", b"_idle_seconds", "_wait_ms", b"_wait_ms", "first", b"first", "idle_seconds", b"idle_seconds", "wait_ms", b"wait_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first", b"_first", "_idle_seconds", b"_idle_seconds", "_wait_ms", b"_wait_ms", "first", b"first", "idle_seconds", b"idle_seconds", "turn", b"turn", "unit", b"unit", "wait_ms", b"wait_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__first: _TypeAlias = _typing.Literal["first"]  # noqa: Y015
+    _WhichOneofArgType__first: _TypeAlias = _typing.Literal["_first", b"_first"]  # noqa: Y015
+    _WhichOneofReturnType__idle_seconds: _TypeAlias = _typing.Literal["idle_seconds"]  # noqa: Y015
+    _WhichOneofArgType__idle_seconds: _TypeAlias = _typing.Literal["_idle_seconds", b"_idle_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__wait_ms: _TypeAlias = _typing.Literal["wait_ms"]  # noqa: Y015
+    _WhichOneofArgType__wait_ms: _TypeAlias = _typing.Literal["_wait_ms", b"_wait_ms"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first) -> _WhichOneofReturnType__first | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__idle_seconds) -> _WhichOneofReturnType__idle_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__wait_ms) -> _WhichOneofReturnType__wait_ms | None: ...
+
+Global___SessionTerms: _TypeAlias = SessionTerms  # noqa: Y015
+
+@_typing.final
 class Model(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -453,6 +503,7 @@ class Model(_message.Message):
     PROTOCOL_FIELD_NUMBER: _builtins.int
     MAX_REQUEST_BYTES_FIELD_NUMBER: _builtins.int
     WRITES_FIELD_NUMBER: _builtins.int
+    SESSIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     default_timeout_ms: _builtins.int
     """Default deadline of a call in milliseconds, used when the caller gives none."""
@@ -484,6 +535,10 @@ class Model(_message.Message):
     def writes(self) -> Global___WriteTerms:
         """Absent: none write."""
 
+    @_builtins.property
+    def sessions(self) -> Global___SessionTerms:
+        """Absent when its requests do not come in sessions."""
+
     def __init__(
         self,
         *,
@@ -500,10 +555,11 @@ class Model(_message.Message):
         protocol: _builtins.str = ...,
         max_request_bytes: _builtins.int = ...,
         writes: Global___WriteTerms | None = ...,
+        sessions: Global___SessionTerms | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "gates", b"gates", "labels", b"labels", "privacy", b"privacy", "segments", b"segments", "writes", b"writes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "gates", b"gates", "labels", b"labels", "privacy", b"privacy", "segments", b"segments", "sessions", b"sessions", "writes", b"writes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "live_version", b"live_version", "max_request_bytes", b"max_request_bytes", "name", b"name", "privacy", b"privacy", "protocol", b"protocol", "segments", b"segments", "versions", b"versions", "writes", b"writes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "live_version", b"live_version", "max_request_bytes", b"max_request_bytes", "name", b"name", "privacy", b"privacy", "protocol", b"protocol", "segments", b"segments", "sessions", b"sessions", "versions", b"versions", "writes", b"writes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -820,6 +876,7 @@ class ApplyModelRequest(_message.Message):
     PROTOCOL_FIELD_NUMBER: _builtins.int
     MAX_REQUEST_BYTES_FIELD_NUMBER: _builtins.int
     WRITES_FIELD_NUMBER: _builtins.int
+    SESSIONS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     default_timeout_ms: _builtins.int
     actor: _builtins.str
@@ -857,6 +914,10 @@ class ApplyModelRequest(_message.Message):
     def writes(self) -> Global___WriteTerms:
         """Absent: unchanged, or none for a new model."""
 
+    @_builtins.property
+    def sessions(self) -> Global___SessionTerms:
+        """Absent: unchanged, or none for a new model."""
+
     def __init__(
         self,
         *,
@@ -872,10 +933,11 @@ class ApplyModelRequest(_message.Message):
         protocol: _builtins.str | None = ...,
         max_request_bytes: _builtins.int | None = ...,
         writes: Global___WriteTerms | None = ...,
+        sessions: Global___SessionTerms | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "_max_request_bytes", b"_max_request_bytes", "_protocol", b"_protocol", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "max_request_bytes", b"max_request_bytes", "privacy", b"privacy", "protocol", b"protocol", "segments", b"segments", "writes", b"writes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "_max_request_bytes", b"_max_request_bytes", "_protocol", b"_protocol", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "max_request_bytes", b"max_request_bytes", "privacy", b"privacy", "protocol", b"protocol", "segments", b"segments", "sessions", b"sessions", "writes", b"writes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "_max_request_bytes", b"_max_request_bytes", "_protocol", b"_protocol", "actor", b"actor", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "max_request_bytes", b"max_request_bytes", "model", b"model", "privacy", b"privacy", "protocol", b"protocol", "segments", b"segments", "versions", b"versions", "writes", b"writes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "_max_request_bytes", b"_max_request_bytes", "_protocol", b"_protocol", "actor", b"actor", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "max_request_bytes", b"max_request_bytes", "model", b"model", "privacy", b"privacy", "protocol", b"protocol", "segments", b"segments", "sessions", b"sessions", "versions", b"versions", "writes", b"writes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__default_timeout_ms: _TypeAlias = _typing.Literal["default_timeout_ms"]  # noqa: Y015
     _WhichOneofArgType__default_timeout_ms: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms"]  # noqa: Y015
@@ -1347,12 +1409,15 @@ class CompareRequest(_message.Message):
     CANDIDATES_FIELD_NUMBER: _builtins.int
     EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
     ALPHA_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Empty: the only model there is."""
     experiment_id: _builtins.int
     """0: the running experiment, or else the latest."""
     alpha: _builtins.float
     """0: 0.05."""
+    unit: _builtins.str
+    """What to rank by: "session" or "request". Empty: what the model's terms say, and requests where it has no sessions."""
     @_builtins.property
     def candidates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Empty: all candidates of the experiment."""
@@ -1364,10 +1429,11 @@ class CompareRequest(_message.Message):
         candidates: _abc.Iterable[_builtins.str] | None = ...,
         experiment_id: _builtins.int = ...,
         alpha: _builtins.float = ...,
+        unit: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha", b"alpha", "candidates", b"candidates", "experiment_id", b"experiment_id", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha", b"alpha", "candidates", b"candidates", "experiment_id", b"experiment_id", "model", b"model", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1748,6 +1814,8 @@ class CompareResponse(_message.Message):
     PANEL_FIELD_NUMBER: _builtins.int
     REVIEW_VERDICTS_FIELD_NUMBER: _builtins.int
     SAMPLING_SHARE_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    SESSIONS_FIELD_NUMBER: _builtins.int
     live_version: _builtins.str
     alpha: _builtins.float
     family_size: _builtins.int
@@ -1768,6 +1836,10 @@ class CompareResponse(_message.Message):
     sampling_share: _builtins.float
     """Share of the sampling that flags ask for which routers do at present, in (0, 1]: less while workers do not keep up.
     Absent when no router says so.
+    """
+    unit: _builtins.str
+    """The ranking unit: "request" or "session". Rates, bands, ranks, pairs, advice and state are about it; counts of
+    answers, completeness and latencies are about requests always.
     """
     @_builtins.property
     def experiment(self) -> Global___Experiment: ...
@@ -1797,6 +1869,10 @@ class CompareResponse(_message.Message):
     def review_verdicts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReviewCounts]:
         """What people said of candidates' answers; none of those that nobody looked at."""
 
+    @_builtins.property
+    def sessions(self) -> _sessions_pb2.SessionReport:
+        """Absent where the model has no sessions, and none are counted."""
+
     def __init__(
         self,
         *,
@@ -1822,10 +1898,12 @@ class CompareResponse(_message.Message):
         panel: Global___Panel | None = ...,
         review_verdicts: _abc.Iterable[Global___ReviewCounts] | None = ...,
         sampling_share: _builtins.float | None = ...,
+        unit: _builtins.str = ...,
+        sessions: _sessions_pb2.SessionReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_sampling_share", b"_sampling_share", "epoch_opened_at", b"epoch_opened_at", "experiment", b"experiment", "noise_floor", b"noise_floor", "panel", b"panel", "quality", b"quality", "read_at", b"read_at", "sampling_share", b"sampling_share"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_sampling_share", b"_sampling_share", "epoch_opened_at", b"epoch_opened_at", "experiment", b"experiment", "noise_floor", b"noise_floor", "panel", b"panel", "quality", b"quality", "read_at", b"read_at", "sampling_share", b"sampling_share", "sessions", b"sessions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sampling_share", b"_sampling_share", "advice", b"advice", "alpha", b"alpha", "candidates", b"candidates", "epoch", b"epoch", "epoch_opened_at", b"epoch_opened_at", "epoch_reason", b"epoch_reason", "evidence_threshold", b"evidence_threshold", "experiment", b"experiment", "family_size", b"family_size", "live_failures", b"live_failures", "live_version", b"live_version", "noise_floor", b"noise_floor", "pairs", b"pairs", "panel", b"panel", "quality", b"quality", "read_at", b"read_at", "review_verdicts", b"review_verdicts", "reviews", b"reviews", "sampling_share", b"sampling_share", "state", b"state", "test_name", b"test_name", "winner", b"winner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sampling_share", b"_sampling_share", "advice", b"advice", "alpha", b"alpha", "candidates", b"candidates", "epoch", b"epoch", "epoch_opened_at", b"epoch_opened_at", "epoch_reason", b"epoch_reason", "evidence_threshold", b"evidence_threshold", "experiment", b"experiment", "family_size", b"family_size", "live_failures", b"live_failures", "live_version", b"live_version", "noise_floor", b"noise_floor", "pairs", b"pairs", "panel", b"panel", "quality", b"quality", "read_at", b"read_at", "review_verdicts", b"review_verdicts", "reviews", b"reviews", "sampling_share", b"sampling_share", "sessions", b"sessions", "state", b"state", "test_name", b"test_name", "unit", b"unit", "winner", b"winner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__sampling_share: _TypeAlias = _typing.Literal["sampling_share"]  # noqa: Y015
     _WhichOneofArgType__sampling_share: _TypeAlias = _typing.Literal["_sampling_share", b"_sampling_share"]  # noqa: Y015

@@ -11,7 +11,11 @@ MICROSECONDS = 1_000_000
 
 def encode(batch: CaptureBatch) -> bytes:
     """The bytes of a `multishadow.v1.CaptureBatch`."""
-    message = capture_pb2.CaptureBatch(router=batch.router, drops=[_drop_message(drop) for drop in batch.drops])
+    message = capture_pb2.CaptureBatch(
+        router=batch.router,
+        drops=[_drop_message(drop) for drop in batch.drops],
+        ticked_at_us=round(batch.ticked_at * MICROSECONDS),
+    )
     for capture in batch.captures:
         _add(message, capture)
     return message.SerializeToString()
@@ -27,6 +31,7 @@ def decode(data: bytes) -> CaptureBatch:
         router=message.router,
         captures=tuple(_capture(item) for item in message.captures),
         drops=tuple(_drop(item) for item in message.drops),
+        ticked_at=message.ticked_at_us / MICROSECONDS,
     )
 
 
@@ -47,6 +52,8 @@ def _add(batch: capture_pb2.CaptureBatch, capture: Capture) -> None:
         live_latency_us=round(capture.live_latency * MICROSECONDS),
         received_at_us=round(capture.received_at * MICROSECONDS),
         fingerprint=capture.fingerprint,
+        in_session=capture.in_session,
+        turn=capture.turn,
     )
     if capture.live_first_latency is not None:
         message.live_first_latency_us = round(capture.live_first_latency * MICROSECONDS)
@@ -77,6 +84,8 @@ def _capture(message: capture_pb2.Capture) -> Capture:
         live_first_latency=(
             message.live_first_latency_us / MICROSECONDS if message.HasField("live_first_latency_us") else None
         ),
+        in_session=message.in_session,
+        turn=message.turn if message.HasField("turn") else None,
     )
 
 

@@ -23,6 +23,7 @@ from multishadow_server.adapters.postgres.processes import PostgresProcesses
 from multishadow_server.adapters.postgres.retention import PostgresRetention
 from multishadow_server.adapters.postgres.reviews import PostgresReviews
 from multishadow_server.adapters.postgres.rollouts import PostgresRollouts
+from multishadow_server.adapters.postgres.sessions import PostgresSessions
 from multishadow_server.adapters.postgres.traffic import PostgresTraffic
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
 from multishadow_server.app import door as guard
@@ -37,6 +38,7 @@ from multishadow_server.entrypoints.http import HttpServer, application
 from multishadow_server.entrypoints.ofrep import Ofrep
 from multishadow_server.entrypoints.privacy import PrivacyServicer
 from multishadow_server.entrypoints.rollouts import RolloutServicer
+from multishadow_server.entrypoints.sessions import SessionServicer
 from multishadow_server.entrypoints.shadowing import ShadowingServicer
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.configuration_watch import ConfigurationWatch
@@ -104,6 +106,7 @@ async def run(
             ),
             AccessServicer(tokens, PostgresAudit(engine), changed=door.changed),
             ShadowingServicer(store),
+            SessionServicer(store=store, records=PostgresSessions(engine)),
             later=flagd,
             credentials=None if serving is None else serving.grpc_credentials(),
             describe=settings.reflection == "on",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from multishadow_server.adapters import nats_connection
 from multishadow_server.adapters.comparison_pool import ComparisonPool
+from multishadow_server.adapters.jetstream_log import JetStreamLog
 from multishadow_server.adapters.jetstream_reader import JetStreamReader
 from multishadow_server.adapters.model_gateway import GrpcModelGateway
 from multishadow_server.adapters.partition_leases import AdvisoryLeases
@@ -22,6 +24,7 @@ from multishadow_server.adapters.postgres.live_totals import PostgresLiveTotals
 from multishadow_server.adapters.postgres.observations import PostgresObservations
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
 from multishadow_server.app import running, securing
+from multishadow_server.core.capture import CaptureBatch
 from multishadow_server.core.segments import KnownLevels
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.concealing import Concealing
@@ -32,6 +35,7 @@ from multishadow_server.service.in_flight import CallSlots, UnderWay
 from multishadow_server.service.live_load import LiveLoad
 from multishadow_server.service.partition_work import Pace, Workshop
 from multishadow_server.service.process_report import ProcessReport
+from multishadow_server.service.session_work import Tick
 from multishadow_server.service.shadowing import Shadowing
 from multishadow_server.service.version_guard import VersionGuard
 from multishadow_server.service.worker import Quotas, Worker
@@ -85,6 +89,7 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
             concealing=Concealing(
                 PostgresHashKey(engine, given=settings.hash_key), ProtobufPayloadRewriter(), counters
             ),
+            tick=_ticking(JetStreamLog(client, settings), settings.instance),
         )
         working = Worker(
             leases=AdvisoryLeases(settings.database_url, log_name=settings.log_name, partitions=partitions),
@@ -111,6 +116,14 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
             await reporting
         finally:
             await end(reporting)
+
+
+def _ticking(log: JetStreamLog, instance: str) -> Tick:
+    async def tick(partition: int, now: float) -> None:
+        batch = CaptureBatch(router=instance, captures=(), ticked_at=now)
+        await log.append(partition, batch, message_id=f"tick-{instance}-{partition}-{uuid.uuid4().hex}")
+
+    return tick
 
 
 def _shadowing(settings: Settings, stack: AsyncExitStack, guard: VersionGuard) -> Shadowing:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from multishadow_server.core.findings import CandidateReport, Interval, PairReport, State
+from multishadow_server.core.session_terms import Unit
 from multishadow_server.core.statistics.bands import Band
 from multishadow_server.core.statistics.ranking import Verdict
 
@@ -28,6 +29,7 @@ def sentence(
     state: State,
     live_failures: int,
     margin: float,
+    unit: Unit = Unit.REQUEST,
 ) -> str:
     """One sentence that says what to do.
 
@@ -39,19 +41,29 @@ def sentence(
         state: of the report.
         live_failures: sampled requests that the live version itself failed.
         margin: half-width of equivalence, as a rate.
+        unit: what is counted.
     """
+    if state is State.NO_DATA and unit is Unit.SESSION:
+        return _no_session(candidates)
     if state is State.NO_DATA:
         return _nothing_compared(model, live, candidates, live_failures)
     best = [candidate for candidate in candidates if candidate.in_best_set]
     if all(_dead(candidate) for candidate in best):
         return _all_dead(best)
     if state is State.UNDECIDED and len(candidates) > 1:
-        main = _collecting(best, pairs, sum(candidate.ranked for candidate in candidates))
+        main = _collecting(best, pairs, sum(candidate.ranked for candidate in candidates), unit)
     elif len(best) > 1:
-        main = _equivalent(best, live, margin)
+        main = _equivalent(best, live, margin, unit)
     else:
-        main = f"{_standing(best[0], live, candidates, pairs)}, {_what_its_band_means(best[0], live)}"
-    return "; ".join([main, *_troubles(candidates)]) + "."
+        main = f"{_standing(best[0], live, candidates, pairs)}, {_what_its_band_means(best[0], live, unit)}"
+    return "; ".join([main, *_troubles(candidates, unit)]) + "."
+
+
+def _no_session(candidates: Sequence[CandidateReport]) -> str:
+    return (
+        f"No whole session of {listed(candidate.version for candidate in candidates)} has ended yet: a session ends "
+        "when no request of it came for as long as the model's file says (`sessions.idle`), and is counted then."
+    )
 
 
 def _nothing_compared(model: str, live: str, candidates: Sequence[CandidateReport], live_failures: int) -> str:
@@ -97,7 +109,7 @@ def _all_dead(best: Sequence[CandidateReport]) -> str:
     )
 
 
-def _collecting(best: Sequence[CandidateReport], pairs: Sequence[PairReport], ranked: int) -> str:
+def _collecting(best: Sequence[CandidateReport], pairs: Sequence[PairReport], ranked: int, unit: Unit) -> str:
     leader, *rivals = best
     if ranked == 1:
         return f"Only {leader.version} could be compared so far, so there is no ranking yet: promote nobody"
@@ -114,10 +126,12 @@ def _collecting(best: Sequence[CandidateReport], pairs: Sequence[PairReport], ra
             f"{leader.version} leads so far with {_percent(_rate(leader).estimate)} divergence, but {others} may still "
             "be as good or better"
         )
-    return f"{opening}: keep collecting{_how_long(leader, rivals, pairs)} and promote nobody yet"
+    return f"{opening}: keep collecting{_how_long(leader, rivals, pairs, unit)} and promote nobody yet"
 
 
-def _how_long(leader: CandidateReport, rivals: Sequence[CandidateReport], pairs: Sequence[PairReport]) -> str:
+def _how_long(
+    leader: CandidateReport, rivals: Sequence[CandidateReport], pairs: Sequence[PairReport], unit: Unit
+) -> str:
     open_pairs = [
         pair
         for pair in pairs
@@ -126,14 +140,14 @@ def _how_long(leader: CandidateReport, rivals: Sequence[CandidateReport], pairs:
         and {pair.first, pair.second} <= {leader.version, *(rival.version for rival in rivals)}
     ]
     needed = [pair.requests_needed for pair in open_pairs if pair.requests_needed is not None]
-    return _more(max(needed)) if needed and len(needed) == len(open_pairs) else ""
+    return _more(max(needed), unit) if needed and len(needed) == len(open_pairs) else ""
 
 
-def _more(requests: int | None) -> str:
-    return "" if requests is None else f", roughly {requests:,} more requests at the present rates,"
+def _more(needed: int | None, unit: Unit) -> str:
+    return "" if needed is None else f", roughly {needed:,} more {unit}s at the present rates,"
 
 
-def _equivalent(best: Sequence[CandidateReport], live: str, margin: float) -> str:
+def _equivalent(best: Sequence[CandidateReport], live: str, margin: float, unit: Unit) -> str:
     names = listed(candidate.version for candidate in best)
     opening = f"{names} diverge least from {live} and are proven equivalent (within {margin * 100:g} percentage points)"
     if changed := [candidate.version for candidate in best if candidate.rate_moved]:
@@ -148,7 +162,7 @@ def _equivalent(best: Sequence[CandidateReport], live: str, margin: float) -> st
     if any(_proven_bad(candidate) for candidate in best):
         return f"{opening}, but their divergence is proven above 10 %: do not roll any of them out"
     return (
-        f"{opening}, but may diverge on up to {_at_most(_rate(worst).upper)} of requests: find out what "
+        f"{opening}, but may diverge on up to {_at_most(_rate(worst).upper)} of {unit}s: find out what "
         f"diverges before you promote one; {CAVEAT.format(live=live)}"
     )
 
@@ -164,7 +178,7 @@ def _standing(
     return f"{winner.version} diverges least from {live}, proven{against}"
 
 
-def _what_its_band_means(winner: CandidateReport, live: str) -> str:
+def _what_its_band_means(winner: CandidateReport, live: str, unit: Unit) -> str:
     rate = _rate(winner)
     promote = f"`shadowctl promote {winner.version}`"
     between = f"{_at_least(rate.lower)} to {_at_most(rate.upper)}"
@@ -178,8 +192,9 @@ def _what_its_band_means(winner: CandidateReport, live: str) -> str:
     if _proven_bad(winner):
         return "but its divergence is proven above 10 %: do not roll it out"
     if not winner.band_confirmed:
+        more = _more(winner.comparisons_needed, unit)
         return (
-            f"but its divergence may be anywhere from {between}: keep collecting{_more(winner.comparisons_needed)} "
+            f"but its divergence may be anywhere from {between}: keep collecting{more} "
             f"until that is narrower, before you promote it with {promote}; {CAVEAT.format(live=live)}"
         )
     what = "which edge cases diverge" if winner.band is Band.EDGE_CASES else "what diverges and why"
@@ -201,18 +216,16 @@ def _proven_bad(candidate: CandidateReport) -> bool:
     return candidate.band_proven is Band.DO_NOT_ROLL_OUT and not candidate.rate_moved
 
 
-def _troubles(candidates: Sequence[CandidateReport]) -> list[str]:
+def _troubles(candidates: Sequence[CandidateReport], unit: Unit) -> list[str]:
     """A clause for each candidate that is broken, or that its numbers do not speak for."""
-    return [trouble for candidate in candidates if (trouble := _trouble(candidate))]
+    return [trouble for candidate in candidates if (trouble := _trouble(candidate, unit))]
 
 
-def _trouble(candidate: CandidateReport) -> str:
+def _trouble(candidate: CandidateReport, unit: Unit) -> str:
     name, copies = candidate.version, candidate.n + candidate.uncomparable + candidate.dropped
     lost = Counter(candidate.uncomparable_by_reason) + Counter(candidate.dropped_by_reason)
-    if not copies and candidate.duplicates:
-        return f"{name} got repeated inputs alone, which do not count"
     if not copies:
-        return f"{name} got no request yet, check its flag (`shadowctl get flags`)"
+        return _got_nothing(candidate, unit)
     if not candidate.n:
         return f"{name} could not be compared at all (`{_top_reason([lost])}`)"
     if _dead(candidate):
@@ -225,6 +238,14 @@ def _trouble(candidate: CandidateReport) -> str:
             f"only {share} of the copies for {name} ended in a comparison (`{_top_reason([lost])}`), find out why first"
         )
     return ""
+
+
+def _got_nothing(candidate: CandidateReport, unit: Unit) -> str:
+    if unit is Unit.SESSION:
+        return f"no whole session of {candidate.version} has ended yet"
+    if candidate.duplicates:
+        return f"{candidate.version} got repeated inputs alone, which do not count"
+    return f"{candidate.version} got no request yet, check its flag (`shadowctl get flags`)"
 
 
 def _dead(candidate: CandidateReport) -> bool:

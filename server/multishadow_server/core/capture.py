@@ -31,8 +31,10 @@ class Capture:
         status_message: the status's details.
         live_latency: the live call's duration in seconds.
         received_at: when the router received it, seconds since the Unix epoch.
-        fingerprint: of model and input (`duplicates.fingerprint`); empty when nobody took it.
+        fingerprint: of model and input (`duplicates.fingerprint`), or of the session's turn; empty when nobody took it.
         live_first_latency: seconds until the first message of a streamed answer; None where none was streamed.
+        in_session: whether it lies in its session's partition, because its model has sessions.
+        turn: the caller's number of this turn of the session; None where there is none.
     """
 
     request_id: str
@@ -52,10 +54,17 @@ class Capture:
     received_at: float
     fingerprint: bytes = b""
     live_first_latency: float | None = None
+    in_session: bool = False
+    turn: int | None = None
 
     @property
     def partition_key(self) -> bytes:
-        """What it is put into a partition of the log by: requests of one input must meet, to be counted once."""
+        """What it is put into a partition of the log by: requests of one input must meet, to be counted once.
+
+        Turns of one session must meet, to be kept in order.
+        """
+        if self.in_session:
+            return f"{self.model}\0{self.session_id}".encode()
         return self.fingerprint or (self.session_id or self.request_id).encode()
 
     @property
@@ -79,11 +88,12 @@ class DropTally:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptureBatch:
-    """One message of the capture log."""
+    """One message of the capture log; `ticked_at` is what time it is, for a tick (see `core.sessions`), and else 0."""
 
     router: str
     captures: Sequence[Capture]
     drops: Sequence[DropTally] = ()
+    ticked_at: float = 0.0
 
 
 def size_of(request: bytes, response: bytes) -> int:

@@ -36,6 +36,11 @@ def fingerprint(model: str, content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=KEY_BYTES, key=model.encode()[: hashlib.blake2b.MAX_KEY_SIZE]).digest()
 
 
+def turn_fingerprint(model: str, session_id: str, turn: str) -> bytes:
+    """What two requests of a session have in common iff they are the same turn: its number, or the request's id."""
+    return fingerprint(model, f"session\0{session_id}\0{turn}".encode())
+
+
 class SeenInputs:
     """The inputs that one partition's captures had lately, for its one owner; everything alike is in one partition.
 

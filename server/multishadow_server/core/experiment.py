@@ -94,6 +94,7 @@ class Epoch:
         noise_percent: the experiment's.
         windows: the experiment's.
         ends_at: end of the experiment's time box, seconds since the Unix epoch.
+        closed_at: when it was closed, likewise; inf while it is open.
     """
 
     id: int
@@ -111,6 +112,7 @@ class Epoch:
     noise_percent: float = 0.0
     windows: tuple[Window, ...] = ()
     ends_at: float = math.inf
+    closed_at: float = math.inf
 
     def collects_at(self, received_at: float) -> bool:
         """Whether a request that was received then is part of it, in seconds since the Unix epoch.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from multishadow_server.core.session_terms import Unit
 from multishadow_server.core.statistics.bands import Band
 from multishadow_server.core.statistics.ranking import Verdict
 
@@ -255,6 +256,7 @@ class Report:
         noise_floor: how often the live version differs from itself; None where that is not measured.
         quality: who was right, by labels; None when answers are not labelled.
         review_verdicts: what people said, of each candidate that they looked at.
+        unit: what it ranks by; rates, bands, pairs and advice are about it.
     """
 
     live_version: str
@@ -271,3 +273,4 @@ class Report:
     noise_floor: NoiseFloor | None
     quality: Quality | None
     review_verdicts: tuple[ReviewCounts, ...]
+    unit: Unit = Unit.REQUEST

@@ -18,6 +18,7 @@ class Kept(StrEnum):
 
     DIVERGED = "diverged"
     SAMPLE = "sample"
+    SESSION = "session"
 
 
 @dataclass(slots=True)
@@ -32,6 +33,8 @@ class _Hour:
 
 class Keeper:
     """Chooses for one partition: every divergent comparison up to a quota, and a sample of the rest.
+
+    Turns of a session that diverged count as divergent, once that is known: up to the same quota.
 
     The sample is drawn by selection sampling (Knuth, TAOCP 2, 3.4.2, algorithm S): a comparison is kept with
     probability (quota left) / (comparisons to come), which draws uniformly and never more than the quota. How many are
@@ -49,7 +52,13 @@ class Keeper:
         self._hours: dict[tuple[int, int], _Hour] = {}
 
     def choose(
-        self, epoch_id: int, *, received_at: float, observations: Sequence[Observation], draw: float
+        self,
+        epoch_id: int,
+        *,
+        received_at: float,
+        observations: Sequence[Observation],
+        draw: float,
+        of_divergent_session: bool = False,
     ) -> Kept | None:
         """Whether to store one comparison, and why.
 
@@ -58,17 +67,20 @@ class Keeper:
             received_at: seconds since the Unix epoch; chooses the hour.
             observations: what its shadows made of it.
             draw: uniform in [0, 1).
+            of_divergent_session: whether another turn of its session was bad: then it is kept beside that one.
         """
         hour = self._hour(epoch_id, received_at)
         if any(observation.outcome in BAD for observation in observations):
-            return self._choose_divergent(hour)
-        return self._choose_sample(hour, received_at, draw)
+            return self._choose_divergent(hour, Kept.DIVERGED)
+        # Drawn first, whatever its session did: the sample of what agreed stays uniform.
+        kept = self._choose_sample(hour, received_at, draw)
+        return self._choose_divergent(hour, Kept.SESSION) if kept is None and of_divergent_session else kept
 
-    def _choose_divergent(self, hour: _Hour) -> Kept | None:
+    def _choose_divergent(self, hour: _Hour, why: Kept) -> Kept | None:
         if hour.divergent >= self._divergent_quota:
             return None
         hour.divergent += 1
-        return Kept.DIVERGED
+        return why
 
     def _choose_sample(self, hour: _Hour, received_at: float, draw: float) -> Kept | None:
         hour.rest += 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.privacy import UNRESTRICTED, PrivacyTerms
 from multishadow_server.core.protocols import OutputTerms, Protocol, renaming
+from multishadow_server.core.session_terms import SessionTerms
 from multishadow_server.core.version_limits import NO_LIMITS, Pause, VersionLimits
 from multishadow_server.core.writes import NO_WRITES, Writes
 
@@ -111,6 +112,7 @@ class Model:
         segments: attributes that reports are cut by, nested ones by their path; empty for all.
         gates: what a candidate has to keep to before it is promoted.
         privacy: what is kept of its requests and answers, and for how long.
+        sessions: how its requests form sessions; None when they do not.
         versions: in order of registration; the first is the base.
         created_at: when it was registered, seconds since the Unix epoch; None until it is stored.
         max_request_bytes: larger requests are not captured; None is without a limit of the model's own.
@@ -124,6 +126,7 @@ class Model:
     segments: tuple[str, ...] = ()
     gates: GateLimits = field(default_factory=GateLimits)
     privacy: PrivacyTerms = UNRESTRICTED
+    sessions: SessionTerms | None = None
     versions: tuple[Version, ...] = ()
     created_at: float | None = None
     max_request_bytes: int | None = None

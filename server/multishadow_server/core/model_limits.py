@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from multishadow_server.core import privacy_limits, version_address, version_limits, writes
+from multishadow_server.core import privacy_limits, session_terms, version_address, version_limits, writes
 from multishadow_server.core.experiment import LONGEST_DURATION, in_words
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import Comparator, LabelTerms
@@ -68,6 +68,8 @@ def _check_handling(spec: ModelSpec) -> None:
         version_limits.check_cap("max_request_bytes", spec.max_request_bytes)
     if spec.writes is not None:
         writes.check(spec.writes)
+    if spec.sessions is not None and spec.sessions.idle:
+        session_terms.check(spec.sessions)
 
 
 def check_model_name(name: str) -> None:

@@ -8,6 +8,7 @@ from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import Comparator, LabelTerms
 from multishadow_server.core.privacy import PrivacyTerms
 from multishadow_server.core.protocols import Protocol
+from multishadow_server.core.session_terms import SessionTerms
 from multishadow_server.core.version_limits import VersionLimits
 from multishadow_server.core.writes import Writes
 
@@ -45,6 +46,7 @@ class ModelSpec:
         segments: see `core.model.Model`.
         privacy: all terms.
         protocol: what all its versions speak; the comparator's is left aside.
+        sessions: terms with an `idle` of 0 end the shadowing by sessions.
         versions: those that are named; the others are left as they are.
         max_request_bytes: 0 is without a limit.
         writes: see `core.model.Model`.
@@ -58,6 +60,7 @@ class ModelSpec:
     segments: tuple[str, ...] | None = None
     privacy: PrivacyTerms | None = None
     protocol: Protocol | None = None
+    sessions: SessionTerms | None = None
     versions: tuple[VersionSpec, ...] = ()
     max_request_bytes: int | None = None
     writes: Writes | None = None

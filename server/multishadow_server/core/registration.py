@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 
-from multishadow_server.core import model_limits, privacy_limits, protocols, version_limits, writes
+from multishadow_server.core import model_limits, privacy_limits, protocols, session_terms, version_limits, writes
 from multishadow_server.core.experiment import in_words
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import LabelTerms, Model, Version
@@ -25,6 +25,7 @@ class Registration:
         added: the new versions, in order of registration.
         replaced: names of versions whose answers are another implementation's from now on: another address, or
             another time limit, which moves the line between an answer and a timeout, or another name at its server.
+            All, where sessions begin, end or are others than before.
         settings_changed, versions_changed: whether the model's own settings, or any version, differ.
     """
 
@@ -69,7 +70,8 @@ def register(present: Model | None, spec: ModelSpec, *, now: float) -> Registrat
         replaced=frozenset(
             version.name
             for version in model.versions
-            if version.name in before and _answers(before[version.name]) != _answers(version)
+            if version.name in before
+            and (_answers(before[version.name]) != _answers(version) or _counts_anew(present, model))
         ),
         settings_changed=bool(settings),
         versions_changed=any(before.get(version.name) != version for version in model.versions),
@@ -97,6 +99,7 @@ def _with_settings(model: Model, spec: ModelSpec) -> Model:
         privacy=model.privacy if spec.privacy is None else spec.privacy,
         max_request_bytes=model.max_request_bytes if spec.max_request_bytes is None else spec.max_request_bytes or None,
         writes=model.writes if spec.writes is None else spec.writes,
+        sessions=model.sessions if spec.sessions is None else (spec.sessions if spec.sessions.idle else None),
     )
 
 
@@ -110,6 +113,11 @@ def _with_spec(version: Version, spec: VersionSpec) -> Version:
         served_version=version.served_version if spec.served_version is None else spec.served_version,
         limits=version.limits if spec.limits is None else spec.limits,
     )
+
+
+def _counts_anew(before: Model | None, after: Model) -> bool:
+    """Whether what counts once, or what a session is, changes for all versions."""
+    return before is not None and not session_terms.same_sessions(before.sessions, after.sessions)
 
 
 def _answers(version: Version) -> tuple[str, float, str, str]:
@@ -133,6 +141,7 @@ def _settings_changes(before: Model | None, after: Model) -> Iterator[str]:
     yield from _difference("labels", _terms(before.labels), _terms(after.labels))
     yield from _difference("privacy", privacy_limits.in_short(before.privacy), privacy_limits.in_short(after.privacy))
     yield from _difference("segments", _cut_by(before.segments), _cut_by(after.segments))
+    yield from _difference("sessions", session_terms.in_words(before.sessions), session_terms.in_words(after.sessions))
     for limit in fields(GateLimits):
         yield from _difference(
             f"gate limit {limit.name}",

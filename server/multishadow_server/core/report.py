@@ -25,6 +25,7 @@ from multishadow_server.core.noise_floor import NOISE
 from multishadow_server.core.observation import Outcome
 from multishadow_server.core.rank_basis import RankBasis
 from multishadow_server.core.rollup import Family, Rollup, pair_subject
+from multishadow_server.core.session_terms import Unit
 from multishadow_server.core.statistics import dispersion, evidence, forecast, ranking, sequences
 from multishadow_server.core.statistics.bands import Band, band_of
 from multishadow_server.core.statistics.betting import Floats
@@ -51,6 +52,7 @@ def build(
     buckets: Iterable[Rollup] = (),
     quality: Quality | None = None,
     rank_by_labels: Rollup | None = None,
+    unit: Unit = Unit.REQUEST,
 ) -> Report:
     """Report on an epoch.
 
@@ -65,6 +67,7 @@ def build(
         quality: who was right, of all candidates; shown beside, and mixed with nothing here.
         rank_by_labels: label counts to rank by, of cohorts older than the label delay, with `quality`; None ranks by
             agreement. Bands and rates stay those of agreement.
+        unit: what is counted, for the advice; see `session_report.as_requests`.
 
     Raises:
         InvalidInput: alpha is out of range.
@@ -99,6 +102,7 @@ def build(
             state=state,
             live_failures=live_failures,
             margin=EQUIVALENCE_MARGIN,
+            unit=unit,
         )
         if by_quality is None
         else quality_advice.sentence(
@@ -110,6 +114,7 @@ def build(
         noise_floor=_noise_floor(tables, alpha),
         quality=_shown_quality(quality, [report.version for report in reports]),
         review_verdicts=_review_verdicts(tables, reports),
+        unit=unit,
     )
 
 

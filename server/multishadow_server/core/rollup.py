@@ -33,6 +33,14 @@ the epoch's order of candidates. s is similarity and d confidence delta, in mill
 | label_pair          | A|B     | marks, `ox`                   | labelled requests by the pair's marks; live first    |
 | review              | version | verdict                       | verdicts of people on its answers beside live's      |
 | difference          | version | verdict/s/real or same        | answers that labels or people told apart, s in ‰     |
+| session             | version | o, b, x                       | whole sessions that ended; b with any bad turn       |
+| session             | (empty) | ended, turns, without_id      | sessions, their turns; requests that are in none     |
+| session_pair        | A|B     | statuses, `ob`                | sessions by the pair's status; cut ones are x        |
+| session_cut         | version | why, see `sessions.Cut`       | sessions that are not known to be whole              |
+| session_length      | (empty) | 1 … 20, 21+                   | sessions by their turns                              |
+| turn                | version | place/o or b                  | counted turns of whole sessions; places 1 … 20, 21+  |
+| turn_cascade        | version | before or after/o or b        | the same, by whether a bad turn came before          |
+| first_divergence    | version | place                         | whole sessions, by the place of their first bad turn |
 
 A label's mark is a status: `o` right, `b` wrong, `x` not to be judged. A difference's verdict is `ok` or `diverged`.
 
@@ -78,6 +86,13 @@ class Family(StrEnum):
     LABEL_PAIR = "label_pair"
     REVIEW = "review"
     DIFFERENCE = "difference"
+    SESSION = "session"
+    SESSION_PAIR = "session_pair"
+    SESSION_CUT = "session_cut"
+    SESSION_LENGTH = "session_length"
+    TURN = "turn"
+    TURN_CASCADE = "turn_cascade"
+    FIRST_DIVERGENCE = "first_divergence"
 
 
 Tables = Mapping[tuple[str, str], Mapping[str, int]]

@@ -193,6 +193,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
                 candidates=tuple(request.candidates),
                 experiment_id=request.experiment_id,
                 alpha=request.alpha or comparison_report.DEFAULT_ALPHA,
+                unit=request.unit,
                 clock=self._clock,
             )
         return report_messages.compare_response(found)

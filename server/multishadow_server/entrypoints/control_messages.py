@@ -17,7 +17,7 @@ from multishadow_server.core.model import Comparator, LabelTerms, Version
 from multishadow_server.core.model_spec import ModelSpec, VersionSpec
 from multishadow_server.core.protocols import OutputTerms, protocol_of, read_as_of
 from multishadow_server.core.routing import Claim
-from multishadow_server.entrypoints import limit_messages, privacy_messages
+from multishadow_server.entrypoints import limit_messages, privacy_messages, session_term_messages
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.labelling import Label
 from multishadow_server.service.models import ModelView
@@ -69,6 +69,7 @@ def model_spec(request: pb.ApplyModelRequest) -> ModelSpec:
         segments=tuple(request.segments.attributes) if request.HasField("segments") else None,
         privacy=privacy_messages.terms_of(request.privacy) if request.HasField("privacy") else None,
         protocol=protocol_of(request.protocol) if request.HasField("protocol") else None,
+        sessions=session_term_messages.terms_of(request.sessions) if request.HasField("sessions") else None,
         versions=tuple(_version_spec(version) for version in request.versions),
         max_request_bytes=request.max_request_bytes if request.HasField("max_request_bytes") else None,
         writes=limit_messages.writes_of(request.writes) if request.HasField("writes") else None,
@@ -164,6 +165,7 @@ def model_message(view: ModelView) -> pb.Model:
         privacy=privacy_messages.terms_message(view.model.privacy),
         max_request_bytes=view.model.max_request_bytes or 0,
         writes=limit_messages.writes_message(view.model.writes),
+        sessions=session_term_messages.terms_message(view.model.sessions),
     )
 
 

@@ -13,7 +13,7 @@ from multishadow_server.core.findings import (
     ReviewCounts,
 )
 from multishadow_server.entrypoints import control_messages as messages
-from multishadow_server.entrypoints import gate_messages, schedule_messages
+from multishadow_server.entrypoints import gate_messages, schedule_messages, session_messages
 from multishadow_server.service.comparison_report import ExperimentReport
 
 
@@ -45,6 +45,8 @@ def compare_response(found: ExperimentReport) -> pb.CompareResponse:
         reviews=[gate_messages.review_message(review) for review in found.reviews],
         panel=gate_messages.panel_message(found.panel),
         sampling_share=found.sampling_share,
+        unit=report.unit,
+        sessions=session_messages.report_message(found.sessions) if found.sessions else None,
     )
 
 

@@ -15,8 +15,10 @@ from multishadow_server.core.gates import Review
 from multishadow_server.core.labels import COUNTED_FAMILIES
 from multishadow_server.core.panel import Panel
 from multishadow_server.core.rollup import Family, Rollup
+from multishadow_server.core.session_report import SessionReport
+from multishadow_server.core.session_terms import Unit
 from multishadow_server.errors import FailedPrecondition, InvalidInput, NotFound
-from multishadow_server.service import gate_review, names, status, steering
+from multishadow_server.service import gate_review, names, session_ranking, status, steering
 from multishadow_server.service.ports import ControlStore
 from multishadow_server.service.steering import ALWAYS, Outlook
 
@@ -37,6 +39,7 @@ class ExperimentReport:
         read_at: seconds since the Unix epoch.
         outlook: how the experiment stands with its schedule.
         sampling_share: see `status.sampling_share`.
+        sessions: what was counted of sessions; None where the model has none.
     """
 
     experiment: Experiment
@@ -48,6 +51,7 @@ class ExperimentReport:
     read_at: float
     outlook: Outlook = ALWAYS
     sampling_share: float | None = None
+    sessions: SessionReport | None = None
 
     @property
     def epoch_reason(self) -> str:
@@ -106,6 +110,7 @@ async def compare(
     candidates: Sequence[str] = (),
     experiment_id: int = 0,
     alpha: float = DEFAULT_ALPHA,
+    unit: str = "",
     clock: Callable[[], float],
 ) -> ExperimentReport:
     """Report on an experiment's present epoch: that of the version which serves when no attribute says otherwise.
@@ -116,17 +121,20 @@ async def compare(
         candidates: those to show; none: all of the epoch's. What is proven is proven among all of them.
         experiment_id: 0: the running experiment, or else the latest.
         alpha: the chance of ever making a false claim, in (0, 1).
+        unit: "session" or "request": what to rank by; empty: what the model says. Gates go by what the model says.
         clock: the time, in seconds since the Unix epoch.
 
     Raises:
-        InvalidInput: alpha is out of range, a candidate is named twice, or the model must be named.
+        InvalidInput: alpha is out of range, there is no such unit, a candidate is named twice, or the model must be
+            named.
         NotFound: no such model, experiment or candidate.
-        FailedPrecondition: there is nothing to compare yet.
+        FailedPrecondition: there is nothing to compare yet, or there are no sessions to rank by.
         StoreUnavailable: the database is away.
     """
     check_alpha(alpha)
     subject = await subject_of(store, model=model, experiment_id=experiment_id)
     configuration, experiment, epoch = subject.configuration, subject.experiment, subject.epoch
+    units = session_ranking.units(configuration.models[experiment.model], experiment, unit)
     read_at, rollup = clock(), await store.rollup(epoch.id)
     buckets = await store.buckets(epoch.id, [Family.PAIR, Family.OUTCOME])
     who_was_right, rank_by_labels = await _quality(store, subject, rollup, alpha=alpha, now=read_at)
@@ -140,6 +148,10 @@ async def compare(
         quality=who_was_right,
         rank_by_labels=rank_by_labels,
     )
+    ranked = {
+        Unit.REQUEST: whole,
+        **({Unit.SESSION: await session_ranking.ranked(store, epoch, rollup, whole)} if Unit.SESSION in units else {}),
+    }
     shown = _shown(epoch, candidates) or epoch.candidates
     reading = gate_review.Reading(
         configuration=configuration,
@@ -147,19 +159,20 @@ async def compare(
         epoch=epoch,
         rollup=rollup,
         buckets=buckets,
-        report=whole,
+        report=ranked[units.of_gates],
         now=read_at,
     )
     return ExperimentReport(
         experiment=experiment,
         epoch=epoch,
         earlier_epochs=sum(_ended_before(each, epoch) for each in subject.epochs),
-        report=report.narrow(whole, shown),
+        report=report.narrow(ranked[units.shown], shown),
         reviews=await gate_review.review(store, reading, shown),
         panel=panel.build(rollup, [version for version in epoch.candidates if version in shown]),
         read_at=read_at,
         outlook=await steering.outlook(store, experiment, now=read_at),
         sampling_share=await status.sampling_share(store, clock=clock),
+        sessions=session_ranking.counted(configuration.models[experiment.model], rollup, shown),
     )
 
 

@@ -16,6 +16,7 @@ from functools import partial
 from multishadow_server.core import routing, sampling_share, targeting, writes
 from multishadow_server.core.capture import Capture, DropTally, Metadata, size_of
 from multishadow_server.core.configuration import Configuration
+from multishadow_server.core.duplicates import turn_fingerprint
 from multishadow_server.core.live_counts import LiveTally, Share
 from multishadow_server.core.metadata import without_credentials
 from multishadow_server.core.prediction import Json
@@ -379,6 +380,7 @@ class LivePath:
 
     def _captured(self, attempt: _Attempt, answer: ports.Answer, *, live: str, shadows: tuple[str, ...]) -> Capture:
         request = attempt.request
+        in_session, turn, fingerprint = self._identity(attempt)
         return Capture(
             request_id=request.request_id,
             session_id=request.session_id,
@@ -395,9 +397,20 @@ class LivePath:
             status_message=answer.status_message,
             live_latency=answer.latency,
             received_at=request.received_at,
-            fingerprint=self._fingerprint(request.protocol, request.model, request.body),
+            fingerprint=fingerprint,
             live_first_latency=answer.first_latency,
+            in_session=in_session,
+            turn=turn,
         )
+
+    def _identity(self, attempt: _Attempt) -> tuple[bool, int | None, bytes]:
+        """Whether it is a turn of a session, its number, and what it has in common with others that count once."""
+        request, terms = attempt.request, attempt.route.model.sessions
+        if terms is None or not request.session_id:
+            return False, None, self._fingerprint(request.protocol, request.model, request.body)
+        turn = terms.turn_of(request.attributes)
+        same = request.request_id if turn is None else f"#{turn}"
+        return True, turn, turn_fingerprint(request.model, request.session_id, same)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from multishadow_server.core import labels, redaction, segments
@@ -14,7 +14,9 @@ from multishadow_server.core.experiment import epoch_of
 from multishadow_server.core.keeping import Keeper
 from multishadow_server.core.model import Model
 from multishadow_server.core.observation import Observation, Outcome
+from multishadow_server.core.rollup import Rollup
 from multishadow_server.core.segments import KnownLevels
+from multishadow_server.core.sessions import NO_CHANGES, SessionChanges, SessionKey
 from multishadow_server.core.tally import Tally
 from multishadow_server.service.ports import Flush, KeptAnswers, LoggedBatch, StoredComparison
 from multishadow_server.service.shadowing import Fate, Shadowed, collects_at
@@ -45,13 +47,23 @@ class MicroBatch:
         draw: uniform in [0, 1).
         seen: the partition's.
         levels: the process's; it knows those of all epochs here.
+        divergent: sessions in which some turn was bad.
     """
 
-    def __init__(self, *, keeper: Keeper, draw: Callable[[], float], seen: SeenInputs, levels: KnownLevels) -> None:
+    def __init__(
+        self,
+        *,
+        keeper: Keeper,
+        draw: Callable[[], float],
+        seen: SeenInputs,
+        levels: KnownLevels,
+        divergent: Collection[SessionKey] = (),
+    ) -> None:
         self._keeper = keeper
         self._draw = draw
         self._seen = seen
         self._levels = levels
+        self._divergent = divergent
         self._keys: list[bytes] = []
         self._tally = Tally()
         self._comparisons: list[StoredComparison] = []
@@ -77,19 +89,39 @@ class MicroBatch:
         for drop in finished.logged.batch.drops:
             self._add_drop(drop, finished.configuration)
 
-    def flush(self, *, log_id: str, partition: int, previous_offset: int) -> Flush:
-        """What is to be committed for it; asked for once."""
+    def flush(
+        self,
+        *,
+        log_id: str,
+        partition: int,
+        previous_offset: int,
+        sessions: SessionChanges = NO_CHANGES,
+        ended: Mapping[tuple[int, int], Rollup] | None = None,
+    ) -> Flush:
+        """What is to be committed for it; asked for once.
+
+        Args:
+            log_id: see PartitionReader.
+            partition: which.
+            previous_offset: of the commit before.
+            sessions: what changed of open sessions.
+            ended: counts of those that ended, as the rollups of a Flush.
+        """
+        rollups = dict(self._tally.rollups())
+        for where, added in (ended or {}).items():
+            rollups[where] = rollups.get(where, Rollup()) + added
         seen, forgotten = self._seen.remember(b"".join(self._keys))
         return Flush(
             log_id=log_id,
             partition=partition,
             previous_offset=previous_offset,
             offset=self._messages[-1].sequence,
-            rollups=self._tally.rollups(),
+            rollups=rollups,
             comparisons=self._comparisons,
             answers=self._answers,
             seen=seen,
             forgotten=forgotten,
+            sessions=sessions,
         )
 
     def _add_shadowed(self, shadowed: Shadowed, configuration: Configuration) -> None:
@@ -140,6 +172,8 @@ class MicroBatch:
             received_at=shadowed.capture.received_at,
             observations=shadowed.observations,
             draw=self._draw(),
+            of_divergent_session=shadowed.capture.in_session
+            and SessionKey(shadowed.capture.model, shadowed.capture.session_id) in self._divergent,
         )
         if kept is not None:
             self._tally.add_stored(

@@ -22,6 +22,7 @@ from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.duplicates import SeenInputs
 from multishadow_server.core.keeping import Keeper
 from multishadow_server.core.segments import KnownLevels
+from multishadow_server.core.sessions import OpenSessions
 from multishadow_server.errors import LeaseLost, StoreUnavailable
 from multishadow_server.service.concealing import Concealing
 from multishadow_server.service.ending import INNER_PATIENCE_SECONDS, end
@@ -29,7 +30,9 @@ from multishadow_server.service.in_flight import UnderWay
 from multishadow_server.service.micro_batch import Finished, MicroBatch
 from multishadow_server.service.outage import Outage
 from multishadow_server.service.ports import CaptureReader, Flush, LoggedBatch, ObservationStore, PartitionReader
-from multishadow_server.service.shadowing import Shadowing, assigned_epoch, copies_of
+from multishadow_server.service.session_order import Ticket
+from multishadow_server.service.session_work import SessionWork, Tick
+from multishadow_server.service.shadowing import Shadowed, Shadowing, assigned_epoch, copies_of
 
 # How soon a reader without news hears that it should stop.
 READ_SECONDS = 0.25
@@ -62,7 +65,7 @@ class Pace:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workshop:
-    """What all partitions of a process share; `outage` is the store's."""
+    """What all partitions of a process share; `outage` is the store's, `tick` lets sessions end without traffic."""
 
     readers: CaptureReader
     store: ObservationStore
@@ -74,6 +77,7 @@ class Workshop:
     draw: Callable[[], float]
     levels: KnownLevels
     concealing: Concealing
+    tick: Tick | None = None
     outage: Outage = field(default_factory=Outage)
 
 
@@ -108,6 +112,7 @@ class PartitionWork:
         self._reading_over = False
         self._offset = 0
         self._seen = SeenInputs()
+        self._sessions = SessionWork(partition, workshop.store, OpenSessions())
         self._committed_at = 0.0
 
     @property
@@ -132,6 +137,9 @@ class PartitionWork:
             await self._with.concealing.prepare()
             self._offset = await self._with.store.offset(reader.log_id, self.partition)
             self._seen = SeenInputs(await self._with.store.seen_inputs(reader.log_id, self.partition))
+            self._sessions = await SessionWork.taken_over(
+                self._with.store, reader.log_id, self.partition, tick=self._with.tick
+            )
             reading = asyncio.create_task(self._read(reader, stop))
             try:
                 await self._commit_in_order(reader)
@@ -150,6 +158,7 @@ class PartitionWork:
                         await reader.acknowledge([logged])
                     else:
                         self._begin(logged, await self._configuration_for(logged))
+                await self._sessions.look_at_the_clock()
         finally:
             self._reading_over = True
             self._progress.set()
@@ -171,7 +180,8 @@ class PartitionWork:
         size = sum(len(item.request) + len(item.response) * (1 + len(item.shadows)) for item in logged.batch.captures)
         # In the order of the log, and before anybody is called: the first of several alike is the one that counts.
         claims = [self._claim(capture, configuration) for capture in logged.batch.captures]
-        shadowing = asyncio.create_task(self._shadow(logged, configuration, claims))
+        tickets = self._sessions.enter(logged.batch.captures, configuration)
+        shadowing = asyncio.create_task(self._shadow(logged, configuration, claims, tickets))
         message = _Message(logged=logged, size=size, shadowing=shadowing)
         message.shadowing.add_done_callback(lambda _: self._progress.set())
         self._with.under_way.take(message.captures, size)
@@ -190,13 +200,24 @@ class PartitionWork:
         )
 
     async def _shadow(
-        self, logged: LoggedBatch, configuration: Configuration, claims: Sequence[tuple[Collection[str], bytes]]
+        self,
+        logged: LoggedBatch,
+        configuration: Configuration,
+        claims: Sequence[tuple[Collection[str], bytes]],
+        tickets: Sequence[Ticket | None],
     ) -> Finished:
         shadow = self._with.shadowing.shadow
+
+        async def in_turn(ticket: Ticket, capture: Capture, repeated: Collection[str]) -> Shadowed:
+            async with self._sessions.turn(ticket):
+                return await shadow(capture, configuration, repeated=repeated)
+
         shadowed = await asyncio.gather(
             *(
                 shadow(capture, configuration, repeated=repeated)
-                for capture, (repeated, _) in zip(logged.batch.captures, claims, strict=True)
+                if ticket is None
+                else in_turn(ticket, capture, repeated)
+                for capture, (repeated, _), ticket in zip(logged.batch.captures, claims, tickets, strict=True)
             )
         )
         keys = b"".join(keys for _, keys in claims)
@@ -238,10 +259,23 @@ class PartitionWork:
     async def _commit(self, reader: PartitionReader, messages: list[_Message]) -> None:
         finished = [message.shadowing.result() for message in messages]
         await self._learn_levels(finished)
-        batch = MicroBatch(keeper=self._keeper, draw=self._with.draw, seen=self._seen, levels=self._with.levels)
+        counted = await self._sessions.count(finished)
+        batch = MicroBatch(
+            keeper=self._keeper,
+            draw=self._with.draw,
+            seen=self._seen,
+            levels=self._with.levels,
+            divergent=counted.divergent,
+        )
         for each in finished:
             batch.add(each)
-        flush = batch.flush(log_id=reader.log_id, partition=self.partition, previous_offset=self._offset)
+        flush = batch.flush(
+            log_id=reader.log_id,
+            partition=self.partition,
+            previous_offset=self._offset,
+            sessions=counted.changes,
+            ended=counted.rollups,
+        )
         # By the newest terms in hand: what was captured before they changed is stored by them, too.
         newest = await self._with.configuration.at_least(0)
         flush = await self._with.concealing.concealed(flush, newest.models)
@@ -251,6 +285,8 @@ class PartitionWork:
         for _ in messages:
             self._leave(self._line.popleft())
         self._note(batch)
+        if counted.ended:
+            self._with.counters["sessions_ended"] += counted.ended
         await reader.acknowledge([message.logged for message in messages])
 
     async def _learn_levels(self, finished: Sequence[Finished]) -> None:

@@ -16,9 +16,16 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from multishadow_server.adapters.postgres.engine import reaching
 from multishadow_server.adapters.postgres.records import moment, observation_record, storable_json, storable_text
+from multishadow_server.adapters.postgres.sessions import (
+    read_flag_changes,
+    read_open_sessions,
+    write_open_sessions,
+)
 from multishadow_server.adapters.postgres.tables import PartitionOffsetRow, RollupRow, SeenInputsRow
+from multishadow_server.core.assignments import FlagChange
 from multishadow_server.core.duplicates import Chunk
 from multishadow_server.core.rollup import Family, Rollup
+from multishadow_server.core.sessions import SessionChanges
 from multishadow_server.errors import LeaseLost
 from multishadow_server.service.ports import Flush, KeptAnswers, StoredComparison
 
@@ -59,8 +66,16 @@ class PostgresObservations:
         async with reaching(self._engine, "reading seen inputs"), AsyncSession(self._engine) as session:
             return [Chunk(number=number, keys=keys) for number, keys in await session.exec(wanted)]
 
+    async def open_sessions(self, log_id: str, partition: int) -> SessionChanges:
+        """A partition's open sessions, and the log's time, as they were committed. Raises StoreUnavailable."""
+        return await read_open_sessions(self._engine, log_id, partition)
+
+    async def flag_changes(self, keys: Sequence[str], *, since: float) -> Sequence[FlagChange]:
+        """What flags said from a time on, and for each the last change before it. Raises StoreUnavailable."""
+        return await read_flag_changes(self._engine, keys, since=since)
+
     async def commit(self, flush: Flush) -> None:
-        """Add the rollups, store samples and seen inputs, and move the offset, all or nothing.
+        """Add the rollups, store samples, seen inputs and open sessions, and move the offset, all or nothing.
 
         Its cost follows the number of distinct counts and samples, not the number of captures behind them.
 
@@ -75,6 +90,7 @@ class PostgresObservations:
             await _copy(connection, _COPY_COMPARISONS, map(_comparison_row, flush.comparisons))
             await _copy(connection, _COPY_ANSWERS, map(_answer_row, flush.answers))
             await _remember(connection, flush)
+            await write_open_sessions(connection, flush.log_id, flush.partition, flush.sessions)
 
 
 async def _move_offset(connection: AsyncConnection, flush: Flush) -> None:

@@ -28,6 +28,7 @@ from multishadow_server.core.observation import Observation, Outcome
 from multishadow_server.core.prediction import Json
 from multishadow_server.core.protocols import OutputTerms, Protocol, ReadAs
 from multishadow_server.core.schedule import Calls, Progress, Schedule
+from multishadow_server.core.session_terms import SessionTerms, Unit
 from multishadow_server.core.version_limits import NO_LIMITS, CircuitTerms, Pause, VersionLimits
 from multishadow_server.core.writes import NO_WRITES, Writes
 from multishadow_server.service.ports import FlagRecord, FlagRevision, ProcessStatus, Promotion
@@ -102,7 +103,13 @@ def model_record(model: Model) -> dict[str, Any]:
         "privacy": privacy_records.terms_record(model.privacy),
         "max_request_bytes": model.max_request_bytes,
         "writes": asdict(model.writes) | {"methods": list(model.writes.methods)},
+        "sessions": asdict(model.sessions) if model.sessions else None,
     }
+
+
+def session_terms_of(record: Mapping[str, Any]) -> SessionTerms:
+    """The terms that `model_record` stored."""
+    return SessionTerms(**{**record, "unit": Unit(record["unit"])})
 
 
 def version_record(version: Version) -> dict[str, Any]:
@@ -137,6 +144,7 @@ def models_of(models: Iterable[ModelRow], versions: Iterable[VersionRow]) -> dic
             gates=GateLimits(**row.gates) if row.gates else GateLimits(),
             segments=tuple(row.segments),
             privacy=privacy_records.terms_of(row.privacy),
+            sessions=session_terms_of(row.sessions) if row.sessions else None,
             versions=tuple(ordered.get(row.name, ())),
             created_at=row.created_at.timestamp(),
             max_request_bytes=row.max_request_bytes,
@@ -263,6 +271,7 @@ def epoch_of(
         noise_percent=row.noise_percent,
         windows=schedule_of(schedule).windows,
         ends_at=ends_at,
+        closed_at=row.closed_at.timestamp() if row.closed_at else math.inf,
     )
 
 

@@ -27,6 +27,8 @@ PROCESS_DAYS = 1
 COMPARISONS, ANSWERS = "comparison", "answer"
 # A rollout that is paused for longer begins its stage's counts anew.
 LIVE_COUNT_DAYS = 14
+# Sessions that are still open then belong to a log that was deleted, or that nobody works on.
+SESSION_DAYS = 30
 _LOCK = 0x6D756C74_64617973  # "multdays": one process at a time keeps the partitions
 
 
@@ -62,7 +64,7 @@ class PostgresRetention:
                     await stop.wait()
 
     async def enforce(self) -> None:
-        """Make the coming days' partitions, drop those past retention, forget dead processes and old live counts.
+        """Make the coming days' partitions, drop those past retention, forget dead processes and what is stale.
 
         Raises:
             StoreUnavailable: not now; nothing was changed.
@@ -74,6 +76,7 @@ class PostgresRetention:
             dropped += await connection.run_sync(expire_days, ANSWERS, keep_days=math.ceil(longest / 86_400))
             await connection.execute(_FORGET_PROCESSES, {"days": PROCESS_DAYS})
             await connection.execute(_FORGET_LIVE_COUNTS, {"days": LIVE_COUNT_DAYS})
+            await connection.execute(_FORGET_SESSIONS, {"days": SESSION_DAYS})
         self._days_dropped += dropped
 
 
@@ -137,4 +140,5 @@ _PARTITIONS = text(
 )
 _LONGEST_LABEL_KEEP = text("SELECT COALESCE(MAX(CAST(labels->>'keep' AS float)), 0) FROM model")
 _FORGET_PROCESSES = text("DELETE FROM process WHERE seen_at < clock_timestamp() - make_interval(days => :days)")
+_FORGET_SESSIONS = text("DELETE FROM open_session WHERE last_at < clock_timestamp() - make_interval(days => :days)")
 _FORGET_LIVE_COUNTS = text("DELETE FROM live_count WHERE seen_at < clock_timestamp() - make_interval(days => :days)")

@@ -8,6 +8,7 @@ from multishadow_server.core.gate_findings import wording
 from multishadow_server.core.gate_findings.findings import Findings
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.gates import Attestation, Awaits, Gate, GateName, GateState
+from multishadow_server.core.session_terms import Unit
 from multishadow_server.core.statistics.bands import Band
 
 MOST_NAMED = 3
@@ -22,6 +23,8 @@ def divergence(found: Findings, limits: GateLimits) -> Gate:
     number = (
         f"{wording.percent(rate.estimate)}, between {wording.at_least(rate.lower)} and {wording.at_most(rate.upper)}"
     )
+    if found.report.unit is Unit.SESSION:
+        number = f"{number} of sessions"
     if found.candidate.rate_moved:
         # A mean of before and after a change proves nothing: an outage ends, and a candidate that broke is broken.
         return Gate(
@@ -35,7 +38,7 @@ def divergence(found: Findings, limits: GateLimits) -> Gate:
     if rate.upper < limits.divergence:
         return Gate(name=name, state=GateState.PASS, number=number, bound=bound)
     if rate.lower < limits.divergence:
-        return Gate(name=name, state=GateState.UNKNOWN, number=number, bound=bound, remedy="more requests")
+        return Gate(name=name, state=GateState.UNKNOWN, number=number, bound=bound, remedy=f"more {found.report.unit}s")
     final = found.candidate.band_proven is Band.DO_NOT_ROLL_OUT
     return Gate(
         name=name, state=GateState.FAIL, number=number, bound=bound, remedy=_of_divergence(final=final), final=final
@@ -76,7 +79,7 @@ def _more_requests(found: Findings) -> str:
         for pair in found.report.pairs
         if found.candidate.version in (pair.first, pair.second) and pair.requests_needed is not None
     ]
-    what = "labelled requests" if found.by_labels else "requests"
+    what = "labelled requests" if found.by_labels else f"{found.report.unit}s"
     return f"roughly {max(needed):,} more {what} at the present rates" if needed else f"more {what}"
 
 

@@ -34,6 +34,7 @@ from multishadow_server.service.ports.rollouts import (
     RolloutStore,
     StageCounts,
 )
+from multishadow_server.service.ports.sessions import SessionRecords, SessionStore, StoredTurn
 from multishadow_server.service.ports.versions import (
     Answer,
     AnswerStream,
@@ -92,9 +93,12 @@ __all__ = [
     "RolloutStore",
     "SealSource",
     "Selection",
+    "SessionRecords",
+    "SessionStore",
     "StageCounts",
     "StoredComparison",
     "StoredTraffic",
+    "StoredTurn",
     "StreamedAnswer",
     "TokenChange",
     "TokenStore",

@@ -11,6 +11,8 @@ from multishadow_server.core.duplicates import Chunk
 from multishadow_server.core.observation import Observation
 from multishadow_server.core.privacy import Payloads
 from multishadow_server.core.rollup import Rollup
+from multishadow_server.core.sessions import NO_CHANGES, SessionChanges
+from multishadow_server.service.ports.sessions import SessionStore
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +54,7 @@ class Flush:
         answers: what is kept to be labelled, of models that ask for it.
         seen: what to add to the partition's chunks of seen inputs.
         forgotten: chunks up to this number are deleted.
+        sessions: what changed of the partition's open sessions.
     """
 
     log_id: str
@@ -63,9 +66,10 @@ class Flush:
     answers: Sequence[KeptAnswers] = ()
     seen: Sequence[Chunk] = ()
     forgotten: int = 0
+    sessions: SessionChanges = NO_CHANGES
 
 
-class ObservationStore(Protocol):
+class ObservationStore(SessionStore, Protocol):
     """Where workers put what they saw."""
 
     async def offset(self, log_id: str, partition: int) -> int:
@@ -81,7 +85,7 @@ class ObservationStore(Protocol):
         ...
 
     async def commit(self, flush: Flush) -> None:
-        """Add the rollups, store samples and seen inputs, and move the offset, all or nothing.
+        """Add the rollups, store samples, seen inputs and open sessions, and move the offset, all or nothing.
 
         Raises:
             LeaseLost: the offset is not `previous_offset`: somebody else commits to this partition.

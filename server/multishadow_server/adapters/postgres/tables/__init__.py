@@ -21,6 +21,7 @@ from multishadow_server.adapters.postgres.tables.promotions import (
     RolloutEventRow,
     RolloutRow,
 )
+from multishadow_server.adapters.postgres.tables.sessions import OpenSessionRow, SessionClockRow
 
 __all__ = [
     "AnswerRow",
@@ -37,6 +38,7 @@ __all__ = [
     "LabelTallyRow",
     "LiveCountRow",
     "ModelRow",
+    "OpenSessionRow",
     "PartitionOffsetRow",
     "ProcessRow",
     "PromotionRow",
@@ -45,6 +47,7 @@ __all__ = [
     "RolloutRow",
     "RollupRow",
     "SeenInputsRow",
+    "SessionClockRow",
     "Table",
     "TokenRow",
     "VersionRow",

@@ -29,6 +29,7 @@ class ModelRow(Table, table=True):
     privacy: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
     max_request_bytes: int | None = Field(default=None, sa_type=BigInteger)
     writes: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
+    sessions: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
     created_at: datetime = Field(sa_type=MOMENT)
 
 
