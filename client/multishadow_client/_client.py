@@ -9,11 +9,14 @@ from typing import Any, Self, TypeVar, cast
 import grpc
 
 from multishadow.v1 import (
+    alarms_pb2,
+    alarms_pb2_grpc,
     control_pb2,
     control_pb2_grpc,
     flags_pb2,
     flags_pb2_grpc,
     prediction_pb2_grpc,
+    replay_pb2_grpc,
     rollouts_pb2,
     rollouts_pb2_grpc,
 )
@@ -147,6 +150,8 @@ class ControlClient(_Connection):
         self._stub = control_pb2_grpc.ControlServiceStub(self._channel)
         self._flags = flags_pb2_grpc.FlagServiceStub(self._channel)
         self._rollouts = rollouts_pb2_grpc.RolloutServiceStub(self._channel)
+        self._alarms = alarms_pb2_grpc.AlarmServiceStub(self._channel)
+        self._replays = replay_pb2_grpc.ReplayServiceStub(self._channel)
 
     def apply_model(self, request: control_pb2.ApplyModelRequest) -> control_pb2.ApplyModelResponse:
         """Create or update a model and its versions; versions that are not named are left as they are."""
@@ -282,6 +287,30 @@ class ControlClient(_Connection):
     def abort_rollout(self, request: rollouts_pb2.AbortRolloutRequest) -> rollouts_pb2.AbortRolloutResponse:
         """End a rollout: the flags say again what they said before it."""
         return self._call(self._rollouts.AbortRollout, request)
+
+    def list_alarms(self, model: str = "") -> alarms_pb2.ListAlarmsResponse:
+        """The alarms that are on; of all models when empty."""
+        return self._call(self._alarms.ListAlarms, alarms_pb2.ListAlarmsRequest(model=model))
+
+    def list_alarm_history(self, model: str = "", *, most: int = 0) -> alarms_pb2.ListAlarmHistoryResponse:
+        """Alarms on or over, newest first."""
+        request = alarms_pb2.ListAlarmHistoryRequest(model=model, most=most)
+        return self._call(self._alarms.ListAlarmHistory, request)
+
+    def acknowledge_alarms(self, request: alarms_pb2.AcknowledgeAlarmsRequest) -> alarms_pb2.AcknowledgeAlarmsResponse:
+        """Put on record that somebody knows of alarms."""
+        return self._call(self._alarms.AcknowledgeAlarms, request)
+
+    def list_probes(self, model: str = "") -> alarms_pb2.ListProbesResponse:
+        """How every version stands with every probe; of all models when empty."""
+        return self._call(self._alarms.ListProbes, alarms_pb2.ListProbesRequest(model=model))
+
+    def list_probe_changes(
+        self, model: str, *, version: str = "", most: int = 0
+    ) -> alarms_pb2.ListProbeChangesResponse:
+        """What became of a model's probes, newest first."""
+        request = alarms_pb2.ListProbeChangesRequest(model=model, version=version, most=most)
+        return self._call(self._alarms.ListProbeChanges, request)
 
     def record_label(self, request: control_pb2.RecordLabelRequest) -> control_pb2.RecordLabelResponse:
         """Tell what the right answer to one request was."""

@@ -39,7 +39,7 @@ def commands(page: str) -> Iterator[list[str]]:
 
 def parse(arguments: list[str]) -> None:
     command: Any = typer.main.get_command(program)
-    while hasattr(command, "commands"):
+    while hasattr(command, "commands") and arguments:
         name, *arguments = arguments
         command = command.commands[name]
     command.make_context(command.name, list(arguments))

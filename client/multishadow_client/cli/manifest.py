@@ -18,7 +18,7 @@ import typer
 import yaml
 
 from multishadow.v1.control_pb2 import ApplyModelRequest
-from multishadow_client.cli import duration
+from multishadow_client.cli import duration, probe_manifest
 from multishadow_client.cli.exit_code import Mistake
 
 _Read = Callable[[yaml.Node], Any]
@@ -103,6 +103,7 @@ class _Reader:
             labels=self._labels,
             gates=self._gates,
             segments=self._segments,
+            probes=lambda probes: probe_manifest.read(probes, self._wrong),
             versions=self._list_of(self._version, "versions"),
         )
         where = f"{self.name}:{node.start_mark.line + 1}"

@@ -15,6 +15,7 @@ from typer.core import TyperCommand
 
 from multishadow_client._errors import MultishadowError
 from multishadow_client.cli import (
+    alarm_commands,
     calibrate_command,
     exit_code,
     experiment_commands,
@@ -94,6 +95,12 @@ _get = typer.Typer(no_args_is_help=True, help="List models, versions, flags or e
 _label = typer.Typer(no_args_is_help=True, help="Tell what the right answers were, by request id.")
 _review = typer.Typer(no_args_is_help=True, help="Look at two answers side by side, and say which is better.")
 _rollout = typer.Typer(no_args_is_help=True, help="See and steer a staged promotion.")
+_alarms = typer.Typer(
+    invoke_without_command=True,
+    help="See what is wrong while nobody looks; without a command, the same as `list`.",
+    callback=alarm_commands.alarms,
+    epilog=alarm_commands.LIST_EXAMPLES,
+)
 _flags = typer.Typer(no_args_is_help=True, help="Read and change flags: of versions, and any others.")
 
 _add(program, "apply", model_commands.apply, model_commands.APPLY_EXAMPLES)
@@ -145,6 +152,11 @@ _add(_rollout, "pause", rollout_commands.pause, rollout_commands.PAUSE_EXAMPLES)
 _add(_rollout, "resume", rollout_commands.resume, rollout_commands.RESUME_EXAMPLES)
 _add(_rollout, "step", rollout_commands.step, rollout_commands.STEP_EXAMPLES)
 _add(_rollout, "abort", rollout_commands.abort, rollout_commands.ABORT_EXAMPLES)
+program.add_typer(_alarms, name="alarms")
+_add(_alarms, "list", alarm_commands.list_alarms, alarm_commands.LIST_EXAMPLES)
+_add(_alarms, "ack", alarm_commands.acknowledge, alarm_commands.ACK_EXAMPLES)
+_add(_alarms, "history", alarm_commands.history, alarm_commands.HISTORY_EXAMPLES)
+_add(program, "probes", alarm_commands.probes, alarm_commands.PROBES_EXAMPLES)
 _add(program, "status", status_command.status, status_command.EXAMPLES)
 _add(program, "predict", predict_command.predict, predict_command.EXAMPLES)
 

@@ -10,6 +10,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from multishadow.v1 import alarms_pb2 as _alarms_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -252,6 +253,7 @@ class Model(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     GATES_FIELD_NUMBER: _builtins.int
     SEGMENTS_FIELD_NUMBER: _builtins.int
+    PROBES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     default_timeout_ms: _builtins.int
     """Default deadline of a call in milliseconds, used when the caller gives none."""
@@ -271,6 +273,10 @@ class Model(_message.Message):
     def gates(self) -> Global___GateLimits: ...
     @_builtins.property
     def segments(self) -> Global___SegmentTerms: ...
+    @_builtins.property
+    def probes(self) -> _alarms_pb2.ProbeSet:
+        """Synthetic requests that every version is asked on a timer."""
+
     def __init__(
         self,
         *,
@@ -283,10 +289,11 @@ class Model(_message.Message):
         labels: Global___LabelTerms | None = ...,
         gates: Global___GateLimits | None = ...,
         segments: Global___SegmentTerms | None = ...,
+        probes: _alarms_pb2.ProbeSet | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "gates", b"gates", "labels", b"labels", "segments", b"segments"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "gates", b"gates", "labels", b"labels", "probes", b"probes", "segments", b"segments"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "live_version", b"live_version", "name", b"name", "segments", b"segments", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "live_version", b"live_version", "name", b"name", "probes", b"probes", "segments", b"segments", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -560,6 +567,7 @@ class ApplyModelRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     GATES_FIELD_NUMBER: _builtins.int
     SEGMENTS_FIELD_NUMBER: _builtins.int
+    PROBES_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     default_timeout_ms: _builtins.int
     actor: _builtins.str
@@ -583,6 +591,10 @@ class ApplyModelRequest(_message.Message):
     def segments(self) -> Global___SegmentTerms:
         """Absent: unchanged, or all attributes for a new model."""
 
+    @_builtins.property
+    def probes(self) -> _alarms_pb2.ProbeSet:
+        """Absent: unchanged, or none for a new model."""
+
     def __init__(
         self,
         *,
@@ -594,10 +606,11 @@ class ApplyModelRequest(_message.Message):
         labels: Global___LabelTerms | None = ...,
         gates: Global___GateLimits | None = ...,
         segments: Global___SegmentTerms | None = ...,
+        probes: _alarms_pb2.ProbeSet | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "segments", b"segments"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "probes", b"probes", "segments", b"segments"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "actor", b"actor", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "model", b"model", "segments", b"segments", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "actor", b"actor", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "model", b"model", "probes", b"probes", "segments", b"segments", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__default_timeout_ms: _TypeAlias = _typing.Literal["default_timeout_ms"]  # noqa: Y015
     _WhichOneofArgType__default_timeout_ms: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms"]  # noqa: Y015
@@ -1429,6 +1442,7 @@ class CompareResponse(_message.Message):
     REVIEWS_FIELD_NUMBER: _builtins.int
     PANEL_FIELD_NUMBER: _builtins.int
     REVIEW_VERDICTS_FIELD_NUMBER: _builtins.int
+    ALARMS_FIELD_NUMBER: _builtins.int
     live_version: _builtins.str
     alpha: _builtins.float
     family_size: _builtins.int
@@ -1474,6 +1488,10 @@ class CompareResponse(_message.Message):
     def review_verdicts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReviewCounts]:
         """What people said of candidates' answers; none of those that nobody looked at."""
 
+    @_builtins.property
+    def alarms(self) -> _containers.RepeatedCompositeFieldContainer[_alarms_pb2.Alarm]:
+        """Alarms that are on: the model's, and those that are of all models."""
+
     def __init__(
         self,
         *,
@@ -1498,10 +1516,11 @@ class CompareResponse(_message.Message):
         reviews: _abc.Iterable[Global___GateReview] | None = ...,
         panel: Global___Panel | None = ...,
         review_verdicts: _abc.Iterable[Global___ReviewCounts] | None = ...,
+        alarms: _abc.Iterable[_alarms_pb2.Alarm] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["epoch_opened_at", b"epoch_opened_at", "experiment", b"experiment", "noise_floor", b"noise_floor", "panel", b"panel", "quality", b"quality", "read_at", b"read_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "alpha", b"alpha", "candidates", b"candidates", "epoch", b"epoch", "epoch_opened_at", b"epoch_opened_at", "epoch_reason", b"epoch_reason", "evidence_threshold", b"evidence_threshold", "experiment", b"experiment", "family_size", b"family_size", "live_failures", b"live_failures", "live_version", b"live_version", "noise_floor", b"noise_floor", "pairs", b"pairs", "panel", b"panel", "quality", b"quality", "read_at", b"read_at", "review_verdicts", b"review_verdicts", "reviews", b"reviews", "state", b"state", "test_name", b"test_name", "winner", b"winner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "alarms", b"alarms", "alpha", b"alpha", "candidates", b"candidates", "epoch", b"epoch", "epoch_opened_at", b"epoch_opened_at", "epoch_reason", b"epoch_reason", "evidence_threshold", b"evidence_threshold", "experiment", b"experiment", "family_size", b"family_size", "live_failures", b"live_failures", "live_version", b"live_version", "noise_floor", b"noise_floor", "pairs", b"pairs", "panel", b"panel", "quality", b"quality", "read_at", b"read_at", "review_verdicts", b"review_verdicts", "reviews", b"reviews", "state", b"state", "test_name", b"test_name", "winner", b"winner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2314,6 +2333,8 @@ class GetStatusResponse(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     PROCESSES_FIELD_NUMBER: _builtins.int
     LOG_MESSAGES_WAITING_FIELD_NUMBER: _builtins.int
+    ALARMS_FIELD_NUMBER: _builtins.int
+    PROBES_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     log_messages_waiting: _builtins.int
     """Captures in the log that no worker has finished; absent when the log cannot be asked."""
@@ -2321,6 +2342,14 @@ class GetStatusResponse(_message.Message):
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model]: ...
     @_builtins.property
     def processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProcessStatus]: ...
+    @_builtins.property
+    def alarms(self) -> _containers.RepeatedCompositeFieldContainer[_alarms_pb2.Alarm]:
+        """Alarms that are on."""
+
+    @_builtins.property
+    def probes(self) -> _containers.RepeatedCompositeFieldContainer[_alarms_pb2.ProbeStanding]:
+        """How every version stands with every probe; without answers."""
+
     def __init__(
         self,
         *,
@@ -2328,10 +2357,12 @@ class GetStatusResponse(_message.Message):
         models: _abc.Iterable[Global___Model] | None = ...,
         processes: _abc.Iterable[Global___ProcessStatus] | None = ...,
         log_messages_waiting: _builtins.int | None = ...,
+        alarms: _abc.Iterable[_alarms_pb2.Alarm] | None = ...,
+        probes: _abc.Iterable[_alarms_pb2.ProbeStanding] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_log_messages_waiting", b"_log_messages_waiting", "log_messages_waiting", b"log_messages_waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_log_messages_waiting", b"_log_messages_waiting", "log_messages_waiting", b"log_messages_waiting", "models", b"models", "processes", b"processes", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_log_messages_waiting", b"_log_messages_waiting", "alarms", b"alarms", "log_messages_waiting", b"log_messages_waiting", "models", b"models", "probes", b"probes", "processes", b"processes", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__log_messages_waiting: _TypeAlias = _typing.Literal["log_messages_waiting"]  # noqa: Y015
     _WhichOneofArgType__log_messages_waiting: _TypeAlias = _typing.Literal["_log_messages_waiting", b"_log_messages_waiting"]  # noqa: Y015

@@ -7,12 +7,16 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 
+from multishadow_server.adapters.comparison_pool import ComparisonPool
 from multishadow_server.adapters.flagd_flags import SHARED_CONTEXT, FlagdFlags
 from multishadow_server.adapters.jetstream_backlog import JetStreamBacklog
+from multishadow_server.adapters.model_gateway import GrpcModelGateway
+from multishadow_server.adapters.postgres.alarms import PostgresAlarms
 from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
 from multishadow_server.adapters.postgres.control import PostgresControl
 from multishadow_server.adapters.postgres.engine import open_engine
 from multishadow_server.adapters.postgres.labels import PostgresLabels
+from multishadow_server.adapters.postgres.probes import PostgresProbes
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
 from multishadow_server.adapters.postgres.retention import PostgresRetention
 from multishadow_server.adapters.postgres.reviews import PostgresReviews
@@ -20,7 +24,9 @@ from multishadow_server.adapters.postgres.rollouts import PostgresRollouts
 from multishadow_server.adapters.prediction_codec import ProtobufPredictionCodec
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
 from multishadow_server.app import running
+from multishadow_server.core.alarm_rules import AlarmLimits
 from multishadow_server.entrypoints import probes
+from multishadow_server.entrypoints.alarms import AlarmServicer
 from multishadow_server.entrypoints.control import ControlServicer
 from multishadow_server.entrypoints.control_server import ControlServer
 from multishadow_server.entrypoints.flagd import FlagdServices
@@ -32,9 +38,14 @@ from multishadow_server.errors import InvalidInput
 from multishadow_server.service.configuration_watch import ConfigurationWatch
 from multishadow_server.service.flag_feed import FlagFeed
 from multishadow_server.service.housekeeping import Housekeeping
+from multishadow_server.service.probing import ProbeRounds
 from multishadow_server.service.process_report import ProcessReport
 from multishadow_server.service.rollout_rounds import RolloutRounds
+from multishadow_server.service.watching import AlarmRounds
 from multishadow_server.settings import Settings
+
+MISSED_REPORTS = 10
+"""Reports that a process leaves out before it is missed."""
 
 
 async def run(
@@ -70,23 +81,42 @@ async def run(
         rollouts = PostgresRollouts(engine)
         rounds = RolloutRounds(store, rollouts, interval=settings.rollout_interval)
         probe = GrpcVersionProbe()
+        alarms, known_answers = PostgresAlarms(engine), PostgresProbes(engine)
+        gateway = GrpcModelGateway(max_message_bytes=settings.max_message_bytes)
+        stack.push_async_callback(gateway.aclose)
+        comparer = ComparisonPool(processes=settings.comparison_processes)
+        stack.push_async_callback(comparer.aclose)
+        asking = ProbeRounds(store, known_answers, gateway, comparer, interval=settings.watch_interval)
+        watching = _watching(settings, store, alarms, known_answers)
         server = ControlServer(
-            ControlServicer(store=store, probe=probe, labels=labels, reviews=PostgresReviews(engine), backlog=backlog),
+            ControlServicer(
+                store=store,
+                probe=probe,
+                labels=labels,
+                reviews=PostgresReviews(engine),
+                backlog=backlog,
+                alarms=alarms,
+                probes=known_answers,
+            ),
             FlagServicer(store),
             RolloutServicer(store=store, records=rollouts, probe=probe),
+            AlarmServicer(store=store, alarms=alarms, probes=known_answers),
             later=flagd,
         )
         ofrep = Ofrep(feed, evaluations_per_second=settings.ofrep_evaluations_per_second)
         http = HttpServer(application(probes.routes(feed), ofrep.routes()), drain_seconds=settings.drain_seconds)
 
         def counters() -> Mapping[str, int]:
-            return {**housekeeping.counters(), **feed.counters(), **rounds.counters()}
+            watched = {**asking.counters(), **watching.counters()}
+            return {**housekeeping.counters(), **feed.counters(), **rounds.counters(), **watched}
 
         status = running.status("control", settings, revision=lambda: housekeeping.revision, counters=counters)
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
         await stack.enter_async_context(running.background(report.run(stop), linger=running.WITHDRAW_SECONDS))
         await stack.enter_async_context(running.background(housekeeping.run(stop)))
         await stack.enter_async_context(running.background(rounds.run(stop)))
+        await stack.enter_async_context(running.background(asking.run(stop)))
+        await stack.enter_async_context(running.background(watching.run(stop)))
         retention = PostgresRetention(engine, keep_days=settings.retention_days)
         await stack.enter_async_context(running.background(retention.run(stop)))
         stack.push_async_callback(http.stop)
@@ -99,6 +129,25 @@ async def run(
         http_ready(http_address)
         ready(address)
         await stop.wait()
+
+
+def _watching(
+    settings: Settings, store: PostgresControl, alarms: PostgresAlarms, probes: PostgresProbes
+) -> AlarmRounds:
+    limits = AlarmLimits(
+        silent_after=settings.alarm_silent_after,
+        window=settings.alarm_window,
+        stale_after=settings.flag_stale_after,
+        missing_after=MISSED_REPORTS * settings.report_interval,
+    )
+    return AlarmRounds(
+        store,
+        alarms,
+        probes,
+        limits=limits,
+        clear_after=settings.alarm_clear_after,
+        interval=settings.watch_interval,
+    )
 
 
 async def _flag_feed(settings: Settings, source: PostgresConfiguration, stack: AsyncExitStack) -> FlagFeed[FlagdFlags]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+from multishadow_server.core import probe as probes
 from multishadow_server.core.experiment import LONGEST_DURATION, in_words
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import Comparator, LabelTerms
@@ -48,6 +49,8 @@ def check(spec: ModelSpec) -> None:
         _check_gates(spec.gates)
     if spec.segments is not None:
         _check_segments(spec.segments)
+    if spec.probes is not None:
+        probes.check(spec.probes)
     seen: set[str] = set()
     for index, version in enumerate(spec.versions):
         where = f"versions[{index}]"

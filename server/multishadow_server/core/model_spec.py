@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import Comparator, LabelTerms
+from multishadow_server.core.probe import Probe
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +35,7 @@ class ModelSpec:
         labels: terms with a `keep` of 0 end the keeping of answers.
         gates: all limits.
         segments: see `core.model.Model`.
+        probes: all of them.
         versions: those that are named; the others are left as they are.
     """
 
@@ -43,4 +45,5 @@ class ModelSpec:
     labels: LabelTerms | None = None
     gates: GateLimits | None = None
     segments: tuple[str, ...] | None = None
+    probes: tuple[Probe, ...] | None = None
     versions: tuple[VersionSpec, ...] = ()

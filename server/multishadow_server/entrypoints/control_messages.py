@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from multishadow.v1 import control_pb2 as pb
 from multishadow_server.core import flags as flag_rules
@@ -16,6 +14,8 @@ from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import Comparator, LabelTerms, Version
 from multishadow_server.core.model_spec import ModelSpec, VersionSpec
 from multishadow_server.core.routing import Claim
+from multishadow_server.entrypoints import probe_messages
+from multishadow_server.entrypoints.moments import moment as moment  # noqa: PLC0414  re-exported: who writes messages takes it from here
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.labelling import Label
 from multishadow_server.service.models import ModelView
@@ -65,6 +65,7 @@ def model_spec(request: pb.ApplyModelRequest) -> ModelSpec:
         labels=_label_terms(request.labels) if request.HasField("labels") else None,
         gates=_gate_limits(request.gates) if request.HasField("gates") else None,
         segments=tuple(request.segments.attributes) if request.HasField("segments") else None,
+        probes=probe_messages.probes_of(request.probes, model=request.model) if request.HasField("probes") else None,
         versions=tuple(_version_spec(version) for version in request.versions),
     )
 
@@ -119,14 +120,6 @@ def _version_spec(message: pb.VersionSpec) -> VersionSpec:
 # --- responses ----------------------------------------------------------------------------------------------------
 
 
-def moment(seconds: float | None) -> Timestamp | None:
-    """A point in time from seconds since the Unix epoch."""
-    if seconds is None:
-        return None
-    whole = math.floor(seconds)
-    return Timestamp(seconds=whole, nanos=min(999_999_999, round((seconds - whole) * 1e9)))
-
-
 def model_message(view: ModelView) -> pb.Model:
     """A model with what is live."""
     comparator = view.model.comparator
@@ -145,6 +138,7 @@ def model_message(view: ModelView) -> pb.Model:
         versions=[version.name for version in view.model.versions],
         gates=_gate_limits_message(view.model.gates),
         segments=pb.SegmentTerms(attributes=view.model.segments),
+        probes=probe_messages.probe_set(view.model.probes),
     )
 
 

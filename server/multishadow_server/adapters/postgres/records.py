@@ -8,6 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from multishadow_server.adapters.postgres import probe_records
 from multishadow_server.adapters.postgres.tables import (
     EpochRow,
     ExperimentRow,
@@ -86,6 +87,7 @@ def model_record(model: Model) -> dict[str, Any]:
         "labels": asdict(model.labels) if model.labels else None,
         "gates": asdict(model.gates),
         "segments": list(model.segments),
+        "probes": probe_records.probes_record(model.probes),
     }
 
 
@@ -109,6 +111,7 @@ def models_of(models: Iterable[ModelRow], versions: Iterable[VersionRow]) -> dic
             labels=LabelTerms(**row.labels) if row.labels else None,
             gates=GateLimits(**row.gates) if row.gates else GateLimits(),
             segments=tuple(row.segments),
+            probes=probe_records.probes_of(row.probes),
             versions=tuple(ordered.get(row.name, ())),
             created_at=row.created_at.timestamp(),
         )

@@ -1,5 +1,6 @@
 """What the use cases need of the world. Adapters make these real."""
 
+from multishadow_server.service.ports.alarms import AlarmStore, Past, Span
 from multishadow_server.service.ports.capture_log import (
     CaptureBacklog,
     CaptureLog,
@@ -14,6 +15,7 @@ from multishadow_server.service.ports.flag_evaluation import Evaluation, FlagTyp
 from multishadow_server.service.ports.labels import LabelChange, LabelRecord, LabelStore
 from multishadow_server.service.ports.live_counts import LiveCountStore
 from multishadow_server.service.ports.observations import Flush, KeptAnswers, ObservationStore, StoredComparison
+from multishadow_server.service.ports.probes import ProbeClaim, ProbeKey, ProbeStore
 from multishadow_server.service.ports.processes import ProcessRegistry, ProcessStatus
 from multishadow_server.service.ports.reviews import ComparisonLine, KeptComparison, ReviewStore
 from multishadow_server.service.ports.rollouts import (
@@ -26,6 +28,7 @@ from multishadow_server.service.ports.rollouts import (
 from multishadow_server.service.ports.versions import Answer, Comparer, ModelGateway, PredictionCodec, VersionProbe
 
 __all__ = [
+    "AlarmStore",
     "Answer",
     "CaptureBacklog",
     "CaptureLog",
@@ -53,7 +56,11 @@ __all__ = [
     "ObservationStore",
     "PartitionLeases",
     "PartitionReader",
+    "Past",
     "PredictionCodec",
+    "ProbeClaim",
+    "ProbeKey",
+    "ProbeStore",
     "ProcessRegistry",
     "ProcessStatus",
     "Promotion",
@@ -62,6 +69,7 @@ __all__ = [
     "RolloutEvent",
     "RolloutRecords",
     "RolloutStore",
+    "Span",
     "StageCounts",
     "StoredComparison",
     "VersionProbe",

@@ -19,8 +19,15 @@ from multishadow_server.adapters.postgres.tables.promotions import (
     RolloutEventRow,
     RolloutRow,
 )
+from multishadow_server.adapters.postgres.tables.watching import (
+    AlarmRow,
+    ProbeChangeRow,
+    ProbeStateRow,
+    WatchReadingRow,
+)
 
 __all__ = [
+    "AlarmRow",
     "AnswerRow",
     "AuditRow",
     "ComparisonRow",
@@ -35,6 +42,8 @@ __all__ = [
     "LiveCountRow",
     "ModelRow",
     "PartitionOffsetRow",
+    "ProbeChangeRow",
+    "ProbeStateRow",
     "ProcessRow",
     "PromotionRow",
     "ReviewRow",
@@ -44,4 +53,5 @@ __all__ = [
     "SeenInputsRow",
     "Table",
     "VersionRow",
+    "WatchReadingRow",
 ]
