@@ -250,8 +250,9 @@ def _probes(facts: Facts, limits: AlarmLimits) -> Iterator[Finding]:
         yield from _changed(facts, state, AlarmKey(AlarmKind.ANSWER_CHANGED, state.model, subject))
         wrong = AlarmKey(AlarmKind.KNOWN_ANSWER_WRONG, state.model, subject)
         if state.outcome is ProbeOutcome.WRONG:
-            why = f": {state.detail or state.reason}"
-            yield Finding(key=wrong, detail=f"{state.version} at {state.address} does not give the known answer{why}")
+            why = state.detail or state.reason
+            told = f"{state.version} at {state.address} does not give the known answer (`live` here): {why}"
+            yield Finding(key=wrong, detail=told)
         elif state.outcome is ProbeOutcome.FAILING:
             yield Finding(key=wrong, known=False)
             if state.failures >= limits.probe_failures:
