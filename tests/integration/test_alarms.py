@@ -94,7 +94,7 @@ async def test_a_silent_shadow_and_a_miswired_one_are_named_acknowledged_and_ove
 
         async def listed(names: Collection[str]) -> bool:
             await send()
-            return names == (await kinds()).keys()
+            return set(names) == (await kinds()).keys()
 
         await until(lambda: listed({"comparator_failing B"}))
         stage.servers["A"].behaviour = failing()
