@@ -16,6 +16,7 @@ from multishadow.v1 import (
     flags_pb2,
     flags_pb2_grpc,
     prediction_pb2_grpc,
+    replay_pb2,
     replay_pb2_grpc,
     rollouts_pb2,
     rollouts_pb2_grpc,
@@ -358,6 +359,31 @@ class ControlClient(_Connection):
     def calibrate(self, request: control_pb2.CalibrateRequest) -> control_pb2.CalibrateResponse:
         """Propose a threshold, from answers that labels or people told apart."""
         return self._call(self._stub.Calibrate, request)
+
+    def replay(self, requests: Iterator[replay_pb2.ReplayRequest]) -> Iterator[replay_pb2.ReplayResponse]:
+        """Send requests again; takes as long as that does. Whoever stops reading ends the replay.
+
+        What `requests` raises is raised here.
+        """
+        failed: list[Exception] = []
+
+        def guarded() -> Iterator[replay_pb2.ReplayRequest]:
+            # gRPC reads them in a thread of its own, and would only log what they raise.
+            try:
+                yield from requests
+            except Exception as error:  # noqa: BLE001  raised again below
+                failed.append(error)
+                call.cancel()
+
+        call = self._replays.Replay(guarded())
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            if failed:
+                raise failed[0] from None
+            raise self._error(error) from error
+        finally:
+            call.cancel()
 
     def status(self) -> control_pb2.GetStatusResponse:
         """What is live now, and how the processes are."""

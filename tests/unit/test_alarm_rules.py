@@ -162,9 +162,7 @@ def test_copies_are_not_missed_where_something_else_may_be_the_reason(why: str, 
 
 def test_answers_that_cannot_be_compared_are_an_alarm_of_the_comparator() -> None:
     now = {"outcome ok": 70, "outcome uncomparable": 30, "uncomparable_reason type_mismatch": 30}
-    assert found(facts(now))[COMPARATOR] == (
-        "30 of 100 answers of A could not be compared: 30 type_mismatch (in 60 s)"
-    )
+    assert found(facts(now))[COMPARATOR] == ("30 of 100 answers of A could not be compared: 30 type_mismatch (in 60 s)")
 
 
 def test_a_comparator_that_crashes_is_one_long_before_that() -> None:

@@ -28,6 +28,7 @@ from multishadow_client.cli import (
     planning_commands,
     predict_command,
     promotion_commands,
+    replay_command,
     review_commands,
     rollout_commands,
     segment_commands,
@@ -157,6 +158,7 @@ _add(_alarms, "list", alarm_commands.list_alarms, alarm_commands.LIST_EXAMPLES)
 _add(_alarms, "ack", alarm_commands.acknowledge, alarm_commands.ACK_EXAMPLES)
 _add(_alarms, "history", alarm_commands.history, alarm_commands.HISTORY_EXAMPLES)
 _add(program, "probes", alarm_commands.probes, alarm_commands.PROBES_EXAMPLES)
+_add(program, "replay", replay_command.replay, replay_command.EXAMPLES)
 _add(program, "status", status_command.status, status_command.EXAMPLES)
 _add(program, "predict", predict_command.predict, predict_command.EXAMPLES)
 

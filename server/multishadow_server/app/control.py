@@ -21,6 +21,7 @@ from multishadow_server.adapters.postgres.processes import PostgresProcesses
 from multishadow_server.adapters.postgres.retention import PostgresRetention
 from multishadow_server.adapters.postgres.reviews import PostgresReviews
 from multishadow_server.adapters.postgres.rollouts import PostgresRollouts
+from multishadow_server.adapters.postgres.stored_requests import PostgresStoredRequests
 from multishadow_server.adapters.prediction_codec import ProtobufPredictionCodec
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
 from multishadow_server.app import running
@@ -33,6 +34,7 @@ from multishadow_server.entrypoints.flagd import FlagdServices
 from multishadow_server.entrypoints.flags import FlagServicer
 from multishadow_server.entrypoints.http import HttpServer, application
 from multishadow_server.entrypoints.ofrep import Ofrep
+from multishadow_server.entrypoints.replay import ReplayServicer
 from multishadow_server.entrypoints.rollouts import RolloutServicer
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.configuration_watch import ConfigurationWatch
@@ -101,6 +103,7 @@ async def run(
             FlagServicer(store),
             RolloutServicer(store=store, records=rollouts, probe=probe),
             AlarmServicer(store=store, alarms=alarms, probes=known_answers),
+            ReplayServicer(store=store, stored=PostgresStoredRequests(engine), gateway=gateway, comparer=comparer),
             later=flagd,
         )
         ofrep = Ofrep(feed, evaluations_per_second=settings.ofrep_evaluations_per_second)

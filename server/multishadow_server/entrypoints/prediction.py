@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha import reflection
 
 from multishadow.v1 import envelope_pb2, prediction_pb2
 from multishadow_server.core.capture import Metadata
-from multishadow_server.core.metadata import header_text
+from multishadow_server.core.metadata import REPLAY_KEY, header_text
 from multishadow_server.core.prediction import Json
 from multishadow_server.entrypoints.status import BY_NUMBER, code_of
 from multishadow_server.errors import FailedPrecondition, InvalidInput, MessageTooLarge, MultishadowError
@@ -66,6 +66,7 @@ class PredictionHandler:
             request_id = envelope.request_id or str(uuid.uuid4())
             own = ((REQUEST_ID, header_text(request_id)),)
             remaining: float | None = context.time_remaining()
+            metadata = _metadata(context)
             found = await self._live_path.answer(
                 LiveRequest(
                     method=PREDICT,
@@ -74,9 +75,10 @@ class PredictionHandler:
                     request_id=request_id,
                     session_id=envelope.session_id,
                     attributes=_attributes(envelope),
-                    metadata=_metadata(context),
+                    metadata=metadata,
                     deadline=None if remaining is None else arrived + remaining,
                     received_at=received_at,
+                    replayed=any(key == REPLAY_KEY for key, _ in metadata),
                 )
             )
         except MultishadowError as error:

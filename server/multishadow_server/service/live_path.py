@@ -44,6 +44,7 @@ class LiveRequest:
         metadata: the caller's.
         deadline: the caller's, on the `time.monotonic` clock; None when it set none.
         received_at: seconds since the Unix epoch.
+        replayed: it was answered once before: nobody's traffic, so it is neither captured nor counted.
     """
 
     method: str
@@ -55,6 +56,7 @@ class LiveRequest:
     metadata: Metadata
     deadline: float | None
     received_at: float
+    replayed: bool = False
 
     def flag_context(self) -> targeting.Context:
         """What flags are evaluated with."""
@@ -229,6 +231,9 @@ class LivePath:
 
     def _count(self, attempt: _Attempt, version: str, answer: ports.Answer) -> None:
         """Count it for the version that was chosen: if another one had to answer, that is the chosen one's failure."""
+        if attempt.request.replayed:
+            self.counters["replayed"] += 1
+            return
         decision = attempt.decision
         covered = version != decision.live
         self._served.note(
@@ -241,6 +246,8 @@ class LivePath:
 
     def _capture(self, attempt: _Attempt, version: str, answer: ports.Answer) -> None:
         """Offer what happened to the buffer, if anybody shadows this request."""
+        if attempt.request.replayed:
+            return
         if answer.status_code:
             self.counters["live_failures"] += 1
         request, decision = attempt.request, attempt.decision

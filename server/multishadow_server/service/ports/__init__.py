@@ -25,6 +25,7 @@ from multishadow_server.service.ports.rollouts import (
     RolloutStore,
     StageCounts,
 )
+from multishadow_server.service.ports.stored_requests import RequestFilter, StoredKey, StoredRequests
 from multishadow_server.service.ports.versions import Answer, Comparer, ModelGateway, PredictionCodec, VersionProbe
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "ProcessStatus",
     "Promotion",
     "PublishedFlags",
+    "RequestFilter",
     "ReviewStore",
     "RolloutEvent",
     "RolloutRecords",
@@ -72,5 +74,7 @@ __all__ = [
     "Span",
     "StageCounts",
     "StoredComparison",
+    "StoredKey",
+    "StoredRequests",
     "VersionProbe",
 ]
