@@ -28,6 +28,10 @@ INPUTS = ("text", "structured", "json", "tensor", "raw")
 OUTPUTS = ("classification", "text", "structured", "json", "scalar", "embedding", "raw")
 
 
+# What protobuf makes of a lone surrogate, of a number beyond 32 bits, of rows that differ in length.
+_UNSENDABLE = (TypeError, ValueError, OverflowError)
+
+
 class Malformed(ValueError):
     """A JSON value that says no request, or no answer; says what is allowed."""
 
@@ -53,14 +57,19 @@ def request_of(
     inputs = {"structured" if name == "json" else name: _INPUT[name](name, given)}
     try:
         return _prediction.request(model, request_id=request_id, session_id=session_id, attributes=attributes, **inputs)
-    except TypeError as error:
+    except _UNSENDABLE as error:
         raise Malformed(str(error)) from error
 
 
 def answer_of(value: object) -> prediction_pb2.PredictResponse:
     """The answer that a JSON value says. Raises Malformed: it says none; says what is wrong."""
     name, given = _only(value, OUTPUTS, "an answer")
-    return _OUTPUT[name](name, given)
+    try:
+        return _OUTPUT[name](name, given)
+    except Malformed:
+        raise
+    except _UNSENDABLE as error:
+        raise Malformed(f"{name}: {error}") from error
 
 
 def plain(  # noqa: PLR0911  # one return per kind of answer
@@ -156,10 +165,7 @@ def _classification(name: str, value: object) -> prediction_pb2.PredictResponse:
 
 
 def _structured(name: str, value: object) -> prediction_pb2.PredictResponse:
-    try:
-        struct = _prediction.request("", structured=_object(name, value)).structured
-    except TypeError as error:
-        raise Malformed(str(error)) from error
+    struct = _prediction.request("", structured=_object(name, value)).structured
     return prediction_pb2.PredictResponse(structured=struct)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ AGREES = Comparison(verdict=Verdict.AGREE, similarity=1.0)
 DIFFERS = Comparison(verdict=Verdict.DIVERGE, similarity=0.2, detail="live ham, shadow spam")
 
 
-def answered(at: float, response: bytes = b"one", **more: Comparison) -> Asked:
+def answered(at: float, response: bytes = b"one", **more: Any) -> Asked:
     return Asked(at=at, latency=0.01, response=response, **more)
 
 

@@ -110,10 +110,8 @@ def replay(
     if stored == (file is not None):
         raise Mistake("say which requests, once: a FILE of logged sessions, or --stored")
     if not stored and (experiment or since or until or diverged):
-        raise Mistake(
-            "--experiment, --since, --until and --diverged choose among --stored requests; a FILE is sent whole"
-        )
-    pace = _pace(speed, rate)
+        raise Mistake("--experiment, --since, --until, --diverged are for --stored requests; a FILE is sent whole")
+    factor, even = _pace(speed, rate)
     with ControlClient(server, timeout=timeout) as control:
         name, version = _target(to, model, control)
         terms = pb.ReplayTerms(
@@ -123,7 +121,8 @@ def replay(
             concurrency=concurrency,
             with_responses=with_responses,
             actor=actor(),
-            **pace,
+            speed=factor,
+            rate=even,
         )
         summary = ReplaySummary()
         if file is None:
@@ -186,20 +185,21 @@ def _target(to: str, named_model: str, control: ControlClient) -> tuple[str, str
     return selection.version(to, named_model, control)
 
 
-def _pace(speed: str, rate: float) -> dict[str, float]:
+def _pace(speed: str, rate: float) -> tuple[float, float]:
+    """The (speed, rate) that are meant; both 0 is as fast as possible."""
     if rate:
         if speed != "max":
             raise Mistake("give --speed or --rate, not both: a rate takes the place of the arrivals")
-        return {"rate": rate}
+        return 0.0, rate
     if speed == "max":
-        return {}
+        return 0.0, 0.0
     try:
         factor = float(speed)
     except ValueError:
         factor = 0.0
     if not 0 < factor <= 1e6:
         raise Mistake(f"--speed: {speed!r} is no factor; write 1, 10, 0.5 or max")
-    return {"speed": factor}
+    return factor, 0.0
 
 
 def _set_moment(field: Timestamp, option: str, typed: str) -> None:
