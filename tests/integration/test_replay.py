@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import nats
 import pytest
 from test_shadowctl import SHADOWCTL, Result, environment, run
 
+import routers
 from multishadow.v1 import prediction_pb2, replay_pb2, replay_pb2_grpc
 from multishadow_server.adapters.postgres import PostgresControl, PostgresObservations
 from multishadow_server.core.observation import Observation, Outcome
@@ -251,3 +253,27 @@ async def test_a_caller_that_says_nothing_understandable_is_refused(control: str
                 assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
                 assert said in (refused.value.details() or "")
         assert not server.calls
+
+
+async def test_through_a_router_whoever_is_live_answers_and_nothing_is_captured_or_counted(
+    control: str, database_url: str, nats_url: str, log_name: str, tmp_path: Path
+) -> None:
+    async with serving(answering()) as base, serving(answering()) as a:
+        await register(control, base=base.address, A=a.address)
+        async with asked(control) as api:
+            await api.start("A", percent=100)
+        async with routers.router(database_url, nats_url, log_name) as caller:
+            file = file_of(tmp_path, [yes(f"{n}") for n in range(20)])
+            told = await shadowctl("replay", "--to", "spam", file, "--router", caller.address, "-o", "json")
+            assert told.code == 0, told.err
+            assert told.document["versions"] == {"base": 20}
+            await caller.predict(routers.a_request(request_id="a caller's"))
+        client = await nats.connect(nats_url)
+        try:
+            captures = await routers.Logged(client, log_name).captures(1)
+        finally:
+            await client.close()
+        assert [each.request_id for each in captures] == ["a caller's"]
+        assert base.calls.total() == 21
+        assert not a.calls
+    assert rows(database_url, "SELECT sum(requests) FROM live_count") == [(1,)]

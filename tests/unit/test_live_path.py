@@ -12,6 +12,7 @@ from multishadow_server.adapters.openfeature_flags import ConfigurationProvider,
 from multishadow_server.core.capture import Capture, CaptureBatch, Metadata
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.flags import claim_definition
+from multishadow_server.core.live_counts import LiveTally
 from multishadow_server.core.model import Model, Version
 from multishadow_server.core.routing import Claim
 from multishadow_server.errors import DeadlineExpired, Unavailable
@@ -82,6 +83,7 @@ class World:
     flag_age: float = 0.0
     claims: OpenFeatureClaims = field(default_factory=lambda: OpenFeatureClaims(ConfigurationProvider()))
     captured: list[Capture] = field(default_factory=list)
+    served: LiveTally = field(default_factory=LiveTally)
 
     def live_path(self) -> LivePath:
         return LivePath(
@@ -92,6 +94,7 @@ class World:
             flag_age=lambda: self.flag_age,
             stale_after=10.0,
             monotonic=lambda: self.now,
+            served=self.served,
         )
 
 
@@ -195,3 +198,12 @@ async def test_a_request_under_way_keeps_its_decision_when_the_flags_change(worl
     first, second = await path.answer(REQUEST), await path.answer(REQUEST)
     assert [(found.version, found.revision) for found in (first, second)] == [("base", 1), ("A", 2)]
     assert [(capture.live, capture.revision) for capture in world.captured] == [("base", 1), ("A", 2)]
+
+
+async def test_a_replayed_request_is_answered_and_neither_captured_nor_counted(world: World) -> None:
+    path = world.live_path()
+    path.load(configuration(CLAIMS))
+    assert (await path.answer(replace(REQUEST, replayed=True))).answer.response == b"!"
+    assert (world.captured, world.served.changed(), path.counters["replayed"]) == ([], {}, 1)
+    await path.answer(REQUEST)
+    assert len(world.captured) == sum(count.requests for count in world.served.changed().values()) == 1

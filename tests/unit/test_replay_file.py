@@ -71,6 +71,8 @@ def test_only_the_input_is_needed_and_a_request_gets_an_id_by_its_line(tmp_path:
         ({"input": {"tensor": [[1], [1, 2]]}}, "rows differ in length"),
         ({"input": {"text": "x"}, "response": {"label": "spam"}}, "an answer has no 'label'"),
         ({"input": {"text": "x"}, "response": {"scalar": True}}, "scalar must be a number"),
+        ('{"input": {"text": "\\ud800"}}', "surrogates not allowed"),
+        ('{"input": {"text": "x"}, "response": {"text": "\\ud800"}}', "text: "),
         ({"input": {"text": "x"}, "at": "yesterday"}, "is no time"),
         ({"input": {"text": "x"}, "at": 1_795_435_200_000}, "at must be a time (RFC 3339) or seconds since 1970"),
         ({"input": {"text": "x"}, "session_id": 5}, "session_id must be a text, got 5"),
