@@ -52,6 +52,8 @@ def parse(arguments: list[str]) -> None:
         ("promotion.md", 10),
         ("flags.md", 13),
         ("labels.md", 4),
+        ("watching.md", 8),
+        ("replay.md", 3),
     ],
 )
 def test_every_command_shown_is_understood(page: str, least: int) -> None:
