@@ -26,6 +26,7 @@ def upgrade() -> None:
         sa.Column("claimed_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("state", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("answer", sa.LargeBinary(), nullable=False),
+        sa.Column("settled_at", sa.Float(), nullable=True),
         sa.PrimaryKeyConstraint("model", "version", "probe", name=op.f("pk_probe_state")),
     )
     op.create_table(

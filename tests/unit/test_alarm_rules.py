@@ -237,7 +237,7 @@ def test_an_answer_that_changed_in_a_running_epoch_says_whose_evidence_is_mixed_
         "A answers hello differently at the same address 10.0.0.7:9000: the evidence of epoch 2 of experiment 7 mixes "
         "two implementations; `shadowctl stop` and `shadowctl start`"
     )
-    assert CHANGED in found(replace(given, acknowledged={CHANGED}, held={CHANGED})), "knowing does not unmix it"
+    assert CHANGED in found(replace(given, acknowledged={CHANGED: NOW}, held={CHANGED})), "knowing does not unmix it"
 
 
 def test_the_live_version_mixes_evidence_as_well_as_a_candidate() -> None:
@@ -253,7 +253,15 @@ def test_an_experiment_that_began_after_the_change_mixes_nothing() -> None:
 def test_a_change_that_no_experiment_counts_is_over_when_somebody_knows_of_it() -> None:
     given = facts({}, probes=(standing(changed_at=NOW - 5, changes=1),), epochs=())
     assert "`shadowctl alarms ack`" in found(given)[CHANGED]
-    assert CHANGED not in found(replace(given, held={CHANGED}, acknowledged={CHANGED}))
+    assert CHANGED not in found(replace(given, held={CHANGED}, acknowledged={CHANGED: NOW - 1}))
+    assert CHANGED in found(replace(given, held={CHANGED}, acknowledged={CHANGED: NOW - 6})), "it changed again since"
+
+
+def test_a_change_that_was_settled_is_no_alarm_any_more_whatever_experiments_come_and_go() -> None:
+    settled = standing(changed_at=NOW - 5, changes=1, settled_at=NOW - 5)
+    for epochs in ((), (epoch(),), (epoch(opened_at=NOW),)):
+        assert CHANGED not in found(facts({}, probes=(settled,), epochs=epochs))
+    assert CHANGED in found(facts({}, probes=(replace(settled, changed_at=NOW - 4),)))
 
 
 def test_a_wrong_answer_and_a_version_that_does_not_answer_are_two_alarms() -> None:

@@ -130,7 +130,7 @@ def test_a_threshold_of_its_own_takes_the_place_of_the_models() -> None:
         ((replace(STABLE, every=float("nan")),), "every: nan s is out of range"),
         ((replace(STABLE, threshold=0.0),), "threshold: 0 is out of range"),
         ((replace(STABLE, request=b"x" * 65_537),), "request: 65,537 bytes are too many"),
-        ((replace(STABLE, expected=b"x" * 262_145),), "expect: 262,145 bytes are too many"),
+        ((replace(STABLE, expected=b"x" * 131_073),), "probes: 131,080 bytes of requests and answers are too many"),
         (tuple(replace(STABLE, name=f"p{n}") for n in range(21)), "21 are too many; allowed are 20"),
     ],
 )

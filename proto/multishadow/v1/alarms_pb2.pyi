@@ -398,7 +398,7 @@ class ProbeStanding(_message.Message):
 
     @_builtins.property
     def answer(self) -> _prediction_pb2.PredictResponse:
-        """The last answer, a PredictResponse; empty when there was none."""
+        """The last answer; absent when there was none, or it is larger than 16 KiB."""
 
     def __init__(
         self,

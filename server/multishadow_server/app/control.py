@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from multishadow_server.adapters.comparison_pool import ComparisonPool
 from multishadow_server.adapters.flagd_flags import SHARED_CONTEXT, FlagdFlags
 from multishadow_server.adapters.jetstream_backlog import JetStreamBacklog
@@ -88,8 +90,17 @@ async def run(
         stack.push_async_callback(gateway.aclose)
         comparer = ComparisonPool(processes=settings.comparison_processes)
         stack.push_async_callback(comparer.aclose)
-        asking = ProbeRounds(store, known_answers, gateway, comparer, interval=settings.watch_interval)
-        watching = _watching(settings, store, alarms, known_answers)
+        # Who watches must never have the connections that a rollback needs.
+        watch_engine = open_engine(settings.database_url, pool_size=2)
+        stack.push_async_callback(watch_engine.dispose)
+        asking = ProbeRounds(
+            PostgresControl(watch_engine),
+            PostgresProbes(watch_engine),
+            gateway,
+            comparer,
+            interval=settings.watch_interval,
+        )
+        watching = _watching(settings, watch_engine)
         server = ControlServer(
             ControlServicer(
                 store=store,
@@ -134,9 +145,7 @@ async def run(
         await stop.wait()
 
 
-def _watching(
-    settings: Settings, store: PostgresControl, alarms: PostgresAlarms, probes: PostgresProbes
-) -> AlarmRounds:
+def _watching(settings: Settings, engine: AsyncEngine) -> AlarmRounds:
     limits = AlarmLimits(
         silent_after=settings.alarm_silent_after,
         window=settings.alarm_window,
@@ -144,9 +153,9 @@ def _watching(
         missing_after=MISSED_REPORTS * settings.report_interval,
     )
     return AlarmRounds(
-        store,
-        alarms,
-        probes,
+        PostgresControl(engine),
+        PostgresAlarms(engine),
+        PostgresProbes(engine),
         limits=limits,
         clear_after=settings.alarm_clear_after,
         interval=settings.watch_interval,

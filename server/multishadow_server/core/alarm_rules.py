@@ -75,7 +75,7 @@ class Facts:
         probes: how versions stand with the model's present probes.
         processes: what processes said last.
         held: alarms that are on.
-        acknowledged: those of them that somebody knows of.
+        acknowledged: since when somebody knows of those of them that somebody knows of.
     """
 
     now: float
@@ -88,7 +88,7 @@ class Facts:
     probes: Sequence[ProbeState] = ()
     processes: Sequence[Process] = ()
     held: Collection[AlarmKey] = frozenset()
-    acknowledged: Collection[AlarmKey] = frozenset()
+    acknowledged: Mapping[AlarmKey, float] = field(default_factory=dict)
 
 
 Growth = Counter[tuple[str, str]]
@@ -265,7 +265,7 @@ def _probes(facts: Facts, limits: AlarmLimits) -> Iterator[Finding]:
 
 def _changed(facts: Facts, state: ProbeState, key: AlarmKey) -> Iterator[Finding]:
     """Another implementation answers; until the evidence of the old one is ended, or somebody knows."""
-    if state.changed_at is None:
+    if state.changed_at is None or not state.unsettled:
         return
     mixed = [
         epoch
@@ -280,7 +280,7 @@ def _changed(facts: Facts, state: ProbeState, key: AlarmKey) -> Iterator[Finding
         and epoch.opened_at > state.changed_at
         for epoch in facts.epochs
     )
-    if not mixed and (newer or key in facts.acknowledged):
+    if not mixed and (newer or facts.acknowledged.get(key, 0.0) >= state.changed_at):
         return
     times = "" if state.changes == 1 else f" {state.changes:,} times by now (two builds behind one address?)"
     detail = f"{state.version} answers {state.probe} differently at the same address {state.address}{times}"

@@ -15,6 +15,8 @@ MOST_PROBES = 20
 # Every version is asked, and its last answer is kept: what is larger belongs into a load test.
 LARGEST_REQUEST = 64 * 1024
 LARGEST_ANSWER = 256 * 1024
+# A model's probes come with every listing of models.
+LARGEST_TOTAL = 128 * 1024
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
@@ -51,6 +53,11 @@ def check(probes: tuple[Probe, ...]) -> None:
     """Refuse probes that cannot be registered. Raises InvalidInput: which, and what is allowed."""
     if len(probes) > MOST_PROBES:
         raise InvalidInput(f"probes: {len(probes)} are too many; allowed are {MOST_PROBES} for a model")
+    total = sum(len(probe.request) + len(probe.expected) for probe in probes)
+    if total > LARGEST_TOTAL:
+        raise InvalidInput(
+            f"probes: {total:,} bytes of requests and answers are too many; allowed are {LARGEST_TOTAL:,}"
+        )
     seen: set[str] = set()
     for index, probe in enumerate(probes):
         if not _NAME.fullmatch(probe.name):
@@ -73,10 +80,6 @@ def _check_terms(where: str, probe: Probe) -> None:
     if len(probe.request) > LARGEST_REQUEST:
         raise InvalidInput(
             f"{where}.request: {len(probe.request):,} bytes are too many; allowed are {LARGEST_REQUEST:,}"
-        )
-    if len(probe.expected) > LARGEST_ANSWER:
-        raise InvalidInput(
-            f"{where}.expect: {len(probe.expected):,} bytes are too many; allowed are {LARGEST_ANSWER:,}"
         )
 
 

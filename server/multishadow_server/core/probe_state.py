@@ -47,6 +47,7 @@ class ProbeState:
         first_at: when that answer, or one that agrees with it, was given first.
         changed_at: when an answer last differed from the one before it, under this address; None: never.
         changes: how often that happened under this address.
+        settled_at: the `changed_at` up to which changes are settled: no evidence is mixed, or somebody knows.
     """
 
     model: str
@@ -66,6 +67,12 @@ class ProbeState:
     first_at: float | None = None
     changed_at: float | None = None
     changes: int = 0
+    settled_at: float | None = None
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether its answer changed, and that may matter still."""
+        return self.changed_at is not None and (self.settled_at is None or self.settled_at < self.changed_at)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

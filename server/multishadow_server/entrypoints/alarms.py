@@ -82,7 +82,7 @@ class AlarmServicer(alarms_pb2_grpc.AlarmServiceServicer):
     async def ListProbes(self, request: pb.ListProbesRequest, context: Context) -> pb.ListProbesResponse:
         """How every version stands with every probe."""
         async with answering(context):
-            views = await probing.list_probes(self._store, self._probes, model=request.model)
+            views = await probing.list_probes(self._store, self._probes, model=request.model, answers=True)
         return pb.ListProbesResponse(
             standings=[probe_messages.standing_message(view) for view in views], read_at=moment(self._clock())
         )

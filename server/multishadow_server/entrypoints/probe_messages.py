@@ -15,6 +15,9 @@ from multishadow_server.errors import InvalidInput
 from multishadow_server.service.ports import ProbeKey
 from multishadow_server.service.probing import ProbeView
 
+LARGEST_LISTED = 16 * 1024
+"""Answers beyond that stay out of listings, which hold all versions' answers and are messages of a bounded size."""
+
 
 def probes_of(message: pb.ProbeSet, *, model: str) -> tuple[Probe, ...]:
     """The probes that were applied.
@@ -86,7 +89,7 @@ def standing_message(view: ProbeView, *, with_answer: bool = True) -> pb.ProbeSt
             changed_at=moment(state.changed_at),
             changes=state.changes,
             failures=state.failures,
-            answer=_readable(state.answer) if with_answer else None,
+            answer=_readable(state.answer) if with_answer and len(state.answer) <= LARGEST_LISTED else None,
         )
     )
     return message

@@ -175,8 +175,10 @@ class ProbeView:
     state: ProbeState | None
 
 
-async def list_probes(store: ControlStore, probes: ProbeStore, *, model: str = "") -> Sequence[ProbeView]:
-    """How versions stand with the probes that there are now, by model, version and probe.
+async def list_probes(
+    store: ControlStore, probes: ProbeStore, *, model: str = "", answers: bool = False
+) -> Sequence[ProbeView]:
+    """How versions stand with the probes that there are now, by model, version and probe, with their answers or not.
 
     Raises:
         NotFound: there is no such model.
@@ -184,7 +186,9 @@ async def list_probes(store: ControlStore, probes: ProbeStore, *, model: str = "
     """
     configuration = await store.read(experiments=False)
     models = {model: names.model_of(configuration, model)} if model else configuration.models
-    states = {ProbeKey(each.model, each.version, each.probe): each for each in await probes.states(model)}
+    states = {
+        ProbeKey(each.model, each.version, each.probe): each for each in await probes.states(model, answers=answers)
+    }
     return present(models, states)
 
 

@@ -10,8 +10,9 @@ from contextlib import suppress
 from multishadow_server.core import alarm_rules, alarms
 from multishadow_server.core import flags as flag_rules
 from multishadow_server.core.alarm_rules import AlarmLimits, Facts
-from multishadow_server.core.alarms import Alarm, Turn
+from multishadow_server.core.alarms import Alarm, AlarmKey, AlarmKind, Turn
 from multishadow_server.core.configuration import Configuration
+from multishadow_server.core.probe_state import ProbeState
 from multishadow_server.core.process_standing import Process
 from multishadow_server.errors import InvalidInput, MultishadowError, NotFound
 from multishadow_server.service import names, probing
@@ -108,12 +109,23 @@ class AlarmRounds:
                 probes=[view.state for view in probing.present(configuration.models, states) if view.state],
                 processes=processes,
                 held={alarm.key for alarm in past.standing},
-                acknowledged={alarm.key for alarm in past.standing if alarm.acknowledged},
+                acknowledged={alarm.key: alarm.acknowledged_at for alarm in past.standing if alarm.acknowledged_at},
             )
             found = alarm_rules.findings(facts, self._limits)
             return alarms.turn(past.standing, found, now=reading.at, clear_after=self._clear_after)
 
-        self._note(await self._alarms.turn(reading, self._span, decide))
+        turn = await self._alarms.turn(reading, self._span, decide)
+        if turn is not None:
+            self._note(turn)
+            await self._settle(turn, states.values())
+
+    async def _settle(self, turn: Turn, states: Iterable[ProbeState]) -> None:
+        """A change whose alarm is over stays settled when the experiment that began after it has ended, too."""
+        over = {alarm.key for alarm in turn.cleared}
+        for state in states:
+            key = AlarmKey(AlarmKind.ANSWER_CHANGED, state.model, f"{state.version}/{state.probe}")
+            if key in over and state.changed_at is not None:
+                await self._probes.settle(ProbeKey(state.model, state.version, state.probe), state.changed_at)
 
     @property
     def _span(self) -> Span:
@@ -125,9 +137,7 @@ class AlarmRounds:
         lag = max((each.counters.get("lag_ms", 0) / 1000 for each in processes if each.role == "worker"), default=0.0)
         return min(LONGEST_BACK, max(self._limits.window, self._limits.silent_after) + lag)
 
-    def _note(self, turn: Turn | None) -> None:
-        if turn is None:
-            return
+    def _note(self, turn: Turn) -> None:
         self._raised += len(turn.raised)
         self._cleared += len(turn.cleared)
         for finding in turn.raised:

@@ -57,17 +57,20 @@ class PostgresProbes:
                 await connection.execute(insert(ProbeChangeRow).values([_line(claim.key, each) for each in changes]))
                 await connection.execute(_FORGET, {**key, "most": MOST_CHANGES})
 
-    async def states(self, model: str = "") -> Sequence[ProbeState]:
-        """How versions stand, by model, version and probe."""
-        wanted = select(ProbeStateRow).order_by(
-            col(ProbeStateRow.model), col(ProbeStateRow.version), col(ProbeStateRow.probe)
-        )
-        if model:
-            wanted = wanted.where(ProbeStateRow.model == model)
-        async with reaching(self._engine, "reading probes"), AsyncSession(self._engine) as session:
-            rows = (await session.exec(wanted)).all()
-        found = (_state_of(ProbeKey(row.model, row.version, row.probe), row.state, row.answer) for row in rows)
+    async def states(self, model: str = "", *, answers: bool = False) -> Sequence[ProbeState]:
+        """How versions stand, by model, version and probe; answers may be large, and are read where asked for."""
+        bound = {"model": model, "answers": answers}
+        async with reaching(self._engine, "reading probes"), self._engine.connect() as connection:
+            rows = (await connection.execute(_STATES, bound)).all()
+        keys = [ProbeKey(row.model, row.version, row.probe) for row in rows]
+        found = (_state_of(key, row.state, row.answer, row.settled_at) for key, row in zip(keys, rows, strict=True))
         return [state for state in found if state is not None]
+
+    async def settle(self, key: ProbeKey, changed_at: float) -> None:
+        """Changes of the answer up to this one are settled."""
+        own = update(ProbeStateRow).filter_by(**key._asdict()).values(settled_at=changed_at)
+        async with reaching(self._engine, "settling a probe"), self._engine.begin() as connection:
+            await connection.execute(own)
 
     async def changes(
         self, model: str, *, version: str = "", probe: str = "", most: int
@@ -91,18 +94,20 @@ class PostgresProbes:
 
 def _record(state: ProbeState) -> dict[str, Any]:
     record = asdict(state)
-    for beside in ("answer", "model", "version", "probe"):
+    for beside in ("answer", "model", "version", "probe", "settled_at"):
         del record[beside]
     stored = storable_json(record)
     assert isinstance(stored, dict)
     return stored
 
 
-def _state_of(key: ProbeKey, record: Mapping[str, Any] | None, answer: bytes) -> ProbeState | None:
+def _state_of(
+    key: ProbeKey, record: Mapping[str, Any] | None, answer: bytes, settled_at: float | None = None
+) -> ProbeState | None:
     if record is None:
         return None
     fields = {**record, "outcome": ProbeOutcome(record["outcome"])}
-    return ProbeState(model=key.model, version=key.version, probe=key.probe, answer=bytes(answer), **fields)
+    return ProbeState(**key._asdict(), answer=bytes(answer), settled_at=settled_at, **fields)
 
 
 def _line(key: ProbeKey, change: ProbeChange) -> dict[str, Any]:
@@ -112,6 +117,10 @@ def _line(key: ProbeKey, change: ProbeChange) -> dict[str, Any]:
 
 _IDLE = text(
     "SELECT model, version, probe, extract(epoch FROM clock_timestamp() - claimed_at) AS idle FROM probe_state"
+)
+_STATES = text(
+    "SELECT model, version, probe, state, settled_at, CASE WHEN :answers THEN answer ELSE '' END AS answer "
+    "FROM probe_state WHERE :model IN ('', model) ORDER BY model, version, probe"
 )
 _CLAIM = text(
     "INSERT INTO probe_state (model, version, probe, claimed_at, answer) "

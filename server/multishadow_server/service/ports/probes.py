@@ -47,8 +47,12 @@ class ProbeStore(Protocol):
         """Keep how it stands now, unless somebody has asked again since; of the history, the newest lines stay."""
         ...
 
-    async def states(self, model: str = "") -> Sequence[ProbeState]:
-        """How versions stand: of one model or of all."""
+    async def states(self, model: str = "", *, answers: bool = False) -> Sequence[ProbeState]:
+        """How versions stand: of one model or of all; with their answers only where that is asked for."""
+        ...
+
+    async def settle(self, key: ProbeKey, changed_at: float) -> None:
+        """Changes of the answer up to this one, by its `changed_at`, are settled."""
         ...
 
     async def changes(

@@ -27,6 +27,8 @@ class ProbeStateRow(Table, table=True):
     claimed_at: datetime = Field(sa_type=MOMENT)
     state: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
     answer: bytes = b""
+    # A `changed_at` of the state, as exact as it stands there.
+    settled_at: float | None = None
 
 
 class ProbeChangeRow(Table, table=True):
