@@ -314,6 +314,7 @@ def test_an_experiment_without_any_worker_is_an_alarm() -> None:
     key = AlarmKey(AlarmKind.WORKER_MISSING, "", "any")
     assert key in found(facts({}, processes=()))
     assert key not in found(facts({}, processes=(), epochs=()))
+    assert key not in found(facts({}, processes=(), epochs=(epoch(opened_at=NOW - 5),))), "workers need a moment, too"
 
 
 # --- raised, kept, cleared ----------------------------------------------------------------------------------------

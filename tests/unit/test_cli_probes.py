@@ -99,6 +99,7 @@ def test_no_word_of_probes_leaves_them_and_off_ends_them(tmp_path: Path) -> None
         ("probes: [{name: a, request: {txt: x}}]\n", "2:29: a request has no 'txt'"),
         ("probes: [{name: a, request: {text: 5}}]\n", "2:29: text must be a text, got 5"),
         ("probes: [{name: a, request: {text: x}, expect: spam}]\n", "2:48: an answer is an object with one of"),
+        ("probes: [{name: a, request: {json: &b {c: *b}}}]\n", "2:9: these probes are nested too deeply"),
         ("probes: [{name: a, request: {text: x}, every: soon}]\n", "2:47: 'soon' is no span of time"),
         ("probes: [{name: a, request: {text: x}, threshold: high}]\n", "2:51: a number must stand here"),
     ],

@@ -43,7 +43,11 @@ def read(node: yaml.Node, wrong: Wrong) -> ProbeSet:
         return ProbeSet()
     if not isinstance(node, yaml.SequenceNode):
         raise wrong(node, "`probes` (or off) is a list of mappings with name and request")
-    return ProbeSet(probes=[_probe(each, wrong) for each in node.value])
+    try:
+        return ProbeSet(probes=[_probe(each, wrong) for each in node.value])
+    except RecursionError:
+        # An alias may stand for what it is in.
+        raise wrong(node, "these probes are nested too deeply") from None
 
 
 def _probe(node: yaml.Node, wrong: Wrong) -> Probe:

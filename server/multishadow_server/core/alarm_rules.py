@@ -328,7 +328,11 @@ def _missing(facts: Facts, limits: AlarmLimits) -> Iterator[Finding]:
                 key=AlarmKey(kind, "", process.instance),
                 detail=f"{role} {process.instance} on {process.host} was last heard of {quiet} ago",
             )
-    collecting = [epoch for epoch in facts.epochs if epoch.collects_at(facts.now)]
+    collecting = [
+        epoch
+        for epoch in facts.epochs
+        if epoch.collects_at(facts.now) and facts.now - epoch.opened_at > limits.missing_after
+    ]
     if collecting and not any(process.role == "worker" for process in facts.processes):
         models = ", ".join(sorted({epoch.model for epoch in collecting}))
         yield Finding(
