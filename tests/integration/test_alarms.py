@@ -166,7 +166,10 @@ async def test_probes_are_asked_once_in_a_period_and_an_answer_that_changed_behi
         assert (await shadowctl("probes")).code == 0
 
         a.behaviour = answering("no")
-        await until(lambda: has(kinds, "answer_changed A/known", "answer_changed A/same", "known_answer_wrong A/known"))
+        await until(
+            lambda: has(kinds, "answer_changed A/known", "answer_changed A/same", "known_answer_wrong A/known"),
+            within=60,
+        )
         told = await kinds()
         assert "the evidence of epoch 1 of experiment 1 mixes two implementations" in told["answer_changed A/same"]
         probes = await shadowctl("probes", "-o", "json")
@@ -182,6 +185,9 @@ async def test_probes_are_asked_once_in_a_period_and_an_answer_that_changed_behi
         assert (await shadowctl("start", "A")).code == 0
         await until(lambda: lacks(kinds, "answer_changed A/known", "answer_changed A/same"))
         assert "known_answer_wrong A/known" in await kinds()
+        # So that they stay over when this experiment ends, too.
+        settled = "SELECT count(*) FROM probe_state WHERE settled_at = (state->>'changed_at')::float"
+        await until(lambda: rows(database_url, settled) == [(2,)])
     claims = [str(each["x-multishadow-request-id"]) for each in a.metadata if "known" in str(each)]
     moments = [int(each.rpartition("-")[2]) for each in claims]
     assert all(later - earlier >= 999 for earlier, later in itertools.pairwise(moments)), moments

@@ -14,13 +14,15 @@ from typing import Any
 import grpc
 import nats
 import pytest
+from sqlalchemy import text
 from test_shadowctl import SHADOWCTL, Result, environment, run
 
 import routers
 from multishadow.v1 import prediction_pb2, replay_pb2, replay_pb2_grpc
 from multishadow_server.adapters.postgres import PostgresControl, PostgresObservations
+from multishadow_server.adapters.postgres.stored_requests import PostgresStoredRequests
 from multishadow_server.core.observation import Observation, Outcome
-from multishadow_server.service.ports import Flush, StoredComparison
+from multishadow_server.service.ports import Flush, RequestFilter, StoredComparison
 from running_control import asked, control_address
 from store_fixtures import NOON, capture, opened, rows
 from version_servers import PREDICT, Behaviour, Context, answering, failing, gated, labelled, serving
@@ -277,3 +279,20 @@ async def test_through_a_router_whoever_is_live_answers_and_nothing_is_captured_
         assert base.calls.total() == 21
         assert not a.calls
     assert rows(database_url, "SELECT sum(requests) FROM live_count") == [(1,)]
+
+
+async def test_stored_requests_that_retention_deletes_in_the_middle_are_passed_over(
+    control: str, database_url: str
+) -> None:
+    await register(control, base="127.0.0.1:9", A="127.0.0.1:9")
+    async with asked(control) as api:
+        await api.start("A")
+    await stored(database_url, count=4)
+    async with opened(database_url) as engine:
+        store = PostgresStoredRequests(engine)
+        keys = await store.find(RequestFilter(model="spam", most=3, since=NOON))
+        assert [each.request_id for each in await store.load(keys)] == ["r-1", "r-2", "r-3"], "the newest, oldest first"
+        async with engine.begin() as connection:
+            await connection.execute(text("DELETE FROM comparison WHERE request_id = 'r-2'"))
+        assert [each.request_id for each in await store.load(keys)] == ["r-1", "r-3"]
+        assert await store.find(RequestFilter(model="spam", most=9, experiment_id=99)) == []
