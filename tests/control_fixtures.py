@@ -14,6 +14,8 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from multishadow.v1 import (
+    alarms_pb2,
+    alarms_pb2_grpc,
     control_pb2,
     control_pb2_grpc,
     flags_pb2,
@@ -272,6 +274,7 @@ def serving(canned: CannedControl) -> Iterator[CannedControl]:
         (rollouts_pb2, rollouts_pb2_grpc, "RolloutService"),
         (shadowing_pb2, shadowing_pb2_grpc, "ShadowingService"),
         (sessions_pb2, sessions_pb2_grpc, "SessionService"),
+        (alarms_pb2, alarms_pb2_grpc, "AlarmService"),
     ):
         servicer = _servicer(canned, getattr(grpc_module, f"{name}Servicer"), module.DESCRIPTOR.services_by_name[name])
         getattr(grpc_module, f"add_{name}Servicer_to_server")(servicer, server)

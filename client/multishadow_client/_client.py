@@ -11,6 +11,8 @@ import grpc
 from multishadow.v1 import (
     access_pb2,
     access_pb2_grpc,
+    alarms_pb2,
+    alarms_pb2_grpc,
     control_pb2,
     control_pb2_grpc,
     flags_pb2,
@@ -18,6 +20,8 @@ from multishadow.v1 import (
     prediction_pb2_grpc,
     privacy_pb2,
     privacy_pb2_grpc,
+    replay_pb2,
+    replay_pb2_grpc,
     rollouts_pb2,
     rollouts_pb2_grpc,
     sessions_pb2,
@@ -208,6 +212,8 @@ class ControlClient(_Connection):
         self._access = access_pb2_grpc.AccessServiceStub(self._channel)
         self._shadowing = shadowing_pb2_grpc.ShadowingServiceStub(self._channel)
         self._sessions = sessions_pb2_grpc.SessionServiceStub(self._channel)
+        self._alarms = alarms_pb2_grpc.AlarmServiceStub(self._channel)
+        self._replays = replay_pb2_grpc.ReplayServiceStub(self._channel)
 
     def apply_model(self, request: control_pb2.ApplyModelRequest) -> control_pb2.ApplyModelResponse:
         """Create or update a model and its versions; versions that are not named are left as they are."""
@@ -364,6 +370,30 @@ class ControlClient(_Connection):
         """End the pause of a version."""
         return self._call(self._shadowing.ResumeShadowing, request)
 
+    def list_alarms(self, model: str = "") -> alarms_pb2.ListAlarmsResponse:
+        """The alarms that are on; of all models when empty."""
+        return self._call(self._alarms.ListAlarms, alarms_pb2.ListAlarmsRequest(model=model))
+
+    def list_alarm_history(self, model: str = "", *, most: int = 0) -> alarms_pb2.ListAlarmHistoryResponse:
+        """Alarms on or over, newest first."""
+        request = alarms_pb2.ListAlarmHistoryRequest(model=model, most=most)
+        return self._call(self._alarms.ListAlarmHistory, request)
+
+    def acknowledge_alarms(self, request: alarms_pb2.AcknowledgeAlarmsRequest) -> alarms_pb2.AcknowledgeAlarmsResponse:
+        """Put on record that somebody knows of alarms."""
+        return self._call(self._alarms.AcknowledgeAlarms, request)
+
+    def list_probes(self, model: str = "") -> alarms_pb2.ListProbesResponse:
+        """How every version stands with every probe; of all models when empty."""
+        return self._call(self._alarms.ListProbes, alarms_pb2.ListProbesRequest(model=model))
+
+    def list_probe_changes(
+        self, model: str, *, version: str = "", most: int = 0
+    ) -> alarms_pb2.ListProbeChangesResponse:
+        """What became of a model's probes, newest first."""
+        request = alarms_pb2.ListProbeChangesRequest(model=model, version=version, most=most)
+        return self._call(self._alarms.ListProbeChanges, request)
+
     def record_label(self, request: control_pb2.RecordLabelRequest) -> control_pb2.RecordLabelResponse:
         """Tell what the right answer to one request was."""
         return self._call(self._stub.RecordLabel, request)
@@ -418,6 +448,31 @@ class ControlClient(_Connection):
     def calibrate(self, request: control_pb2.CalibrateRequest) -> control_pb2.CalibrateResponse:
         """Propose a threshold, from answers that labels or people told apart."""
         return self._call(self._stub.Calibrate, request)
+
+    def replay(self, requests: Iterator[replay_pb2.ReplayRequest]) -> Iterator[replay_pb2.ReplayResponse]:
+        """Send requests again; takes as long as that does. Whoever stops reading ends the replay.
+
+        What `requests` raises is raised here.
+        """
+        failed: list[Exception] = []
+
+        def guarded() -> Iterator[replay_pb2.ReplayRequest]:
+            # gRPC reads them in a thread of its own, and would only log what they raise.
+            try:
+                yield from requests
+            except Exception as error:  # noqa: BLE001  raised again below
+                failed.append(error)
+                call.cancel()
+
+        call = self._replays.Replay(guarded())
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            if failed:
+                raise failed[0] from None
+            raise self._error(error) from error
+        finally:
+            call.cancel()
 
     def status(self) -> control_pb2.GetStatusResponse:
         """What is live now, and how the processes are."""

@@ -150,4 +150,14 @@ class Settings(BaseSettings):
     rollout_interval: float = Field(
         default=1.0, gt=0, description="Seconds between control's looks at rollouts that go on."
     )
+    watch_interval: float = Field(
+        default=1.0, gt=0, description="Seconds between control's looks for alarms, and for probes that are due."
+    )
+    alarm_silent_after: float = Field(
+        default=15.0, gt=0, description="Seconds that a shadow may answer nothing before an alarm."
+    )
+    alarm_window: float = Field(default=60.0, gt=0, description="Seconds that alarms take shares over.")
+    alarm_clear_after: float = Field(
+        default=10.0, gt=0, description="Seconds that an alarm stays on after what raised it was found last."
+    )
     drain_seconds: float = Field(default=10.0, gt=0, description="Longest time for calls under way when a role stops.")

@@ -115,6 +115,7 @@ class World:
     captured: list[Capture] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
     sampling: Sampling = field(default_factory=Sampling)
+    served: LiveTally = field(default_factory=LiveTally)
     buffer: CaptureBuffer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -132,6 +133,7 @@ class World:
             flag_age=lambda: self.flag_age,
             stale_after=10.0,
             monotonic=lambda: self.now,
+            served=self.served,
         )
 
 
@@ -463,3 +465,12 @@ async def test_a_lower_sampling_keeps_whole_sessions_of_those_below_it(world: Wo
     assert all(set(capture.shadows) == {"A", "B"} for capture in world.captured)
     assert path.counters["sampling.passed_over"] == 400 - 2 * len(kept)
     assert 30 < len(kept) < 90
+
+
+async def test_a_replayed_request_is_answered_and_neither_captured_nor_counted(world: World) -> None:
+    path = world.live_path()
+    path.load(configuration(CLAIMS))
+    assert (await path.answer(replace(REQUEST, replayed=True))).answer.response == b"!"
+    assert (world.captured, world.served.changed(), path.counters["replayed"]) == ([], {}, 1)
+    await path.answer(REQUEST)
+    assert len(world.captured) == sum(count.requests for count in world.served.changed().values()) == 1

@@ -39,7 +39,7 @@ def commands(page: str) -> Iterator[list[str]]:
 
 def parse(arguments: list[str]) -> None:
     command: Any = typer.main.get_command(program)
-    while hasattr(command, "commands"):
+    while hasattr(command, "commands") and arguments:
         name, *arguments = arguments
         command = command.commands[name]
     command.make_context(command.name, list(arguments))
@@ -53,6 +53,8 @@ def parse(arguments: list[str]) -> None:
         ("flags.md", 13),
         ("labels.md", 4),
         ("security.md", 14),
+        ("watching.md", 8),
+        ("replay.md", 3),
     ],
 )
 def test_every_command_shown_is_understood(page: str, least: int) -> None:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from multishadow.v1.control_pb2 import CandidateReport, CompareResponse
 from multishadow_client.cli import (
+    alarm_view,
     comparison_footnotes,
     comparison_tables,
     figures,
@@ -62,6 +63,7 @@ class ComparisonView:
             yield title
             yield part
         yield Text()
+        yield from alarm_view.footer(self.response.alarms)
         yield from gates_view.alarms(self.response.reviews)
         yield from comparison_footnotes.footnotes(self.response, self._labels())
         yield from map(gates_view.verdict, self.response.reviews)

@@ -7,6 +7,7 @@ protobuf's own JSON in one point: 64-bit integers are numbers, not strings. They
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import Mapping
@@ -49,7 +50,7 @@ def _field(message: Message, field: FieldDescriptor) -> Any:  # noqa: ANN401 -- 
     return _value(value, field)
 
 
-def _value(value: Any, field: FieldDescriptor) -> Any:  # noqa: ANN401 -- a document is any
+def _value(value: Any, field: FieldDescriptor) -> Any:  # noqa: ANN401, PLR0911 -- a document is any
     match value:
         case Timestamp():
             return datetime.fromtimestamp(value.seconds + value.nanos / 1e9, UTC).isoformat().replace("+00:00", "Z")
@@ -57,6 +58,8 @@ def _value(value: Any, field: FieldDescriptor) -> Any:  # noqa: ANN401 -- a docu
             return MessageToDict(value)
         case Message():
             return plain(value)
+        case bytes():
+            return base64.b64encode(value).decode()  # as protobuf's own JSON has them
         case float() if not math.isfinite(value):
             return str(value)  # JSON knows neither NaN nor infinity
         case int() if field.enum_type is not None:

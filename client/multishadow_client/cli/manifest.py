@@ -19,7 +19,7 @@ import typer
 import yaml
 
 from multishadow.v1.control_pb2 import ApplyModelRequest
-from multishadow_client.cli import duration, privacy_manifest
+from multishadow_client.cli import duration, privacy_manifest, probe_manifest
 from multishadow_client.cli.exit_code import Mistake
 
 _Read = Callable[[yaml.Node], Any]
@@ -110,6 +110,7 @@ class _Reader:
             writes=self._yes_or_no,
             writing_methods=self._list_of(self._name, "methods, e.g. [Predict]"),
             sessions=self._sessions,
+            probes=lambda probes: probe_manifest.read(probes, self._wrong),
             versions=self._list_of(self._version, "versions"),
         )
         writes = {"all": fields.pop("writes", False), "methods": fields.pop("writing_methods", [])}

@@ -15,6 +15,7 @@ from typer.core import TyperCommand
 
 from multishadow_client._errors import MultishadowError
 from multishadow_client.cli import (
+    alarm_commands,
     audit_command,
     calibrate_command,
     connection,
@@ -31,6 +32,7 @@ from multishadow_client.cli import (
     predict_command,
     privacy_commands,
     promotion_commands,
+    replay_command,
     review_commands,
     rollout_commands,
     segment_commands,
@@ -104,6 +106,12 @@ _sessions = typer.Typer(invoke_without_command=True)
 _rollout = typer.Typer(no_args_is_help=True, help="See and steer a staged promotion.")
 _privacy = typer.Typer(no_args_is_help=True, help="See and erase what is stored of traffic.")
 _token = typer.Typer(no_args_is_help=True, help="Say who may do what.")
+_alarms = typer.Typer(
+    invoke_without_command=True,
+    help="See what is wrong while nobody looks; without a command, the same as `list`.",
+    callback=alarm_commands.alarms,
+    epilog=alarm_commands.LIST_EXAMPLES,
+)
 _flags = typer.Typer(no_args_is_help=True, help="Read and change flags: of versions, and any others.")
 
 _add(program, "apply", model_commands.apply, model_commands.APPLY_EXAMPLES)
@@ -171,6 +179,12 @@ _add(_token, "rotate", token_commands.rotate, token_commands.ROTATE_EXAMPLES)
 _add(_token, "revoke", token_commands.revoke, token_commands.REVOKE_EXAMPLES)
 _add(_token, "whoami", token_commands.whoami, token_commands.WHOAMI_EXAMPLES)
 _add(program, "audit", audit_command.audit, audit_command.EXAMPLES)
+program.add_typer(_alarms, name="alarms")
+_add(_alarms, "list", alarm_commands.list_alarms, alarm_commands.LIST_EXAMPLES)
+_add(_alarms, "ack", alarm_commands.acknowledge, alarm_commands.ACK_EXAMPLES)
+_add(_alarms, "history", alarm_commands.history, alarm_commands.HISTORY_EXAMPLES)
+_add(program, "probes", alarm_commands.probes, alarm_commands.PROBES_EXAMPLES)
+_add(program, "replay", replay_command.replay, replay_command.EXAMPLES)
 _add(program, "status", status_command.status, status_command.EXAMPLES)
 _add(program, "predict", predict_command.predict, predict_command.EXAMPLES)
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from multishadow.v1.control_pb2 import Experiment, GetStatusResponse, Model, ProcessStatus, Version
 from multishadow.v1.rollouts_pb2 import Rollout
-from multishadow_client.cli import figures, limits_view, schedule_view
+from multishadow_client.cli import alarm_view, figures, limits_view, schedule_view
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +44,8 @@ class StatusView:
             yield from self._model(model)
         if not self.status.models:
             yield Text("no models yet: describe one in a file and `shadowctl apply -f model.yaml`", style="dim")
+        yield from alarm_view.probe_summary(self.status.probes)
+        yield from alarm_view.footer(self.status.alarms)
         yield Text()
         if self.status.processes:
             yield self._processes()

@@ -13,13 +13,14 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from multishadow.v1.alarms_pb2 import ListAlarmsResponse
 from multishadow.v1.control_pb2 import CompareResponse
 from multishadow.v1.rollouts_pb2 import GetRolloutResponse
 from multishadow_client._errors import DeadlineExpired, Unavailable
 from multishadow_client.cli import document, figures, terminal
 from multishadow_client.cli.terminal import Format
 
-Reading = TypeVar("Reading", bound=CompareResponse | GetRolloutResponse)
+Reading = TypeVar("Reading", bound=CompareResponse | GetRolloutResponse | ListAlarmsResponse)
 
 
 class Watch(Generic[Reading]):

@@ -10,6 +10,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from multishadow.v1 import alarms_pb2 as _alarms_pb2
 from multishadow.v1 import privacy_pb2 as _privacy_pb2
 from multishadow.v1 import sessions_pb2 as _sessions_pb2
 import builtins as _builtins
@@ -504,6 +505,7 @@ class Model(_message.Message):
     MAX_REQUEST_BYTES_FIELD_NUMBER: _builtins.int
     WRITES_FIELD_NUMBER: _builtins.int
     SESSIONS_FIELD_NUMBER: _builtins.int
+    PROBES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     default_timeout_ms: _builtins.int
     """Default deadline of a call in milliseconds, used when the caller gives none."""
@@ -539,6 +541,10 @@ class Model(_message.Message):
     def sessions(self) -> Global___SessionTerms:
         """Absent when its requests do not come in sessions."""
 
+    @_builtins.property
+    def probes(self) -> _alarms_pb2.ProbeSet:
+        """Synthetic requests that every version is asked on a timer."""
+
     def __init__(
         self,
         *,
@@ -556,10 +562,11 @@ class Model(_message.Message):
         max_request_bytes: _builtins.int = ...,
         writes: Global___WriteTerms | None = ...,
         sessions: Global___SessionTerms | None = ...,
+        probes: _alarms_pb2.ProbeSet | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "gates", b"gates", "labels", b"labels", "privacy", b"privacy", "segments", b"segments", "sessions", b"sessions", "writes", b"writes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "gates", b"gates", "labels", b"labels", "privacy", b"privacy", "probes", b"probes", "segments", b"segments", "sessions", b"sessions", "writes", b"writes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "live_version", b"live_version", "max_request_bytes", b"max_request_bytes", "name", b"name", "privacy", b"privacy", "protocol", b"protocol", "segments", b"segments", "sessions", b"sessions", "versions", b"versions", "writes", b"writes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "live_version", b"live_version", "max_request_bytes", b"max_request_bytes", "name", b"name", "privacy", b"privacy", "probes", b"probes", "protocol", b"protocol", "segments", b"segments", "sessions", b"sessions", "versions", b"versions", "writes", b"writes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -877,6 +884,7 @@ class ApplyModelRequest(_message.Message):
     MAX_REQUEST_BYTES_FIELD_NUMBER: _builtins.int
     WRITES_FIELD_NUMBER: _builtins.int
     SESSIONS_FIELD_NUMBER: _builtins.int
+    PROBES_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     default_timeout_ms: _builtins.int
     actor: _builtins.str
@@ -918,6 +926,10 @@ class ApplyModelRequest(_message.Message):
     def sessions(self) -> Global___SessionTerms:
         """Absent: unchanged, or none for a new model."""
 
+    @_builtins.property
+    def probes(self) -> _alarms_pb2.ProbeSet:
+        """Absent: unchanged, or none for a new model."""
+
     def __init__(
         self,
         *,
@@ -934,10 +946,11 @@ class ApplyModelRequest(_message.Message):
         max_request_bytes: _builtins.int | None = ...,
         writes: Global___WriteTerms | None = ...,
         sessions: Global___SessionTerms | None = ...,
+        probes: _alarms_pb2.ProbeSet | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "_max_request_bytes", b"_max_request_bytes", "_protocol", b"_protocol", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "max_request_bytes", b"max_request_bytes", "privacy", b"privacy", "protocol", b"protocol", "segments", b"segments", "sessions", b"sessions", "writes", b"writes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "_max_request_bytes", b"_max_request_bytes", "_protocol", b"_protocol", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "max_request_bytes", b"max_request_bytes", "privacy", b"privacy", "probes", b"probes", "protocol", b"protocol", "segments", b"segments", "sessions", b"sessions", "writes", b"writes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "_max_request_bytes", b"_max_request_bytes", "_protocol", b"_protocol", "actor", b"actor", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "max_request_bytes", b"max_request_bytes", "model", b"model", "privacy", b"privacy", "protocol", b"protocol", "segments", b"segments", "sessions", b"sessions", "versions", b"versions", "writes", b"writes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "_max_request_bytes", b"_max_request_bytes", "_protocol", b"_protocol", "actor", b"actor", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "max_request_bytes", b"max_request_bytes", "model", b"model", "privacy", b"privacy", "probes", b"probes", "protocol", b"protocol", "segments", b"segments", "sessions", b"sessions", "versions", b"versions", "writes", b"writes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__default_timeout_ms: _TypeAlias = _typing.Literal["default_timeout_ms"]  # noqa: Y015
     _WhichOneofArgType__default_timeout_ms: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms"]  # noqa: Y015
@@ -1816,6 +1829,7 @@ class CompareResponse(_message.Message):
     SAMPLING_SHARE_FIELD_NUMBER: _builtins.int
     UNIT_FIELD_NUMBER: _builtins.int
     SESSIONS_FIELD_NUMBER: _builtins.int
+    ALARMS_FIELD_NUMBER: _builtins.int
     live_version: _builtins.str
     alpha: _builtins.float
     family_size: _builtins.int
@@ -1873,6 +1887,10 @@ class CompareResponse(_message.Message):
     def sessions(self) -> _sessions_pb2.SessionReport:
         """Absent where the model has no sessions, and none are counted."""
 
+    @_builtins.property
+    def alarms(self) -> _containers.RepeatedCompositeFieldContainer[_alarms_pb2.Alarm]:
+        """Alarms that are on: the model's, and those that are of all models."""
+
     def __init__(
         self,
         *,
@@ -1900,10 +1918,11 @@ class CompareResponse(_message.Message):
         sampling_share: _builtins.float | None = ...,
         unit: _builtins.str = ...,
         sessions: _sessions_pb2.SessionReport | None = ...,
+        alarms: _abc.Iterable[_alarms_pb2.Alarm] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_sampling_share", b"_sampling_share", "epoch_opened_at", b"epoch_opened_at", "experiment", b"experiment", "noise_floor", b"noise_floor", "panel", b"panel", "quality", b"quality", "read_at", b"read_at", "sampling_share", b"sampling_share", "sessions", b"sessions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sampling_share", b"_sampling_share", "advice", b"advice", "alpha", b"alpha", "candidates", b"candidates", "epoch", b"epoch", "epoch_opened_at", b"epoch_opened_at", "epoch_reason", b"epoch_reason", "evidence_threshold", b"evidence_threshold", "experiment", b"experiment", "family_size", b"family_size", "live_failures", b"live_failures", "live_version", b"live_version", "noise_floor", b"noise_floor", "pairs", b"pairs", "panel", b"panel", "quality", b"quality", "read_at", b"read_at", "review_verdicts", b"review_verdicts", "reviews", b"reviews", "sampling_share", b"sampling_share", "sessions", b"sessions", "state", b"state", "test_name", b"test_name", "unit", b"unit", "winner", b"winner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sampling_share", b"_sampling_share", "advice", b"advice", "alarms", b"alarms", "alpha", b"alpha", "candidates", b"candidates", "epoch", b"epoch", "epoch_opened_at", b"epoch_opened_at", "epoch_reason", b"epoch_reason", "evidence_threshold", b"evidence_threshold", "experiment", b"experiment", "family_size", b"family_size", "live_failures", b"live_failures", "live_version", b"live_version", "noise_floor", b"noise_floor", "pairs", b"pairs", "panel", b"panel", "quality", b"quality", "read_at", b"read_at", "review_verdicts", b"review_verdicts", "reviews", b"reviews", "sampling_share", b"sampling_share", "sessions", b"sessions", "state", b"state", "test_name", b"test_name", "unit", b"unit", "winner", b"winner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__sampling_share: _TypeAlias = _typing.Literal["sampling_share"]  # noqa: Y015
     _WhichOneofArgType__sampling_share: _TypeAlias = _typing.Literal["_sampling_share", b"_sampling_share"]  # noqa: Y015
@@ -2719,6 +2738,8 @@ class GetStatusResponse(_message.Message):
     PROCESSES_FIELD_NUMBER: _builtins.int
     LOG_MESSAGES_WAITING_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    ALARMS_FIELD_NUMBER: _builtins.int
+    PROBES_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     log_messages_waiting: _builtins.int
     """Captures in the log that no worker has finished; absent when the log cannot be asked."""
@@ -2730,6 +2751,14 @@ class GetStatusResponse(_message.Message):
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What of this control's setup lets somebody in who should stay out, or soon will keep everybody out."""
 
+    @_builtins.property
+    def alarms(self) -> _containers.RepeatedCompositeFieldContainer[_alarms_pb2.Alarm]:
+        """Alarms that are on."""
+
+    @_builtins.property
+    def probes(self) -> _containers.RepeatedCompositeFieldContainer[_alarms_pb2.ProbeStanding]:
+        """How every version stands with every probe; without answers."""
+
     def __init__(
         self,
         *,
@@ -2738,10 +2767,12 @@ class GetStatusResponse(_message.Message):
         processes: _abc.Iterable[Global___ProcessStatus] | None = ...,
         log_messages_waiting: _builtins.int | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        alarms: _abc.Iterable[_alarms_pb2.Alarm] | None = ...,
+        probes: _abc.Iterable[_alarms_pb2.ProbeStanding] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_log_messages_waiting", b"_log_messages_waiting", "log_messages_waiting", b"log_messages_waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_log_messages_waiting", b"_log_messages_waiting", "log_messages_waiting", b"log_messages_waiting", "models", b"models", "processes", b"processes", "revision", b"revision", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_log_messages_waiting", b"_log_messages_waiting", "alarms", b"alarms", "log_messages_waiting", b"log_messages_waiting", "models", b"models", "probes", b"probes", "processes", b"processes", "revision", b"revision", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__log_messages_waiting: _TypeAlias = _typing.Literal["log_messages_waiting"]  # noqa: Y015
     _WhichOneofArgType__log_messages_waiting: _TypeAlias = _typing.Literal["_log_messages_waiting", b"_log_messages_waiting"]  # noqa: Y015

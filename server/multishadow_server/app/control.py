@@ -8,28 +8,37 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from multishadow_server.adapters.answer_codec import AnswerCodec
+from multishadow_server.adapters.comparison_pool import ComparisonPool
 from multishadow_server.adapters.flagd_flags import SHARED_CONTEXT, FlagdFlags
 from multishadow_server.adapters.jetstream_backlog import JetStreamBacklog
+from multishadow_server.adapters.model_gateway import GrpcModelGateway
 from multishadow_server.adapters.payload_rewriting import ProtobufPayloadRewriter
 from multishadow_server.adapters.postgres.access import PostgresTokens
+from multishadow_server.adapters.postgres.alarms import PostgresAlarms
 from multishadow_server.adapters.postgres.audit import PostgresAudit
 from multishadow_server.adapters.postgres.bounds import PostgresBounds
 from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
 from multishadow_server.adapters.postgres.control import PostgresControl
 from multishadow_server.adapters.postgres.engine import open_engine
 from multishadow_server.adapters.postgres.labels import PostgresLabels
+from multishadow_server.adapters.postgres.probes import PostgresProbes
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
 from multishadow_server.adapters.postgres.retention import PostgresRetention
 from multishadow_server.adapters.postgres.reviews import PostgresReviews
 from multishadow_server.adapters.postgres.rollouts import PostgresRollouts
 from multishadow_server.adapters.postgres.sessions import PostgresSessions
+from multishadow_server.adapters.postgres.stored_requests import PostgresStoredRequests
 from multishadow_server.adapters.postgres.traffic import PostgresTraffic
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
 from multishadow_server.app import door as guard
 from multishadow_server.app import running, securing
+from multishadow_server.core.alarm_rules import AlarmLimits
 from multishadow_server.entrypoints import answering, probes
 from multishadow_server.entrypoints.access import AccessServicer
+from multishadow_server.entrypoints.alarms import AlarmServicer
 from multishadow_server.entrypoints.control import ControlServicer
 from multishadow_server.entrypoints.control_server import ControlServer
 from multishadow_server.entrypoints.flagd import FlagdServices
@@ -37,6 +46,7 @@ from multishadow_server.entrypoints.flags import FlagServicer
 from multishadow_server.entrypoints.http import HttpServer, application
 from multishadow_server.entrypoints.ofrep import Ofrep
 from multishadow_server.entrypoints.privacy import PrivacyServicer
+from multishadow_server.entrypoints.replay import ReplayServicer
 from multishadow_server.entrypoints.rollouts import RolloutServicer
 from multishadow_server.entrypoints.sessions import SessionServicer
 from multishadow_server.entrypoints.shadowing import ShadowingServicer
@@ -44,11 +54,15 @@ from multishadow_server.errors import InvalidInput
 from multishadow_server.service.configuration_watch import ConfigurationWatch
 from multishadow_server.service.flag_feed import FlagFeed
 from multishadow_server.service.housekeeping import Housekeeping
+from multishadow_server.service.probing import ProbeRounds
 from multishadow_server.service.process_report import ProcessReport
 from multishadow_server.service.rollout_rounds import RolloutRounds
+from multishadow_server.service.watching import AlarmRounds
 from multishadow_server.settings import Settings
 
 _log = logging.getLogger(__name__)
+MISSED_REPORTS = 10
+"""Reports that a process leaves out before it is missed."""
 
 
 async def run(
@@ -88,6 +102,22 @@ async def run(
         probe = GrpcVersionProbe(securing.calling(settings))
         tokens = PostgresTokens(engine)
         door = await guard.open_door(settings, tokens, stop, stack)
+        alarms, known_answers = PostgresAlarms(engine), PostgresProbes(engine)
+        gateway = GrpcModelGateway(max_message_bytes=settings.max_message_bytes, tls=securing.calling(settings))
+        stack.push_async_callback(gateway.aclose)
+        comparer = ComparisonPool(processes=settings.comparison_processes)
+        stack.push_async_callback(comparer.aclose)
+        # Who watches must never have the connections that a rollback needs.
+        watch_engine = open_engine(settings.database_url, pool_size=2)
+        stack.push_async_callback(watch_engine.dispose)
+        asking = ProbeRounds(
+            PostgresControl(watch_engine),
+            PostgresProbes(watch_engine),
+            gateway,
+            comparer,
+            interval=settings.watch_interval,
+        )
+        watching = _watching(settings, watch_engine)
         server = ControlServer(
             ControlServicer(
                 store=store,
@@ -96,6 +126,8 @@ async def run(
                 reviews=PostgresReviews(engine),
                 backlog=backlog,
                 warnings=lambda: guard.warnings(settings, listening, serving),
+                alarms=alarms,
+                probes=known_answers,
             ),
             FlagServicer(store),
             RolloutServicer(store=store, records=rollouts, probe=probe),
@@ -107,6 +139,8 @@ async def run(
             AccessServicer(tokens, PostgresAudit(engine), changed=door.changed),
             ShadowingServicer(store),
             SessionServicer(store=store, records=PostgresSessions(engine)),
+            AlarmServicer(store=store, alarms=alarms, probes=known_answers),
+            ReplayServicer(store=store, stored=PostgresStoredRequests(engine), gateway=gateway, comparer=comparer),
             later=flagd,
             credentials=None if serving is None else serving.grpc_credentials(),
             describe=settings.reflection == "on",
@@ -124,13 +158,16 @@ async def run(
 
         def counters() -> Mapping[str, int]:
             kept = {**retention.counters(), **bounds.counters(), **door.counters(), **answering.refused}
-            return {**housekeeping.counters(), **feed.counters(), **rounds.counters(), **kept}
+            watched = {**asking.counters(), **watching.counters()}
+            return {**housekeeping.counters(), **feed.counters(), **rounds.counters(), **kept, **watched}
 
         status = running.status("control", settings, revision=lambda: housekeeping.revision, counters=counters)
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
         await stack.enter_async_context(running.background(report.run(stop), linger=running.WITHDRAW_SECONDS))
         await stack.enter_async_context(running.background(housekeeping.run(stop)))
         await stack.enter_async_context(running.background(rounds.run(stop)))
+        await stack.enter_async_context(running.background(asking.run(stop)))
+        await stack.enter_async_context(running.background(watching.run(stop)))
         await stack.enter_async_context(running.background(retention.run(stop)))
         await stack.enter_async_context(running.background(bounds.run(stop)))
         stack.push_async_callback(http.stop)
@@ -146,6 +183,23 @@ async def run(
         http_ready(http_address)
         ready(address)
         await stop.wait()
+
+
+def _watching(settings: Settings, engine: AsyncEngine) -> AlarmRounds:
+    limits = AlarmLimits(
+        silent_after=settings.alarm_silent_after,
+        window=settings.alarm_window,
+        stale_after=settings.flag_stale_after,
+        missing_after=MISSED_REPORTS * settings.report_interval,
+    )
+    return AlarmRounds(
+        PostgresControl(engine),
+        PostgresAlarms(engine),
+        PostgresProbes(engine),
+        limits=limits,
+        clear_after=settings.alarm_clear_after,
+        interval=settings.watch_interval,
+    )
 
 
 async def _flag_feed(settings: Settings, source: PostgresConfiguration, stack: AsyncExitStack) -> FlagFeed[FlagdFlags]:

@@ -115,12 +115,12 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
         async def begun() -> bool:
             """Wait until the configuration was read, or until the copy of the last one has to do."""
             await _at_most(FIRST_READING_SECONDS, watch.first_read.wait)
-            if not live_path.configured and copy and (copied := copy.read()):
+            if not live_path.ready and copy and (copied := copy.read()):
                 live_path.load(copied)
             return True
 
         async def readable() -> bool:
-            if not live_path.configured:
+            if not live_path.ready:
                 await watch.first_read.wait()
             await claims.first_reading()
             return True

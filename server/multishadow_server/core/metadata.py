@@ -12,6 +12,9 @@ from urllib.parse import quote
 
 from multishadow_server.core.capture import Metadata
 
+REPLAY_KEY = "x-multishadow-replay"
+"""Marks requests that were answered once before: a router neither captures nor counts them."""
+
 # Words of a key, between "-", "_" and ".", that make it a credential.
 _WORDS = frozenset({
     "auth", "authn", "authorization", "authentication", "bearer", "cookie", "cookies", "credential",

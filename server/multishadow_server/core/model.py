@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.privacy import UNRESTRICTED, PrivacyTerms
+from multishadow_server.core.probe import Probe
 from multishadow_server.core.protocols import OutputTerms, Protocol, renaming
 from multishadow_server.core.session_terms import SessionTerms
 from multishadow_server.core.version_limits import NO_LIMITS, Pause, VersionLimits
@@ -113,6 +114,7 @@ class Model:
         gates: what a candidate has to keep to before it is promoted.
         privacy: what is kept of its requests and answers, and for how long.
         sessions: how its requests form sessions; None when they do not.
+        probes: synthetic requests that every version is asked on a timer.
         versions: in order of registration; the first is the base.
         created_at: when it was registered, seconds since the Unix epoch; None until it is stored.
         max_request_bytes: larger requests are not captured; None is without a limit of the model's own.
@@ -127,6 +129,7 @@ class Model:
     gates: GateLimits = field(default_factory=GateLimits)
     privacy: PrivacyTerms = UNRESTRICTED
     sessions: SessionTerms | None = None
+    probes: tuple[Probe, ...] = ()
     versions: tuple[Version, ...] = ()
     created_at: float | None = None
     max_request_bytes: int | None = None

@@ -6,6 +6,7 @@ import math
 import re
 
 from multishadow_server.core import privacy_limits, session_terms, version_address, version_limits, writes
+from multishadow_server.core import probe as probes
 from multishadow_server.core.experiment import LONGEST_DURATION, in_words
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import Comparator, LabelTerms
@@ -70,6 +71,8 @@ def _check_handling(spec: ModelSpec) -> None:
         writes.check(spec.writes)
     if spec.sessions is not None and spec.sessions.idle:
         session_terms.check(spec.sessions)
+    if spec.probes is not None:
+        probes.check(spec.probes)
 
 
 def check_model_name(name: str) -> None:

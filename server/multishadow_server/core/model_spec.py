@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import Comparator, LabelTerms
 from multishadow_server.core.privacy import PrivacyTerms
+from multishadow_server.core.probe import Probe
 from multishadow_server.core.protocols import Protocol
 from multishadow_server.core.session_terms import SessionTerms
 from multishadow_server.core.version_limits import VersionLimits
@@ -47,6 +48,7 @@ class ModelSpec:
         privacy: all terms.
         protocol: what all its versions speak; the comparator's is left aside.
         sessions: terms with an `idle` of 0 end the shadowing by sessions.
+        probes: all of them.
         versions: those that are named; the others are left as they are.
         max_request_bytes: 0 is without a limit.
         writes: see `core.model.Model`.
@@ -61,6 +63,7 @@ class ModelSpec:
     privacy: PrivacyTerms | None = None
     protocol: Protocol | None = None
     sessions: SessionTerms | None = None
+    probes: tuple[Probe, ...] | None = None
     versions: tuple[VersionSpec, ...] = ()
     max_request_bytes: int | None = None
     writes: Writes | None = None

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 
 from multishadow_server.core import model_limits, privacy_limits, protocols, session_terms, version_limits, writes
+from multishadow_server.core import probe as probes
 from multishadow_server.core.experiment import in_words
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import LabelTerms, Model, Version
@@ -100,6 +101,7 @@ def _with_settings(model: Model, spec: ModelSpec) -> Model:
         max_request_bytes=model.max_request_bytes if spec.max_request_bytes is None else spec.max_request_bytes or None,
         writes=model.writes if spec.writes is None else spec.writes,
         sessions=model.sessions if spec.sessions is None else (spec.sessions if spec.sessions.idle else None),
+        probes=model.probes if spec.probes is None else spec.probes,
     )
 
 
@@ -142,6 +144,7 @@ def _settings_changes(before: Model | None, after: Model) -> Iterator[str]:
     yield from _difference("privacy", privacy_limits.in_short(before.privacy), privacy_limits.in_short(after.privacy))
     yield from _difference("segments", _cut_by(before.segments), _cut_by(after.segments))
     yield from _difference("sessions", session_terms.in_words(before.sessions), session_terms.in_words(after.sessions))
+    yield from _difference("probes", probes.in_words(before.probes), probes.in_words(after.probes))
     for limit in fields(GateLimits):
         yield from _difference(
             f"gate limit {limit.name}",

@@ -17,11 +17,13 @@ from multishadow_server.core.statistics import power
 from multishadow_server.entrypoints import control_messages as messages
 from multishadow_server.entrypoints import (
     gate_messages,
+    probe_messages,
     report_messages,
     review_messages,
     schedule_messages,
     segment_messages,
 )
+from multishadow_server.entrypoints.alarm_messages import alarm_message
 from multishadow_server.entrypoints.answering import Context, actor_of, answering
 from multishadow_server.service import (
     calibrating,
@@ -32,13 +34,22 @@ from multishadow_server.service import (
     gate_records,
     labelling,
     models,
+    probing,
     promotion,
     reviewing,
     segments,
     status,
     steering,
 )
-from multishadow_server.service.ports import CaptureBacklog, ControlStore, LabelStore, ReviewStore, VersionProbe
+from multishadow_server.service.ports import (
+    AlarmStore,
+    CaptureBacklog,
+    ControlStore,
+    LabelStore,
+    ProbeStore,
+    ReviewStore,
+    VersionProbe,
+)
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ControlService"].full_name
 
@@ -52,6 +63,8 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
         labels: where labels are.
         reviews: where stored comparisons are, and what people said of them.
         backlog: the capture log; it may be away.
+        alarms: where alarms are.
+        probes: where it is kept how versions stand with probes.
         clock: the time, in seconds since the Unix epoch.
         warnings: what of this process's setup is not as it should be.
     """
@@ -64,6 +77,8 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
         labels: LabelStore,
         reviews: ReviewStore,
         backlog: CaptureBacklog,
+        alarms: AlarmStore,
+        probes: ProbeStore,
         clock: Callable[[], float] = time.time,
         warnings: Callable[[], Sequence[str]] = tuple,
     ) -> None:
@@ -73,6 +88,8 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
         self._labels = labels
         self._reviews = reviews
         self._backlog = backlog
+        self._alarms = alarms
+        self._probes = probes
         self._clock = clock
 
     @property
@@ -196,7 +213,10 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
                 unit=request.unit,
                 clock=self._clock,
             )
-        return report_messages.compare_response(found)
+            on = await self._alarms.alarms(found.experiment.model)
+        response = report_messages.compare_response(found)
+        response.alarms.extend(map(alarm_message, on))
+        return response
 
     async def ListSegments(self, request: pb.ListSegmentsRequest, context: Context) -> pb.ListSegmentsResponse:
         """On which kinds of request a candidate diverges more, or less, often than on the rest."""
@@ -403,12 +423,16 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
         """How everything is."""
         async with answering(context):
             overview = await status.overview(self._store, self._backlog, clock=self._clock)
+            on = await self._alarms.alarms()
+            probes = await probing.list_probes(self._store, self._probes)
         return pb.GetStatusResponse(
             revision=overview.revision,
             models=[messages.model_message(view) for view in overview.models],
             processes=[messages.process_message(view) for view in overview.processes],
             log_messages_waiting=overview.waiting,
             warnings=self._warnings(),
+            alarms=map(alarm_message, on),
+            probes=[probe_messages.standing_message(view, with_answer=False) for view in probes],
         )
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from multishadow.v1 import control_pb2 as pb
 from multishadow_server.core import flags as flag_rules
@@ -17,7 +15,8 @@ from multishadow_server.core.model import Comparator, LabelTerms, Version
 from multishadow_server.core.model_spec import ModelSpec, VersionSpec
 from multishadow_server.core.protocols import OutputTerms, protocol_of, read_as_of
 from multishadow_server.core.routing import Claim
-from multishadow_server.entrypoints import limit_messages, privacy_messages, session_term_messages
+from multishadow_server.entrypoints import limit_messages, privacy_messages, probe_messages, session_term_messages
+from multishadow_server.entrypoints.moments import moment as moment  # noqa: PLC0414  re-exported: who writes messages takes it from here
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.labelling import Label
 from multishadow_server.service.models import ModelView
@@ -70,6 +69,7 @@ def model_spec(request: pb.ApplyModelRequest) -> ModelSpec:
         privacy=privacy_messages.terms_of(request.privacy) if request.HasField("privacy") else None,
         protocol=protocol_of(request.protocol) if request.HasField("protocol") else None,
         sessions=session_term_messages.terms_of(request.sessions) if request.HasField("sessions") else None,
+        probes=probe_messages.probes_of(request.probes, model=request.model) if request.HasField("probes") else None,
         versions=tuple(_version_spec(version) for version in request.versions),
         max_request_bytes=request.max_request_bytes if request.HasField("max_request_bytes") else None,
         writes=limit_messages.writes_of(request.writes) if request.HasField("writes") else None,
@@ -134,14 +134,6 @@ def _version_spec(message: pb.VersionSpec) -> VersionSpec:
 # --- responses ----------------------------------------------------------------------------------------------------
 
 
-def moment(seconds: float | None) -> Timestamp | None:
-    """A point in time from seconds since the Unix epoch."""
-    if seconds is None:
-        return None
-    whole = math.floor(seconds)
-    return Timestamp(seconds=whole, nanos=min(999_999_999, round((seconds - whole) * 1e9)))
-
-
 def model_message(view: ModelView) -> pb.Model:
     """A model with what is live."""
     comparator = view.model.comparator
@@ -166,6 +158,7 @@ def model_message(view: ModelView) -> pb.Model:
         max_request_bytes=view.model.max_request_bytes or 0,
         writes=limit_messages.writes_message(view.model.writes),
         sessions=session_term_messages.terms_message(view.model.sessions),
+        probes=probe_messages.probe_set(view.model.probes),
     )
 
 

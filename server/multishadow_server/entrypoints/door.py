@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 
 from multishadow_server.core.capture import Metadata
-from multishadow_server.core.metadata import header_text
+from multishadow_server.core.metadata import REPLAY_KEY, header_text
 from multishadow_server.core.prediction import Json
 from multishadow_server.core.protocols import Protocol
 from multishadow_server.entrypoints.status import BY_NUMBER, code_of
@@ -153,6 +153,7 @@ def _live_request(
     method: Method, body: bytes, asked: Asked, context: Context, request_id: str, *, received_at: float, arrived: float
 ) -> LiveRequest:
     remaining: float | None = context.time_remaining()
+    metadata = _metadata(context)
     return LiveRequest(
         method=method.name,
         body=body,
@@ -160,10 +161,11 @@ def _live_request(
         request_id=request_id,
         session_id=asked.session_id,
         attributes=asked.attributes,
-        metadata=_metadata(context),
+        metadata=metadata,
         deadline=None if remaining is None else arrived + remaining,
         received_at=received_at,
         protocol=method.protocol,
+        replayed=any(key == REPLAY_KEY for key, _ in metadata),
     )
 
 

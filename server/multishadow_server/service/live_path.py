@@ -49,6 +49,7 @@ class LiveRequest:
         deadline: the caller's, on the `time.monotonic` clock; None when it set none.
         received_at: seconds since the Unix epoch.
         protocol: what the request is a message of.
+        replayed: it was answered once before: nobody's traffic, so it is neither captured nor counted.
     """
 
     method: str
@@ -61,6 +62,7 @@ class LiveRequest:
     deadline: float | None
     received_at: float
     protocol: Protocol = Protocol.MULTISHADOW
+    replayed: bool = False
 
     def flag_context(self) -> targeting.Context:
         """What flags are evaluated with."""
@@ -136,11 +138,6 @@ class LivePath:
         self._routes = {
             name: route_of(model, configuration, before.get(name)) for name, model in configuration.models.items()
         }
-
-    @property
-    def configured(self) -> bool:
-        """Whether it has anything to decide by."""
-        return self._routes is not None
 
     async def answer(self, request: LiveRequest) -> LiveAnswer:
         """Answer one request.
@@ -314,6 +311,9 @@ class LivePath:
 
     def _count(self, attempt: _Attempt, version: str, answer: ports.Answer) -> None:
         """Count it for the version that was chosen: if another one had to answer, that is the chosen one's failure."""
+        if attempt.request.replayed:
+            self.counters["replayed"] += 1
+            return
         decision = attempt.decision
         covered = version != decision.live
         self._served.note(
@@ -326,6 +326,8 @@ class LivePath:
 
     def _capture(self, attempt: _Attempt, version: str, answer: ports.Answer, *, lost: str = "") -> None:
         """Offer what happened to the buffer, if anybody shadows this request; or count why it is lost."""
+        if attempt.request.replayed:
+            return
         if answer.status_code:
             self.counters["live_failures"] += 1
         shadows = attempt.shadows_beside(version)

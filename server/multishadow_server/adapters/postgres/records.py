@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from multishadow_server.adapters.postgres import privacy_records
+from multishadow_server.adapters.postgres import privacy_records, probe_records
 from multishadow_server.adapters.postgres.tables import (
     EpochRow,
     ExperimentRow,
@@ -104,6 +104,7 @@ def model_record(model: Model) -> dict[str, Any]:
         "max_request_bytes": model.max_request_bytes,
         "writes": asdict(model.writes) | {"methods": list(model.writes.methods)},
         "sessions": asdict(model.sessions) if model.sessions else None,
+        "probes": probe_records.probes_record(model.probes),
     }
 
 
@@ -145,6 +146,7 @@ def models_of(models: Iterable[ModelRow], versions: Iterable[VersionRow]) -> dic
             segments=tuple(row.segments),
             privacy=privacy_records.terms_of(row.privacy),
             sessions=session_terms_of(row.sessions) if row.sessions else None,
+            probes=probe_records.probes_of(row.probes),
             versions=tuple(ordered.get(row.name, ())),
             created_at=row.created_at.timestamp(),
             max_request_bytes=row.max_request_bytes,

@@ -1,6 +1,7 @@
 """What the use cases need of the world. Adapters make these real."""
 
 from multishadow_server.service.ports.access import AuditLine, AuditLog, AuditQuery, TokenChange, TokenStore
+from multishadow_server.service.ports.alarms import AlarmStore, Past, Span
 from multishadow_server.service.ports.capture_log import (
     CaptureBacklog,
     CaptureLog,
@@ -25,6 +26,7 @@ from multishadow_server.service.ports.privacy import (
     StoredTraffic,
     TrafficStore,
 )
+from multishadow_server.service.ports.probes import ProbeClaim, ProbeKey, ProbeStore
 from multishadow_server.service.ports.processes import ProcessRegistry, ProcessStatus
 from multishadow_server.service.ports.reviews import ComparisonLine, KeptComparison, ReviewStore
 from multishadow_server.service.ports.rollouts import (
@@ -35,6 +37,7 @@ from multishadow_server.service.ports.rollouts import (
     StageCounts,
 )
 from multishadow_server.service.ports.sessions import SessionRecords, SessionStore, StoredTurn
+from multishadow_server.service.ports.stored_requests import RequestFilter, StoredKey, StoredRequests
 from multishadow_server.service.ports.versions import (
     Answer,
     AnswerStream,
@@ -46,6 +49,7 @@ from multishadow_server.service.ports.versions import (
 )
 
 __all__ = [
+    "AlarmStore",
     "Answer",
     "AnswerStream",
     "AuditLine",
@@ -81,11 +85,16 @@ __all__ = [
     "ObservationStore",
     "PartitionLeases",
     "PartitionReader",
+    "Past",
     "PredictionCodec",
+    "ProbeClaim",
+    "ProbeKey",
+    "ProbeStore",
     "ProcessRegistry",
     "ProcessStatus",
     "Promotion",
     "PublishedFlags",
+    "RequestFilter",
     "ReviewStore",
     "Rewritten",
     "RolloutEvent",
@@ -95,8 +104,11 @@ __all__ = [
     "Selection",
     "SessionRecords",
     "SessionStore",
+    "Span",
     "StageCounts",
     "StoredComparison",
+    "StoredKey",
+    "StoredRequests",
     "StoredTraffic",
     "StoredTurn",
     "StreamedAnswer",

@@ -22,8 +22,15 @@ from multishadow_server.adapters.postgres.tables.promotions import (
     RolloutRow,
 )
 from multishadow_server.adapters.postgres.tables.sessions import OpenSessionRow, SessionClockRow
+from multishadow_server.adapters.postgres.tables.watching import (
+    AlarmRow,
+    ProbeChangeRow,
+    ProbeStateRow,
+    WatchReadingRow,
+)
 
 __all__ = [
+    "AlarmRow",
     "AnswerRow",
     "AuditRow",
     "ComparisonRow",
@@ -40,6 +47,8 @@ __all__ = [
     "ModelRow",
     "OpenSessionRow",
     "PartitionOffsetRow",
+    "ProbeChangeRow",
+    "ProbeStateRow",
     "ProcessRow",
     "PromotionRow",
     "ReviewRow",
@@ -51,4 +60,5 @@ __all__ = [
     "Table",
     "TokenRow",
     "VersionRow",
+    "WatchReadingRow",
 ]
