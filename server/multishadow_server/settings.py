@@ -76,6 +76,9 @@ class Settings(BaseSettings):
     worker_bytes: int = Field(
         default=64 * MEBIBYTE, gt=0, description="Most bytes of captures that a worker has under way."
     )
+    dead_letter_interval: float = Field(
+        default=1.0, gt=0, description="Seconds between a worker's looks at dead letters that are due."
+    )
     comparison_processes: int = Field(default=1, ge=1, description="Processes for heavy comparisons.")
     kept_divergent_per_hour: int = Field(
         default=1_000, ge=0, description="Most divergent comparisons kept per epoch and hour."

@@ -109,7 +109,7 @@ def test_malformed_yaml_is_shown_where_it_breaks(tmp_path: Path) -> None:
             "[a, b]",
             (
                 "model.yaml:1:1: a model is a mapping of model, comparator, default_timeout_ms, labels, gates, "
-                "segments, versions"
+                "segments, dead_letters, versions"
             ),
         ),
         ("versions: []", "model.yaml:1:1: a model needs 'model'"),

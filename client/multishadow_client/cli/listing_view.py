@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from multishadow.v1.control_pb2 import Comparator, Experiment, Flag, Model, Version
-from multishadow_client.cli import figures, schedule_view
+from multishadow_client.cli import dead_letter_terms, figures, schedule_view
 
 
 def models(items: Sequence[Model]) -> RenderableType:
@@ -18,7 +18,14 @@ def models(items: Sequence[Model]) -> RenderableType:
     rows = (
         (model.name, model.live_version, ", ".join(model.versions), _comparator(model.comparator)) for model in items
     )
-    return table(("model", "live", "versions", "answers agree when"), rows, nothing="no models yet: shadowctl apply")
+    listed = table(("model", "live", "versions", "answers agree when"), rows, nothing="no models yet: shadowctl apply")
+    # Beneath the table: most models have none.
+    notes = [
+        Text(f"{model.name}: dead letters: {dead_letter_terms.in_a_line(model.dead_letters)}", style="dim")
+        for model in items
+        if model.HasField("dead_letters")
+    ]
+    return Group(listed, *notes) if notes else listed
 
 
 def versions(items: Sequence[Version]) -> RenderableType:

@@ -18,7 +18,7 @@ import typer
 import yaml
 
 from multishadow.v1.control_pb2 import ApplyModelRequest
-from multishadow_client.cli import duration
+from multishadow_client.cli import dead_letter_terms, duration
 from multishadow_client.cli.exit_code import Mistake
 
 _Read = Callable[[yaml.Node], Any]
@@ -103,6 +103,7 @@ class _Reader:
             labels=self._labels,
             gates=self._gates,
             segments=self._segments,
+            dead_letters=self._dead_letters,
             versions=self._list_of(self._version, "versions"),
         )
         where = f"{self.name}:{node.start_mark.line + 1}"
@@ -128,6 +129,27 @@ class _Reader:
         if isinstance(node, yaml.ScalarNode) and node.value == "all":
             return {"attributes": []}
         return {"attributes": self._list_of(self._name, "attributes, e.g. [country, user.plan] (or all)")(node)}
+
+    def _dead_letters(self, node: yaml.Node) -> Mapping[str, Any]:
+        if isinstance(node, yaml.ScalarNode) and node.value == "none":
+            return {"retries": 0}
+        terms = self._mapping(
+            node,
+            "`dead_letters` (or none)",
+            required=(),
+            retries=self._count,
+            backoff=self._backoff,
+            keep=self._span,
+            max=self._positive,
+            **{"for": self._list_of(self._name, "reasons, e.g. [timeout, UNAVAILABLE]")},
+        )
+        return dead_letter_terms.fields(terms)
+
+    def _backoff(self, node: yaml.Node) -> tuple[float, float]:
+        try:
+            return dead_letter_terms.backoff(self._name(node))
+        except typer.BadParameter as error:
+            raise self._wrong(node, error.message) from error
 
     def _gates(self, node: yaml.Node) -> Mapping[str, Any]:
         limits = self._mapping(

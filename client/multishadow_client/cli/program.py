@@ -16,6 +16,7 @@ from typer.core import TyperCommand
 from multishadow_client._errors import MultishadowError
 from multishadow_client.cli import (
     calibrate_command,
+    dead_letter_commands,
     exit_code,
     experiment_commands,
     flag_commands,
@@ -94,6 +95,7 @@ _get = typer.Typer(no_args_is_help=True, help="List models, versions, flags or e
 _label = typer.Typer(no_args_is_help=True, help="Tell what the right answers were, by request id.")
 _review = typer.Typer(no_args_is_help=True, help="Look at two answers side by side, and say which is better.")
 _rollout = typer.Typer(no_args_is_help=True, help="See and steer a staged promotion.")
+_dead_letter = typer.Typer(no_args_is_help=True, help="Shadow calls that failed: look, try again, delete.")
 _flags = typer.Typer(no_args_is_help=True, help="Read and change flags: of versions, and any others.")
 
 _add(program, "apply", model_commands.apply, model_commands.APPLY_EXAMPLES)
@@ -145,6 +147,11 @@ _add(_rollout, "pause", rollout_commands.pause, rollout_commands.PAUSE_EXAMPLES)
 _add(_rollout, "resume", rollout_commands.resume, rollout_commands.RESUME_EXAMPLES)
 _add(_rollout, "step", rollout_commands.step, rollout_commands.STEP_EXAMPLES)
 _add(_rollout, "abort", rollout_commands.abort, rollout_commands.ABORT_EXAMPLES)
+program.add_typer(_dead_letter, name="deadletter")
+_add(_dead_letter, "list", dead_letter_commands.list_letters, dead_letter_commands.LIST_EXAMPLES)
+_add(_dead_letter, "show", dead_letter_commands.show, dead_letter_commands.SHOW_EXAMPLES)
+_add(_dead_letter, "retry", dead_letter_commands.retry, dead_letter_commands.RETRY_EXAMPLES)
+_add(_dead_letter, "purge", dead_letter_commands.purge, dead_letter_commands.PURGE_EXAMPLES)
 _add(program, "status", status_command.status, status_command.EXAMPLES)
 _add(program, "predict", predict_command.predict, predict_command.EXAMPLES)
 

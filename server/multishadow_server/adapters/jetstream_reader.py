@@ -27,6 +27,7 @@ from nats.aio.subscription import Subscription
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from multishadow_server.adapters import capture_codec
+from multishadow_server.core import dead_letters
 from multishadow_server.core.capture import CaptureBatch
 from multishadow_server.errors import LogUnavailable
 from multishadow_server.service.ports import LoggedBatch
@@ -212,6 +213,7 @@ class JetStreamPartition:
                 sequence=sequence,
                 batch=CaptureBatch(router="", captures=()),
                 unreadable=f"{len(message.data)} bytes: {error!r}",
+                raw=message.data[: dead_letters.LARGEST_PAYLOAD + 1],
             )
 
     @asynccontextmanager

@@ -11,6 +11,7 @@ from multishadow_server.adapters.flagd_flags import SHARED_CONTEXT, FlagdFlags
 from multishadow_server.adapters.jetstream_backlog import JetStreamBacklog
 from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
 from multishadow_server.adapters.postgres.control import PostgresControl
+from multishadow_server.adapters.postgres.dead_letters import PostgresDeadLetters
 from multishadow_server.adapters.postgres.engine import open_engine
 from multishadow_server.adapters.postgres.labels import PostgresLabels
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
@@ -23,6 +24,7 @@ from multishadow_server.app import running
 from multishadow_server.entrypoints import probes
 from multishadow_server.entrypoints.control import ControlServicer
 from multishadow_server.entrypoints.control_server import ControlServer
+from multishadow_server.entrypoints.dead_letters import DeadLetterServicer
 from multishadow_server.entrypoints.flagd import FlagdServices
 from multishadow_server.entrypoints.flags import FlagServicer
 from multishadow_server.entrypoints.http import HttpServer, application
@@ -74,6 +76,7 @@ async def run(
             ControlServicer(store=store, probe=probe, labels=labels, reviews=PostgresReviews(engine), backlog=backlog),
             FlagServicer(store),
             RolloutServicer(store=store, records=rollouts, probe=probe),
+            DeadLetterServicer(PostgresDeadLetters(engine)),
             later=flagd,
         )
         ofrep = Ofrep(feed, evaluations_per_second=settings.ofrep_evaluations_per_second)

@@ -15,6 +15,7 @@ from multishadow_server.adapters.jetstream_reader import JetStreamReader
 from multishadow_server.adapters.model_gateway import GrpcModelGateway
 from multishadow_server.adapters.partition_leases import AdvisoryLeases
 from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
+from multishadow_server.adapters.postgres.dead_letters import PostgresDeadLetters
 from multishadow_server.adapters.postgres.engine import open_engine
 from multishadow_server.adapters.postgres.observations import PostgresObservations
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
@@ -22,6 +23,7 @@ from multishadow_server.app import running
 from multishadow_server.core.segments import KnownLevels
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.configuration_in_hand import ConfigurationInHand
+from multishadow_server.service.dead_letter_retries import DeadLetterRetries
 from multishadow_server.service.ending import end
 from multishadow_server.service.in_flight import CallSlots, UnderWay
 from multishadow_server.service.partition_work import Pace, Workshop
@@ -54,13 +56,14 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
         if partitions is None:
             return
         configuration = ConfigurationInHand(PostgresConfiguration(engine), check_interval=settings.flag_check_interval)
+        counters: Counter[str] = Counter()
         workshop = Workshop(
             readers=JetStreamReader(client, settings.log_name),
-            store=PostgresObservations(engine),
+            store=PostgresObservations(engine, counters),
             shadowing=_shadowing(settings, stack),
             configuration=configuration,
             under_way=UnderWay(captures=settings.worker_captures, size=settings.worker_bytes),
-            counters=Counter(),
+            counters=counters,
             pace=Pace(batch_captures=settings.worker_batch_captures, linger=settings.worker_linger),
             # Which samples are kept for people to look at is no secret.
             draw=random.random,
@@ -83,12 +86,21 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
             counters=lambda: working.counters(now=time.time()),
         )
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
-        reporting = asyncio.create_task(report.run(stop))
+        retries = DeadLetterRetries(
+            PostgresDeadLetters(engine),
+            workshop.shadowing,
+            configuration,
+            counters=counters,
+            draw=random.random,
+            interval=settings.dead_letter_interval,
+            drain_seconds=settings.drain_seconds,
+        )
+        beside = [asyncio.create_task(report.run(stop)), asyncio.create_task(retries.run(stop))]
         try:
             await working.run(stop, ready=lambda: ready(settings.instance))
-            await reporting
+            await asyncio.gather(*beside)
         finally:
-            await end(reporting)
+            await end(*beside)
 
 
 def _shadowing(settings: Settings, stack: AsyncExitStack) -> Shadowing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from multishadow_server.core.dead_letter_policy import DeadLetterPolicy
 from multishadow_server.core.gate_limits import GateLimits
 
 DEFAULT_THRESHOLD = 0.85
@@ -85,6 +86,7 @@ class Model:
         labels: how its answers are kept to be labelled; None when they are not.
         segments: attributes that reports are cut by, nested ones by their path; empty for all.
         gates: what a candidate has to keep to before it is promoted.
+        dead_letters: what becomes of shadow calls that fail; None when they are not tried again.
         versions: in order of registration; the first is the base.
         created_at: when it was registered, seconds since the Unix epoch; None until it is stored.
     """
@@ -95,6 +97,7 @@ class Model:
     labels: LabelTerms | None = None
     segments: tuple[str, ...] = ()
     gates: GateLimits = field(default_factory=GateLimits)
+    dead_letters: DeadLetterPolicy | None = None
     versions: tuple[Version, ...] = ()
     created_at: float | None = None
 

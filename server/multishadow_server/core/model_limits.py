@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+from multishadow_server.core import dead_letter_policy
 from multishadow_server.core.experiment import LONGEST_DURATION, in_words
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import Comparator, LabelTerms
@@ -48,6 +49,8 @@ def check(spec: ModelSpec) -> None:
         _check_gates(spec.gates)
     if spec.segments is not None:
         _check_segments(spec.segments)
+    if spec.dead_letters is not None and spec.dead_letters.retries:
+        dead_letter_policy.check(spec.dead_letters)
     seen: set[str] = set()
     for index, version in enumerate(spec.versions):
         where = f"versions[{index}]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from multishadow_server.core.dead_letter_policy import DeadLetterPolicy
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import Comparator, LabelTerms
 
@@ -34,6 +35,7 @@ class ModelSpec:
         labels: terms with a `keep` of 0 end the keeping of answers.
         gates: all limits.
         segments: see `core.model.Model`.
+        dead_letters: a policy with no retries ends the trying again.
         versions: those that are named; the others are left as they are.
     """
 
@@ -43,4 +45,5 @@ class ModelSpec:
     labels: LabelTerms | None = None
     gates: GateLimits | None = None
     segments: tuple[str, ...] | None = None
+    dead_letters: DeadLetterPolicy | None = None
     versions: tuple[VersionSpec, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 
-from multishadow_server.core import model_limits
+from multishadow_server.core import dead_letter_policy, model_limits
 from multishadow_server.core.experiment import in_words
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import LabelTerms, Model, Version
@@ -82,6 +82,7 @@ def _with_settings(model: Model, spec: ModelSpec) -> Model:
         labels=model.labels if spec.labels is None else (spec.labels if spec.labels.keep else None),
         gates=model.gates if spec.gates is None else spec.gates,
         segments=model.segments if spec.segments is None else spec.segments,
+        dead_letters=model.dead_letters if spec.dead_letters is None else dead_letter_policy.kept_to(spec.dead_letters),
     )
 
 
@@ -112,6 +113,11 @@ def _settings_changes(before: Model | None, after: Model) -> Iterator[str]:
     yield from _difference("relative tolerance", f"{old.relative_tolerance!r}", f"{new.relative_tolerance!r}")
     yield from _difference("labels", _terms(before.labels), _terms(after.labels))
     yield from _difference("segments", _cut_by(before.segments), _cut_by(after.segments))
+    yield from _difference(
+        "dead letters",
+        dead_letter_policy.in_a_line(before.dead_letters),
+        dead_letter_policy.in_a_line(after.dead_letters),
+    )
     for limit in fields(GateLimits):
         yield from _difference(
             f"gate limit {limit.name}",

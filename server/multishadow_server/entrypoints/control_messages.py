@@ -16,6 +16,7 @@ from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import Comparator, LabelTerms, Version
 from multishadow_server.core.model_spec import ModelSpec, VersionSpec
 from multishadow_server.core.routing import Claim
+from multishadow_server.entrypoints import dead_letter_terms
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.labelling import Label
 from multishadow_server.service.models import ModelView
@@ -65,6 +66,7 @@ def model_spec(request: pb.ApplyModelRequest) -> ModelSpec:
         labels=_label_terms(request.labels) if request.HasField("labels") else None,
         gates=_gate_limits(request.gates) if request.HasField("gates") else None,
         segments=tuple(request.segments.attributes) if request.HasField("segments") else None,
+        dead_letters=dead_letter_terms.policy_of(request.dead_letters) if request.HasField("dead_letters") else None,
         versions=tuple(_version_spec(version) for version in request.versions),
     )
 
@@ -145,6 +147,7 @@ def model_message(view: ModelView) -> pb.Model:
         versions=[version.name for version in view.model.versions],
         gates=_gate_limits_message(view.model.gates),
         segments=pb.SegmentTerms(attributes=view.model.segments),
+        dead_letters=dead_letter_terms.message(view.model.dead_letters),
     )
 
 

@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from multishadow_server.core import labels, segments
+from multishadow_server.core import dead_letters, labels, segments
 from multishadow_server.core.capture import DropTally
 from multishadow_server.core.configuration import Configuration
+from multishadow_server.core.dead_letters import DeadLetter
 from multishadow_server.core.duplicates import SeenInputs
 from multishadow_server.core.experiment import epoch_of
 from multishadow_server.core.keeping import Keeper
+from multishadow_server.core.model import Model
 from multishadow_server.core.observation import Observation, Outcome
 from multishadow_server.core.segments import KnownLevels
 from multishadow_server.core.tally import Tally
@@ -55,6 +57,7 @@ class MicroBatch:
         self._tally = Tally()
         self._comparisons: list[StoredComparison] = []
         self._answers: list[KeptAnswers] = []
+        self._letters: list[DeadLetter] = []
         self._messages: list[LoggedBatch] = []
         self.counters: Counter[str] = Counter()
 
@@ -69,6 +72,7 @@ class MicroBatch:
         self._keys.append(finished.keys)
         if finished.logged.unreadable:
             self.counters["unreadable_message"] += 1
+            self._letters.append(dead_letters.unreadable_letter(finished.logged.unreadable, finished.logged.raw))
         for shadowed in finished.shadowed:
             self._add_shadowed(shadowed, finished.configuration)
             if _to_be_labelled(shadowed, finished.configuration):
@@ -87,6 +91,7 @@ class MicroBatch:
             rollups=self._tally.rollups(),
             comparisons=self._comparisons,
             answers=self._answers,
+            dead_letters=self._letters,
             seen=seen,
             forgotten=forgotten,
         )
@@ -118,6 +123,7 @@ class MicroBatch:
             if shadowed.noise is not None:
                 self.counters[f"noise.{shadowed.noise.outcome}"] += 1
             self._keep(shadowed)
+            self._write_off(shadowed, model)
 
     def _count(self, observations: Sequence[Observation]) -> None:
         for observation in observations:
@@ -145,6 +151,20 @@ class MicroBatch:
                     kept_because=kept,
                 )
             )
+
+    def _write_off(self, shadowed: Shadowed, model: Model | None) -> None:
+        """Note which of its calls are to be tried again, or looked at by people. They count already."""
+        assert shadowed.epoch is not None
+        letters = dead_letters.letters_of(
+            shadowed.capture,
+            shadowed.observations,
+            model.dead_letters if model else None,
+            epoch_id=shadowed.epoch.id,
+            draw=self._draw,
+        )
+        for letter in letters:
+            self._letters.append(letter)
+            self.counters[f"dead_letters.{letter.state}"] += 1
 
     def _keep_answers(self, shadowed: Shadowed) -> None:
         assert shadowed.epoch is not None

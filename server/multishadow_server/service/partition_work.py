@@ -278,14 +278,17 @@ class PartitionWork:
         except (LeaseLost, StoreUnavailable):
             raise
         except Exception:
-            if not flush.comparisons and not flush.answers:
+            if not flush.comparisons and not flush.answers and not flush.dead_letters:
                 raise
             # Samples carry what callers sent, and a database may refuse some of it. The counts are ours.
-            refused = len(flush.comparisons), len(flush.answers)
-            _logger.exception("partition %d: %d samples and %d answers cannot be stored", self.partition, *refused)
-            await self._with.store.commit(replace(flush, comparisons=(), answers=()))
+            refused = len(flush.comparisons), len(flush.answers), len(flush.dead_letters)
+            _logger.exception(
+                "partition %d: %d samples, %d answers and %d dead letters cannot be stored", self.partition, *refused
+            )
+            await self._with.store.commit(replace(flush, comparisons=(), answers=(), dead_letters=()))
             self._with.counters["comparisons_refused"] += len(flush.comparisons)
             self._with.counters["answers_refused"] += len(flush.answers)
+            self._with.counters["dead_letters.refused"] += len(flush.dead_letters)
 
     async def _offset_moved_to(self, flush: Flush) -> bool:
         """Whether a commit of unknown outcome was made. Waits for the store."""

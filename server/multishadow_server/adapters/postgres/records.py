@@ -18,7 +18,7 @@ from multishadow_server.adapters.postgres.tables import (
     PromotionRow,
     VersionRow,
 )
-from multishadow_server.core import windows
+from multishadow_server.core import dead_letter_policy, windows
 from multishadow_server.core.experiment import Epoch, Experiment, RankBy
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.gates import Record
@@ -86,6 +86,7 @@ def model_record(model: Model) -> dict[str, Any]:
         "labels": asdict(model.labels) if model.labels else None,
         "gates": asdict(model.gates),
         "segments": list(model.segments),
+        "dead_letters": dead_letter_policy.record(model.dead_letters),
     }
 
 
@@ -109,6 +110,7 @@ def models_of(models: Iterable[ModelRow], versions: Iterable[VersionRow]) -> dic
             labels=LabelTerms(**row.labels) if row.labels else None,
             gates=GateLimits(**row.gates) if row.gates else GateLimits(),
             segments=tuple(row.segments),
+            dead_letters=dead_letter_policy.policy_of(row.dead_letters),
             versions=tuple(ordered.get(row.name, ())),
             created_at=row.created_at.timestamp(),
         )

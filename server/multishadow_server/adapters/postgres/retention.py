@@ -68,6 +68,7 @@ class PostgresRetention:
             await connection.run_sync(expire_days, ANSWERS, keep_days=math.ceil(longest / 86_400))
             await connection.execute(_FORGET_PROCESSES, {"days": PROCESS_DAYS})
             await connection.execute(_FORGET_LIVE_COUNTS, {"days": LIVE_COUNT_DAYS})
+            await connection.execute(_FORGET_DEAD_LETTERS)
 
 
 def prepare_days(connection: Connection) -> None:
@@ -129,4 +130,5 @@ _PARTITIONS = text(
 )
 _LONGEST_LABEL_KEEP = text("SELECT COALESCE(MAX(CAST(labels->>'keep' AS float)), 0) FROM model")
 _FORGET_PROCESSES = text("DELETE FROM process WHERE seen_at < clock_timestamp() - make_interval(days => :days)")
+_FORGET_DEAD_LETTERS = text("DELETE FROM dead_letter WHERE expires_at < clock_timestamp()")
 _FORGET_LIVE_COUNTS = text("DELETE FROM live_count WHERE seen_at < clock_timestamp() - make_interval(days => :days)")

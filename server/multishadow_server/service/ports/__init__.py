@@ -10,6 +10,15 @@ from multishadow_server.service.ports.capture_log import (
 )
 from multishadow_server.service.ports.configuration import ClaimReader, ConfigurationSource
 from multishadow_server.service.ports.control import Change, ControlStore, FlagRecord, FlagRevision, Promotion
+from multishadow_server.service.ports.dead_letters import (
+    Attempt,
+    ClaimedLetter,
+    LetterFilter,
+    LetterLine,
+    LetterQueue,
+    LetterStore,
+    StoredLetter,
+)
 from multishadow_server.service.ports.flag_evaluation import Evaluation, FlagType, PublishedFlags
 from multishadow_server.service.ports.labels import LabelChange, LabelRecord, LabelStore
 from multishadow_server.service.ports.live_counts import LiveCountStore
@@ -27,11 +36,13 @@ from multishadow_server.service.ports.versions import Answer, Comparer, ModelGat
 
 __all__ = [
     "Answer",
+    "Attempt",
     "CaptureBacklog",
     "CaptureLog",
     "CaptureReader",
     "Change",
     "ClaimReader",
+    "ClaimedLetter",
     "Comparer",
     "ComparisonLine",
     "ConfigurationSource",
@@ -46,6 +57,10 @@ __all__ = [
     "LabelChange",
     "LabelRecord",
     "LabelStore",
+    "LetterFilter",
+    "LetterLine",
+    "LetterQueue",
+    "LetterStore",
     "LiveCountStore",
     "LoggedBatch",
     "ModelGateway",
@@ -64,5 +79,6 @@ __all__ = [
     "RolloutStore",
     "StageCounts",
     "StoredComparison",
+    "StoredLetter",
     "VersionProbe",
 ]

@@ -37,12 +37,13 @@ class CaptureLog(Protocol):
 class LoggedBatch:
     """One message of the log as read: its sequence number grows within the log.
 
-    `unreadable` says why a message could not be read; its batch is empty then.
+    `unreadable` says why a message could not be read; its batch is empty then, and `raw` holds its first bytes.
     """
 
     sequence: int
     batch: CaptureBatch
     unreadable: str = ""
+    raw: bytes = b""
 
 
 class PartitionReader(Protocol):

@@ -25,6 +25,7 @@ class ModelRow(Table, table=True):
     labels: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
     segments: list[str] = Field(sa_type=NAME_LIST)
     gates: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
+    dead_letters: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
     created_at: datetime = Field(sa_type=MOMENT)
 
 
