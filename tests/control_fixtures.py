@@ -13,7 +13,16 @@ import grpc
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from multishadow.v1 import control_pb2, control_pb2_grpc, flags_pb2, flags_pb2_grpc, rollouts_pb2, rollouts_pb2_grpc
+from multishadow.v1 import (
+    control_pb2,
+    control_pb2_grpc,
+    deadletters_pb2,
+    deadletters_pb2_grpc,
+    flags_pb2,
+    flags_pb2_grpc,
+    rollouts_pb2,
+    rollouts_pb2_grpc,
+)
 
 NOON = 1_795_435_200  # 2026-11-23 12:00 UTC
 DAY = 86_400
@@ -259,6 +268,7 @@ def serving(canned: CannedControl) -> Iterator[CannedControl]:
         (control_pb2, control_pb2_grpc, "ControlService"),
         (flags_pb2, flags_pb2_grpc, "FlagService"),
         (rollouts_pb2, rollouts_pb2_grpc, "RolloutService"),
+        (deadletters_pb2, deadletters_pb2_grpc, "DeadLetterService"),
     ):
         servicer = _servicer(canned, getattr(grpc_module, f"{name}Servicer"), module.DESCRIPTOR.services_by_name[name])
         getattr(grpc_module, f"add_{name}Servicer_to_server")(servicer, server)

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from typing import Self
 
 import grpc
 import pytest
@@ -206,7 +207,7 @@ class Retrying:
         )
         self.stop = asyncio.Event()
 
-    async def __aenter__(self) -> Retrying:
+    async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._retries.run(self.stop))
         return self
 
