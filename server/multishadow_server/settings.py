@@ -91,3 +91,8 @@ class Settings(BaseSettings):
         default=1.0, gt=0, description="Seconds between control's looks at rollouts that go on."
     )
     drain_seconds: float = Field(default=10.0, gt=0, description="Longest time for calls under way when a role stops.")
+    drain_delay: float = Field(
+        default=0.0,
+        ge=0,
+        description="Seconds for which routers and control say NOT_SERVING and go on serving when they stop.",
+    )

@@ -16,6 +16,7 @@ from control_fixtures import NOON, CannedControl, at, models
 from multishadow.v1 import control_pb2
 from multishadow.v1 import deadletters_pb2 as pb
 from multishadow_client.cli import dead_letter_commands, dead_letter_terms, manifest
+from multishadow_client.cli.exit_code import Mistake
 
 __all__ = ["shadowctl"]  # a fixture
 
@@ -134,7 +135,7 @@ def test_a_model_file_says_when_failed_calls_are_tried_again(tmp_path: Path) -> 
         keep_seconds=172_800, max_letters=500,
     )  # fmt: skip
     assert policy(tmp_path, "none") == control_pb2.DeadLetterPolicy(retries=0)
-    with pytest.raises(manifest.Mistake, match=r"'soon' is no backoff: .* e\.g\. 1s\.\.5m"):
+    with pytest.raises(Mistake, match=r"'soon' is no backoff: .* e\.g\. 1s\.\.5m"):
         policy(tmp_path, "{backoff: soon}")
 
 

@@ -138,7 +138,8 @@ class Deployment:
         return settings.model_copy(update=addresses), tuple(embedded)
 
     async def _start_roles(self, settings: Settings) -> dict[str, Child]:
-        supervisor = Supervisor(report=self._report, drain_seconds=settings.drain_seconds + DRAIN_MARGIN_SECONDS)
+        longest = settings.drain_delay + settings.drain_seconds + DRAIN_MARGIN_SECONDS
+        supervisor = Supervisor(report=self._report, drain_seconds=longest)
         await self._resources.enter_async_context(supervisor)
         children: dict[str, Child] = {}
         # Called last to first: routers are the first to drain, so that what they captured still finds its way.

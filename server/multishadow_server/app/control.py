@@ -80,7 +80,9 @@ async def run(
             later=flagd,
         )
         ofrep = Ofrep(feed, evaluations_per_second=settings.ofrep_evaluations_per_second)
-        http = HttpServer(application(probes.routes(feed), ofrep.routes()), drain_seconds=settings.drain_seconds)
+        http = HttpServer(
+            application(probes.routes(feed, leaving=stop.is_set), ofrep.routes()), drain_seconds=settings.drain_seconds
+        )
 
         def counters() -> Mapping[str, int]:
             return {**housekeeping.counters(), **feed.counters(), **rounds.counters()}
@@ -102,6 +104,8 @@ async def run(
         http_ready(http_address)
         ready(address)
         await stop.wait()
+        await server.leave()
+        await asyncio.sleep(settings.drain_delay)
 
 
 async def _flag_feed(settings: Settings, source: PostgresConfiguration, stack: AsyncExitStack) -> FlagFeed[FlagdFlags]:

@@ -48,10 +48,11 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
     """
     if settings.database_url is None or settings.nats_url is None:
         raise InvalidInput("a router needs MULTISHADOW_DATABASE_URL and MULTISHADOW_NATS_URL")
+    drain, gone = running.Drain(settings.drain_seconds), asyncio.Event()
     async with AsyncExitStack() as stack:
         engine = open_engine(settings.database_url)
         stack.push_async_callback(engine.dispose)
-        buffer = await _capture_buffer(settings, stack)
+        buffer = await _capture_buffer(settings, stack, drain)
         claims = _claims(settings, stack)
         gateway = GrpcModelGateway(max_message_bytes=settings.max_message_bytes)
         stack.push_async_callback(gateway.aclose)
@@ -105,9 +106,9 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
             interval=settings.report_interval,
         )
         stack.push_async_callback(_at_most, running.WITHDRAW_SECONDS, counts.save)
-        await stack.enter_async_context(running.background(counts.run(stop), linger=running.WITHDRAW_SECONDS))
+        await stack.enter_async_context(running.background(counts.run(gone), linger=running.WITHDRAW_SECONDS))
         await stack.enter_async_context(running.background(watch.run()))
-        await stack.enter_async_context(running.background(report.run(stop), linger=running.WITHDRAW_SECONDS))
+        await stack.enter_async_context(running.background(report.run(gone), linger=running.WITHDRAW_SECONDS))
         async with server.listening(drain_seconds=settings.drain_seconds):
             if await running.unless_stopped(stop, readable()):
                 await server.open()
@@ -115,6 +116,12 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
                 gc.freeze()
                 ready(server.address)
                 await stop.wait()
+                # A load balancer that asks hears of it before calls are refused. Until then this router counts like
+                # any other: who promotes waits for it, too.
+                await server.leave()
+                await asyncio.sleep(settings.drain_delay)
+            gone.set()
+            drain.begin()
 
 
 def _claims(settings: Settings, stack: AsyncExitStack) -> ClaimReader:
@@ -139,7 +146,7 @@ async def _at_most(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
             await work()
 
 
-async def _capture_buffer(settings: Settings, stack: AsyncExitStack) -> CaptureBuffer:
+async def _capture_buffer(settings: Settings, stack: AsyncExitStack, drain: running.Drain) -> CaptureBuffer:
     """The buffer with its way to the log; when the stack ends, what it holds is flushed, then the connection closed."""
     client = Client()
     stack.push_async_callback(nats_connection.disconnect, client)
@@ -154,5 +161,10 @@ async def _capture_buffer(settings: Settings, stack: AsyncExitStack) -> CaptureB
     )
     buffer = CaptureBuffer(JetStreamLog(client, settings), router=settings.instance, limits=limits)
     await stack.enter_async_context(running.background(buffer.run()))
-    stack.push_async_callback(buffer.close, within=settings.drain_seconds)
+
+    async def flush() -> None:
+        # Calls under way had their time first, and may have taken all of it.
+        await buffer.close(within=drain.left)
+
+    stack.push_async_callback(flush)
     return buffer

@@ -18,6 +18,7 @@ Result = TypeVar("Result")
 
 # Longest time that a role which ends spends on saying so.
 WITHDRAW_SECONDS = 1.0
+LAST_SECONDS = 1.0
 
 
 def status(
@@ -40,6 +41,27 @@ def status(
         counters=counters(),
         flag_source=flag_source(),
     )
+
+
+class Drain:
+    """How long a role that stops still has, for everything that it finishes one after the other.
+
+    Args:
+        seconds: from when it begins.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._until: float | None = None
+
+    def begin(self) -> None:
+        """It stops now."""
+        self._until = time.monotonic() + self._seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds; a second at least, for what takes no time unless something is away."""
+        return self._seconds if self._until is None else max(LAST_SECONDS, self._until - time.monotonic())
 
 
 @asynccontextmanager

@@ -324,7 +324,8 @@ def _run_role(name: str, settings: Settings, log_level: LogLevel, *, needs_log: 
 
     def give_up_later() -> None:
         # The default action of SIGALRM ends the process even where the event loop hangs.
-        signal.setitimer(signal.ITIMER_REAL, settings.drain_seconds + EXIT_MARGIN_SECONDS)
+        seconds = settings.drain_delay + settings.drain_seconds + EXIT_MARGIN_SECONDS
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
     _run(name, lambda stop: role(settings, stop, ready=_announcer(name)), on_stop=give_up_later)
 

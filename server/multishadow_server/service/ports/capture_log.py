@@ -86,6 +86,10 @@ class PartitionLeases(Protocol):
         """
         ...
 
+    async def leave(self) -> None:
+        """Take part in no sharing-out any more; what is held stays so until it is released. Raises StoreUnavailable."""
+        ...
+
     async def release(self, partition: int) -> None:
         """Give one back; the caller has stopped working on it. Not held: nothing happens. Raises StoreUnavailable."""
         ...
