@@ -47,6 +47,10 @@ class Settings(BaseSettings):
     log_partitions: int = Field(default=8, ge=1, le=256, description="Partitions of a new capture log.")
     log_max_bytes: int = Field(default=1024 * MEBIBYTE, gt=0, description="Size limit of the capture log; full: drops.")
 
+    log_replicas: int = Field(
+        default=1, ge=1, le=5, description="Servers of a NATS cluster that each keep a copy of the log."
+    )
+
     flag_provider: str | None = Field(
         default=None, description="Where routers read flags instead: an OpenFeature provider, `module:factory`."
     )

@@ -93,21 +93,18 @@ async def test_a_role_that_leaves_says_so_first_and_a_second_signal_ends_it_at_o
 ) -> None:
     settings = Settings(database_url=database_url, nats_url=nats_url, log_name=log_name)
     environment = environment_of(settings, MULTISHADOW_DRAIN_DELAY="60")
-    control = ("control", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0")
-    async with started(environment, ("router", "--listen", "127.0.0.1:0"), control) as roles:
-        for role in roles:
-            address = role.lines[-1].split(" ready on ")[1].strip()
-            async with grpc.aio.insecure_channel(address) as channel:
-                health = health_pb2_grpc.HealthStub(channel)
-                assert await _status(health) == health_pb2.HealthCheckResponse.SERVING
-                role.process.send_signal(signal.SIGTERM)
+    async with started(environment, ("router", "--listen", "127.0.0.1:0")) as (router,):
+        async with grpc.aio.insecure_channel(router.lines[-1].split(" ready on ")[1].strip()) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            assert await _status(health) == health_pb2.HealthCheckResponse.SERVING
+            router.process.send_signal(signal.SIGTERM)
 
-                async def leaving(health: health_pb2_grpc.HealthStub = health) -> bool:
-                    return await _status(health) == int(health_pb2.HealthCheckResponse.NOT_SERVING)
+            async def leaving() -> bool:
+                return await _status(health) == int(health_pb2.HealthCheckResponse.NOT_SERVING)
 
-                await until(leaving)
-            role.process.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(role.ended, within=5) == -signal.SIGTERM
+            await until(leaving)
+        router.process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(router.ended, within=5) == -signal.SIGTERM
 
 
 async def _status(health: health_pb2_grpc.HealthStub) -> int:

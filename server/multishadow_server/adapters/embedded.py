@@ -143,12 +143,20 @@ class EmbeddedNats:
 
     Args:
         data_dir: folder for its streams; made when missing, kept when stopped.
+        store_bytes: most that all streams together may take of the disk; None leaves it to nats-server, which takes
+            three quarters of what is free.
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, *, store_bytes: int | None = None) -> None:
         self._data_dir = data_dir.resolve()
+        self._store_bytes = store_bytes
         self._port = -1  # nats-server chooses a free one; a restart takes the same again
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def held_bytes(self) -> int:
+        """What its streams take of the disk."""
+        return sum(path.lstat().st_size for path in (self._data_dir / "jetstream").rglob("*") if path.is_file())
 
     @property
     def pid(self) -> int:
@@ -200,10 +208,11 @@ class EmbeddedNats:
 
     def _configuration(self) -> str:
         folder = json.dumps(str(self._data_dir))
+        most = "" if self._store_bytes is None else f", max_file_store: {self._store_bytes}"
         return (
             f'host: "127.0.0.1"\nport: {self._port}\nports_file_dir: {folder}\n'
             # A power cut must not take back sequence numbers that workers have committed.
-            f"max_payload: {MAX_PAYLOAD_BYTES}\njetstream {{ store_dir: {folder}, sync_interval: always }}\n"
+            f"max_payload: {MAX_PAYLOAD_BYTES}\njetstream {{ store_dir: {folder}, sync_interval: always{most} }}\n"
         )
 
     def _await_port(self) -> int:
