@@ -60,6 +60,8 @@ async def run(
     async with AsyncExitStack() as stack:
         engine = open_engine(settings.database_url)
         stack.push_async_callback(engine.dispose)
+        # It does not wait: every call says what to do, and what can be done without is done.
+        await stack.enter_async_context(running.background(running.usable_schema(engine, stop)))
         backlog = JetStreamBacklog(settings.nats_url, settings.log_name)
         stack.push_async_callback(backlog.aclose)
         store = PostgresControl(engine)

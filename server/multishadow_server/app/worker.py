@@ -48,6 +48,8 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
     async with AsyncExitStack() as stack:
         engine = open_engine(settings.database_url)
         stack.push_async_callback(engine.dispose)
+        if not await running.usable_schema(engine, stop):
+            return
         client = await running.unless_stopped(stop, nats_connection.connect(settings.nats_url, name=settings.instance))
         if client is None:
             return
