@@ -17,6 +17,7 @@ import pytest
 from nats.js.errors import NotFoundError
 from psycopg import sql
 
+from multishadow_server.adapters.deployment import ends_with_us
 from multishadow_server.adapters.embedded import EmbeddedNats, EmbeddedPostgres
 
 # A slow machine is no counterexample.
@@ -46,13 +47,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """A running PostgreSQL, shared by all tests; a test that stops or kills it starts one of its own."""
-    engine = EmbeddedPostgres(tmp_path_factory.mktemp("postgres") / "data")
-    with psycopg.connect(engine.start(), autocommit=True) as connection:
-        # What a power cut would lose is no subject of these tests, and a database for each test is much quicker so.
-        connection.execute("ALTER SYSTEM SET fsync = off")
-        connection.execute("SELECT pg_reload_conf()")
-    yield engine
-    engine.stop()
+    folder = tmp_path_factory.mktemp("postgres") / "data"
+    engine = EmbeddedPostgres(folder)
+    # A run that is killed leaves nothing behind either.
+    with ends_with_us(folder):
+        with psycopg.connect(engine.start(), autocommit=True) as connection:
+            # What a power cut would lose is no subject of these tests, and a database for each test is much quicker so.
+            connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute("SELECT pg_reload_conf()")
+        yield engine
+        engine.stop()
 
 
 @pytest.fixture(scope="session")

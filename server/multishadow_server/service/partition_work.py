@@ -22,7 +22,7 @@ from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.duplicates import SeenInputs
 from multishadow_server.core.keeping import Keeper
 from multishadow_server.core.segments import KnownLevels
-from multishadow_server.errors import LeaseLost, StoreUnavailable
+from multishadow_server.errors import FailedPrecondition, LeaseLost, StoreUnavailable
 from multishadow_server.service.ending import INNER_PATIENCE_SECONDS, end
 from multishadow_server.service.in_flight import UnderWay
 from multishadow_server.service.micro_batch import Finished, MicroBatch
@@ -123,11 +123,13 @@ class PartitionWork:
             LogUnavailable: reading must begin anew; what was under way is committed.
             LeaseLost: somebody else commits to this partition; what was under way is dropped.
             StoreUnavailable: the offset cannot be read.
+            FailedPrecondition: the log is an older copy of the one that was counted.
         """
         reader = await self._with.readers.open(self.partition)
         try:
             # After the former owner was cut off; if it still commits, the next commit here is refused.
             self._offset = await self._with.store.offset(reader.log_id, self.partition)
+            self._check_time_goes_on(reader)
             self._seen = SeenInputs(await self._with.store.seen_inputs(reader.log_id, self.partition))
             reading = asyncio.create_task(self._read(reader, stop))
             try:
@@ -137,6 +139,15 @@ class PartitionWork:
                 await self._abandon(reading)
         finally:
             await reader.aclose()
+
+    def _check_time_goes_on(self, reader: PartitionReader) -> None:
+        """Refuse a log that went back: it gives numbers to new messages that stand for counted ones."""
+        if self._offset > reader.last_sequence:
+            raise FailedPrecondition(
+                f"the capture log {reader.log_id} ends at message {reader.last_sequence}, and {self._offset} is "
+                "counted already: it was put back to an older state, so that new messages cannot be told from counted "
+                "ones. Delete the stream, and routers make a new one (docs/backup.md)"
+            )
 
     async def _read(self, reader: PartitionReader, stop: asyncio.Event) -> None:
         try:

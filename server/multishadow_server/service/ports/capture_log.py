@@ -54,6 +54,11 @@ class PartitionReader(Protocol):
         """Identity of the log's contents: differs after the log was deleted and made again (sequences restart)."""
         ...
 
+    @property
+    def last_sequence(self) -> int:
+        """Sequence of the last message that the log ever took, as it was when the partition was opened."""
+        ...
+
     async def fetch(self, *, max_messages: int, wait: float) -> Sequence[LoggedBatch]:
         """Up to `max_messages`, in order; waits up to `wait` seconds for the first one. Raises LogUnavailable."""
         ...
