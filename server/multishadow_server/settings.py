@@ -90,6 +90,10 @@ class Settings(BaseSettings):
     kept_sample_per_hour: int = Field(default=100, ge=0, description="Other comparisons kept per epoch and hour.")
     retention_days: int = Field(default=30, gt=0, description="Days that stored comparisons are kept.")
 
+    hourly_counts_days: int = Field(
+        default=90, ge=31, description="Days after its end for which an epoch's counts are kept by the hour."
+    )
+
     report_interval: float = Field(default=1.0, gt=0, description="Seconds between a process's reports of itself.")
     rollout_interval: float = Field(
         default=1.0, gt=0, description="Seconds between control's looks at rollouts that go on."

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 
 from multishadow_server.adapters.flagd_flags import SHARED_CONTEXT, FlagdFlags
 from multishadow_server.adapters.jetstream_backlog import JetStreamBacklog
+from multishadow_server.adapters.postgres.condensing import RollupCondensing
 from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
 from multishadow_server.adapters.postgres.control import PostgresControl
 from multishadow_server.adapters.postgres.dead_letters import PostgresDeadLetters
@@ -96,6 +97,8 @@ async def run(
         await stack.enter_async_context(running.background(rounds.run(stop)))
         retention = PostgresRetention(engine, keep_days=settings.retention_days)
         await stack.enter_async_context(running.background(retention.run(stop)))
+        condensing = RollupCondensing(engine, after_days=settings.hourly_counts_days)
+        await stack.enter_async_context(running.background(condensing.run(stop)))
         stack.push_async_callback(http.stop)
         stack.push_async_callback(server.stop, settings.drain_seconds)
         # Before both: streams would hold them up until their time to drain is over.

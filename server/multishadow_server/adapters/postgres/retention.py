@@ -132,15 +132,16 @@ _PARTITIONS = text(
 _LONGEST_LABEL_KEEP = text("SELECT COALESCE(MAX(CAST(labels->>'keep' AS float)), 0) FROM model")
 _FORGET_PROCESSES = text("DELETE FROM process WHERE seen_at < clock_timestamp() - make_interval(days => :days)")
 _FORGET_DEAD_LETTERS = text("DELETE FROM dead_letter WHERE expires_at < clock_timestamp()")
-# Of logs that were deleted and made again, by any but the newest two names that the stream had. Offsets stay: they are a
-# row per partition, and what keeps a log that comes back from counting twice.
+# Of logs that were deleted and made again, all but the newest two of a name. Offsets stay: they are few,
+# and keep a log that comes back from counting twice.
 _FORGET_SEEN_INPUTS = text(
     """
     DELETE FROM seen_inputs
     WHERE log_id IN (
         SELECT log_id
         FROM (
-            SELECT log_id, rank() OVER (PARTITION BY split_part(log_id, '@', 1) ORDER BY split_part(log_id, '@', 2) DESC)
+            SELECT log_id,
+                   rank() OVER (PARTITION BY split_part(log_id, '@', 1) ORDER BY split_part(log_id, '@', 2) DESC)
             FROM (SELECT DISTINCT log_id FROM partition_offset) AS logs
         ) AS ranked
         WHERE rank > 2
