@@ -2,8 +2,8 @@
 
     python bench/database_growth.py
 
-One experiment with three candidates and hourly buckets: a day's counts, each bucket of so many captures that its
-histograms and its 24 features of 20 levels are full; a day's stored comparisons and dead letters at their limits, with
+One experiment with three candidates and hourly buckets: a day's counts, with latencies over two orders of magnitude and
+20 attributes of 20 values; a day's stored comparisons and dead letters at their limits, with
 payloads of 2 KiB. Sizes are PostgreSQL's own (`pg_total_relation_size`: rows, TOAST and indexes), after as many updates
 as a worker's second-by-second commits would make them HOT.
 """
