@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,7 +18,6 @@ import pytest
 from nats.js.errors import NotFoundError
 from psycopg import sql
 
-from multishadow_server.adapters.deployment import ends_with_us
 from multishadow_server.adapters.embedded import EmbeddedNats, EmbeddedPostgres
 
 # A slow machine is no counterexample.
@@ -26,6 +26,13 @@ hypothesis.settings.load_profile("multishadow")
 
 TEMPLATE = "migrated"
 _numbers = itertools.count(1)
+# A run that is killed leaves no PostgreSQL behind either: each is a daemon, which no death of a parent reaches. This reads
+# from a pipe that closes with the run, then stops those whose pid files are still there.
+_STOP_ENGINES = """
+read -r _
+find "$0" -name postmaster.pid | while read -r file; do kill -INT "$(head -n 1 "$file")"; done
+"""
+_guard = pytest.StashKey[subprocess.Popen[bytes]]()
 _temporary_root = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 
 
@@ -37,26 +44,31 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     root = config.stash[_temporary_root] = tempfile.TemporaryDirectory(prefix="multishadow-")
     os.environ["PYTEST_DEBUG_TEMPROOT"] = root.name
+    config.stash[_guard] = subprocess.Popen(
+        ["/bin/sh", "-c", _STOP_ENGINES, root.name],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Leave nothing behind."""
+    config.stash[_guard].communicate()
     config.stash[_temporary_root].cleanup()
 
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """A running PostgreSQL, shared by all tests; a test that stops or kills it starts one of its own."""
-    folder = tmp_path_factory.mktemp("postgres") / "data"
-    engine = EmbeddedPostgres(folder)
-    # A run that is killed leaves nothing behind either.
-    with ends_with_us(folder):
-        with psycopg.connect(engine.start(), autocommit=True) as connection:
-            # What a power cut would lose is no subject of these tests, and a database for each test is much quicker so.
-            connection.execute("ALTER SYSTEM SET fsync = off")
-            connection.execute("SELECT pg_reload_conf()")
-        yield engine
-        engine.stop()
+    engine = EmbeddedPostgres(tmp_path_factory.mktemp("postgres") / "data")
+    with psycopg.connect(engine.start(), autocommit=True) as connection:
+        # What a power cut would lose is no subject of these tests, and a database for each test is much quicker so.
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
+    yield engine
+    engine.stop()
 
 
 @pytest.fixture(scope="session")
