@@ -26,8 +26,8 @@ hypothesis.settings.load_profile("multishadow")
 
 TEMPLATE = "migrated"
 _numbers = itertools.count(1)
-# A run that is killed leaves no PostgreSQL behind either: each is a daemon, which no death of a parent reaches. This reads
-# from a pipe that closes with the run, then stops those whose pid files are still there.
+# A run that is killed leaves no PostgreSQL behind either: each is a daemon, which no death of a parent reaches. This
+# reads from a pipe that closes with the run, then stops those whose pid files are still there.
 _STOP_ENGINES = """
 read -r _
 find "$0" -name postmaster.pid | while read -r file; do kill -INT "$(head -n 1 "$file")"; done

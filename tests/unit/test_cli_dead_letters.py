@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterator
@@ -72,6 +73,8 @@ def test_one_is_shown_with_its_payload(control: CannedControl, shadowctl: Shadow
     assert result.code == 0
     for said in ("connection refused", "base, revision 5", "question\\x00\\xff", "10 bytes"):
         assert said in result.out
+    document = json.loads(shadowctl("deadletter", "show", "4711", "-o", "json").out)
+    assert base64.b64decode(document["request"]) == b"question\x00\xff"
 
 
 def test_a_retry_waits_until_all_were_answered(control: CannedControl, shadowctl: Shadowctl) -> None:

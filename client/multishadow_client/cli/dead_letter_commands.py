@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import sys
 import time
 from collections import Counter
@@ -85,10 +86,12 @@ def show(
     timeout: Timeout = DEFAULT_TIMEOUT,
     output: Output = Format.TABLE,
 ) -> None:
-    """Show one with its request and live answer."""
+    """Show one with its request and live answer; as JSON or YAML their bytes are base64."""
     with ControlClient(server, timeout=timeout) as control:
         response = control.get_dead_letter(letter)
-    terminal.show(output, dead_letter_view.letter(response), document.plain(response))
+    # As protobuf's own JSON has it: the bytes may be anything.
+    payload = {name: base64.b64encode(getattr(response, name)).decode() for name in ("request", "response")}
+    terminal.show(output, dead_letter_view.letter(response), document.plain(response) | payload)
 
 
 def retry(

@@ -52,8 +52,6 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
     async with AsyncExitStack() as stack:
         engine = open_engine(settings.database_url)
         stack.push_async_callback(engine.dispose)
-        if not await running.usable_schema(engine, stop):
-            return
         buffer = await _capture_buffer(settings, stack, drain)
         claims = _claims(settings, stack)
         gateway = GrpcModelGateway(max_message_bytes=settings.max_message_bytes)
@@ -89,6 +87,7 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
             return {**live_path.counters, **buffer.counters(), **claims.counters(), **aged, **late}
 
         async def readable() -> bool:
+            await running.usable_schema(engine, stop)
             await watch.first_read.wait()
             await claims.first_reading()
             return True
