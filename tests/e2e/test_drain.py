@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from test_promotion_under_load import Callers
 
 import routers
 from multishadow_server.core.flags import claim_definition
 from multishadow_server.core.routing import Claim
 from multishadow_server.settings import Settings
 from running import Running, running
-from shadowed_traffic import LIVE, MODEL, Counts, Stage, append, begin_experiment, staged, working
+from shadowed_traffic import LIVE, MODEL, Counts, append, begin_experiment, staged, working
 from store_fixtures import rows
 from version_servers import answering, gated, serving
 from waiting import until
 
-DELAY = 0.5
+DELAY = 2.0
+# https://grpc.io/docs/guides/health-checking/: who says NOT_SERVING is called no more.
+BALANCED = {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}
+# Three interpreters at once, on a machine that may be busy.
+START_SECONDS = 120.0
 
 
 @asynccontextmanager
@@ -32,7 +35,7 @@ async def started(environment: Mapping[str, str], *commands: tuple[str, ...]) ->
     async with AsyncExitStack() as stack:
         roles = [stack.enter_context(running(*command, environment=environment)) for command in commands]
         for role in roles:
-            await asyncio.to_thread(role.line_with, " ready on ")
+            await asyncio.to_thread(role.line_with, " ready on ", within=START_SECONDS)
         yield roles
 
 
@@ -55,12 +58,45 @@ async def ended_in_order(role: Running, *, within: float = 30.0) -> float:
     return time.monotonic() - asked
 
 
+class Callers:
+    """Calls under way all the time, balanced by gRPC's own clients over the routers that say that they serve."""
+
+    def __init__(self, *addresses: str) -> None:
+        self._target = "ipv4:" + ",".join(addresses)
+        self._stop = asyncio.Event()
+        self.answers = 0
+        self.errors: list[grpc.aio.AioRpcError] = []
+
+    async def run(self) -> None:
+        """Call until `stop`."""
+        async with asyncio.TaskGroup() as callers:
+            for number in range(8):
+                callers.create_task(self._call(number))
+
+    def stop(self) -> None:
+        """No further calls; those under way finish."""
+        self._stop.set()
+
+    async def _call(self, number: int) -> None:
+        options = [("grpc.service_config", json.dumps(BALANCED)), ("grpc.use_local_subchannel_pool", 1)]
+        async with grpc.aio.insecure_channel(self._target, options=options) as channel:
+            caller = routers.Caller(channel, self._target)
+            calls = 0
+            while not self._stop.is_set():
+                calls += 1
+                request = routers.a_request(request_id=f"{number}-{calls}", text=f"{number}-{calls}")
+                try:
+                    await caller.predict(request)
+                except grpc.aio.AioRpcError as error:
+                    self.errors.append(error)
+                else:
+                    self.answers += 1
+
+
 async def test_routers_and_workers_that_end_under_load_lose_nothing_and_no_caller_notices(
     database_url: str, nats_url: str, log_name: str
 ) -> None:
-    settings = Settings(database_url=database_url, nats_url=nats_url, log_name=log_name)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    settings = Settings(database_url=database_url, nats_url=nats_url, log_name=log_name, worker_linger=0.05)
     async with AsyncExitStack() as stack:
         live, shadow = [await stack.enter_async_context(serving(answering())) for _ in range(2)]
         epoch = await begin_experiment(database_url, {LIVE: live.address, "A": shadow.address})
@@ -68,69 +104,61 @@ async def test_routers_and_workers_that_end_under_load_lose_nothing_and_no_calle
             await routers.set_flag(database_url, f"{MODEL}.{name}", claim_definition(MODEL, claim))
         counts = Counts(database_url, epoch)
         stack.push_async_callback(counts.aclose)
-        router, worker = ("router", "--listen", address), ("worker",)
+        router, worker = ("router", "--listen", "127.0.0.1:0"), ("worker",)
         environment = environment_of(settings, MULTISHADOW_DRAIN_DELAY=str(DELAY))
-        roles = await stack.enter_async_context(started(environment, router, router, worker, worker))
-        callers = Callers(address)
+        roles = await stack.enter_async_context(started(environment, router, router, worker))
+        await stack.enter_async_context(working(settings))
+        callers = Callers(address_of(roles[0]), address_of(roles[1]))
         calling = asyncio.create_task(callers.run())
         try:
-            await until(lambda: len(callers.answers) > 200)
+            await until(lambda: callers.answers > 100)
             assert await ended_in_order(roles[0]) >= DELAY
             await ended_in_order(roles[2])
-            answered = len(callers.answers)
-            await until(lambda: len(callers.answers) > answered + 200)
+            answered = callers.answers
+            await until(lambda: callers.answers > answered + 100)
         finally:
             callers.stop()
             await calling
         await ended_in_order(roles[1])
-        await counts.reach(len(callers.answers), within=60)
+        await counts.reach(callers.answers, within=60)
         assert callers.errors == []
-        assert await counts.by_version() == {"A": len(callers.answers)}
+        assert await counts.by_version() == {"A": callers.answers}
 
 
 async def test_a_role_that_leaves_says_so_first_and_a_second_signal_ends_it_at_once(
     database_url: str, nats_url: str, log_name: str
 ) -> None:
     settings = Settings(database_url=database_url, nats_url=nats_url, log_name=log_name)
-    environment = environment_of(settings, MULTISHADOW_DRAIN_DELAY="60")
-    async with started(environment, ("router", "--listen", "127.0.0.1:0")) as (router,):
-        async with grpc.aio.insecure_channel(router.lines[-1].split(" ready on ")[1].strip()) as channel:
-            health = health_pb2_grpc.HealthStub(channel)
-            assert await _status(health) == health_pb2.HealthCheckResponse.SERVING
-            router.process.send_signal(signal.SIGTERM)
-
-            async def leaving() -> bool:
-                return await _status(health) == int(health_pb2.HealthCheckResponse.NOT_SERVING)
-
-            await until(leaving)
-        router.process.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(router.ended, within=5) == -signal.SIGTERM
-
-
-async def _status(health: health_pb2_grpc.HealthStub) -> int:
-    return int((await health.Check(health_pb2.HealthCheckRequest(), timeout=5)).status)
-
-
-async def test_a_role_that_hangs_outlives_its_time_to_drain_by_five_seconds_at_most(
-    database_url: str, nats_url: str, log_name: str
-) -> None:
-    settings = Settings(database_url=database_url, nats_url=nats_url, log_name=log_name)
-    environment = environment_of(settings, MULTISHADOW_DRAIN_SECONDS="0.1")
-    async with (
-        serving(gated(asyncio.Event())) as hung,
-        started(environment, ("router", "--listen", "127.0.0.1:0")) as (router,),
-    ):
+    environment = environment_of(settings, MULTISHADOW_DRAIN_DELAY="3", MULTISHADOW_DRAIN_SECONDS="0.1")
+    router = ("router", "--listen", "127.0.0.1:0")
+    async with serving(gated(asyncio.Event())) as hung, started(environment, router, router) as (first, second):
         await routers.register(database_url, {LIVE: hung.address}, {LIVE: Claim.LIVE})
-        async with routers.calling(router.lines[-1].split(" ready on ")[1].strip()) as caller:
+        async with routers.calling(address_of(first)) as caller, routers.calling(address_of(second)) as other:
             under_way = caller.begin(routers.a_request())
             await until(lambda: hung.under_way)
-            assert await ended_in_order(router) < 0.1 + 5
+            ending = asyncio.create_task(ended_in_order(first))
+            await _leaves(caller)
+            assert await ending < 3 + 0.1 + 5, "it waits for the call no longer than that"
             assert (await under_way.code()) is grpc.StatusCode.UNAVAILABLE
+            second.process.send_signal(signal.SIGTERM)
+            await _leaves(other)
+            second.process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(second.ended, within=5) == -signal.SIGTERM
 
 
-async def _held_by(stage: Stage, instance: str) -> int:
-    found = {process.instance: process for process in await stage.counts.processes()}
-    return found[instance].counters.get("partitions", 0) if instance in found else 0
+def address_of(role: Running) -> str:
+    return role.lines[-1].split(" ready on ")[1].strip()
+
+
+async def _leaves(caller: routers.Caller) -> None:
+    """Wait until it says so; it still answers then."""
+    health = health_pb2_grpc.HealthStub(caller.channel)
+
+    async def leaving() -> bool:
+        answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=5)
+        return bool(answer.status == health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    await until(leaving)
 
 
 async def test_a_worker_that_ends_gives_each_partition_back_as_soon_as_it_is_done_with_it(

@@ -21,9 +21,9 @@ from multishadow_server.adapters.postgres import backup, migrate
 from multishadow_server.adapters.postgres.engine import driver_url
 from multishadow_server.adapters.postgres.schema import revisions
 from multishadow_server.app import backup as backups
+from multishadow_server.entrypoints.cli import cli
 from multishadow_server.errors import EngineFailed, FailedPrecondition, InvalidInput, StoreUnavailable
 from multishadow_server.settings import Settings
-from running import running
 from shadowed_traffic import MODEL, Counts, append, begin_next_epoch, staged, working
 from store_fixtures import rows
 from version_servers import answering, diverges_on, diverging
@@ -277,13 +277,26 @@ async def test_a_log_that_is_put_back_to_an_older_state_is_refused_and_counts_no
         engine.stop()
 
 
-async def test_the_commands_say_what_is_in_the_way_in_one_line(database_url: str, tmp_path: Path) -> None:
-    with running("backup", str(tmp_path), "--database-url", database_url) as command:
-        assert await asyncio.to_thread(command.ended) == 1
-        assert (
-            command.output
-            == f"multishadow backup: {tmp_path} is there already; choose another name, or replace it with --force\n"
-        )
+def test_the_commands_say_how_it_went_and_what_is_in_the_way_in_one_line(
+    database_url: str, elsewhere: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(*arguments: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as ended:
+            cli(args=arguments)
+        assert isinstance(ended.value.code, int)
+        said = capsys.readouterr()
+        return ended.value.code, said.out + said.err
+
+    file = str(tmp_path / "x.dump")
+    code, said = command("backup", file, "--database-url", database_url)
+    assert (code, "x.dump: 0." in said) == (0, True), said
+    code, said = command("backup", file, "--database-url", database_url)
+    problem = "is there already; choose another name, or replace it with --force"
+    assert (code, said) == (1, f"multishadow backup: {file} {problem}\n")
+    code, said = command("restore", file, "--database-url", elsewhere)
+    assert (code, "restored. What was counted after" in said) == (0, True), said
+    code, said = command("restore", file, "--database-url", elsewhere)
+    assert (code, "is not empty" in said, len(said.splitlines())) == (1, True, 1)
 
 
 def test_no_password_is_in_the_arguments_of_a_program() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
@@ -34,6 +35,9 @@ from multishadow_server.service.live_path import LivePath
 from multishadow_server.service.ports import ClaimReader
 from multishadow_server.service.process_report import ProcessReport
 from multishadow_server.settings import Settings
+
+QUIET_SECONDS = 1.0
+GAP_SECONDS = 0.005
 
 
 async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str], None]) -> None:
@@ -122,6 +126,7 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
                 await server.leave()
                 await asyncio.sleep(settings.drain_delay)
             gone.set()
+            await _quiet_moment(lambda: live_path.counters["requests"])
             drain.begin()
 
 
@@ -138,6 +143,21 @@ def _claims(settings: Settings, stack: AsyncExitStack) -> ClaimReader:
         )
     stack.callback(reader.close)
     return reader
+
+
+async def _quiet_moment(requests: Callable[[], int]) -> None:
+    """Wait for an instant in which no call comes, for a second at most.
+
+    gRPC's core tells clients to go elsewhere, and at once cancels the calls that it has received and that nobody has
+    taken up: their callers get CANCELLED, and no client repeats that by itself.
+    """
+    until = time.monotonic() + QUIET_SECONDS
+    while (began := time.monotonic()) < until:
+        before = requests()
+        await asyncio.sleep(GAP_SECONDS)
+        # Where the loop itself was late, calls may have come that it has not seen.
+        if requests() == before and time.monotonic() - began < 2 * GAP_SECONDS:
+            return
 
 
 async def _at_most(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
