@@ -25,7 +25,7 @@ from store_fixtures import opened, rows
 from version_servers import Behaviour, Context, answering, labelled
 from waiting import until
 
-POLICY = DeadLetterPolicy(retries=100, first_backoff=0.1, longest_backoff=0.1)
+POLICY = DeadLetterPolicy(retries=100, first_backoff=0.2, longest_backoff=0.2)
 BY_STATE = "SELECT state, count(*) FROM dead_letter GROUP BY state"
 
 
@@ -70,19 +70,19 @@ async def test_calls_that_failed_are_answered_later_hold_up_nobody_and_count_as_
     back = asyncio.Event()
     async with staged(settings, {"A": away_until(back), "B": answering()}) as stage, keeping(stage, POLICY) as letters:
         async with working(settings):
-            await append(stage.log, stage.captures(30))
-            await stage.counts.reach(60)
+            await append(stage.log, stage.captures(10))
+            await stage.counts.reach(20, within=60)
             # Every capture is committed and acknowledged while A is away.
             await until(stage.drained)
-            expected = Counter({("A", "error"): 30, ("B", "ok"): 30})
+            expected = Counter({("A", "error"): 10, ("B", "ok"): 10})
             assert await stage.counts.outcomes() == expected
             back.set()
-            await until(lambda: states(settings) == Counter(answered=30))
+            await until(lambda: states(settings) == Counter(answered=10))
         assert await stage.counts.outcomes() == expected
         assert set(stage.servers["B"].calls.values()) == {1}
         listed = await letters.listed(LetterFilter(), before=0, most=100)
         assert {(each.outcome, each.similarity, each.version) for each in listed} == {("ok", 1.0, "A")}
-        assert {each.request_id for each in listed} == {f"r-{number}" for number in range(30)}
+        assert {each.request_id for each in listed} == {f"r-{number}" for number in range(10)}
         assert all(each.attempts > 1 for each in listed)
 
 
@@ -90,10 +90,10 @@ async def test_a_letter_is_parked_after_its_last_attempt_and_workers_share_the_w
     few = replace(POLICY, retries=2)
     async with staged(settings, {"A": away_until(asyncio.Event())}) as stage, keeping(stage, few):
         async with working(settings), working(settings, instance="worker-2"):
-            await append(stage.log, stage.captures(20))
-            await until(lambda: states(settings) == Counter(parked=20))
+            await append(stage.log, stage.captures(8))
+            await until(lambda: states(settings) == Counter(parked=8))
         assert set(stage.servers["A"].calls.values()) == {3}, "each letter was tried by one worker at a time"
-        assert await stage.counts.outcomes() == Counter({("A", "error"): 20})
+        assert await stage.counts.outcomes() == Counter({("A", "error"): 8})
 
 
 async def test_letters_beyond_the_models_limit_are_given_up_and_counted(settings: Settings) -> None:
@@ -101,7 +101,7 @@ async def test_letters_beyond_the_models_limit_are_given_up_and_counted(settings
     one = settings.model_copy(update={"log_partitions": 1})
     async with staged(one, {"A": away_until(asyncio.Event())}) as stage, keeping(stage, few), working(one):
         await append(stage.log, stage.captures(10))
-        await stage.counts.reach(10)
+        await stage.counts.reach(10, within=60)
         assert states(settings) == Counter(waiting=3)
         await until(lambda: stage.counter("dead_letters.no_room", equals=7))
         assert await stage.counts.outcomes() == Counter({("A", "error"): 10})
