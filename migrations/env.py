@@ -19,6 +19,9 @@ from multishadow_server.adapters.postgres.tables import Table
 # "multmigr": one process migrates a database at a time; the others wait, and then find nothing to do.
 LOCK = 0x6D756C74_6D696772
 LOCK_TIMEOUT = "120s"
+# Whoever comes after a statement that waits for a table waits, too, roles with their traffic first of all. So it gives
+# up soon, with all that was done, and `multishadow migrate` tries again.
+TABLE_TIMEOUT = "1s"
 
 
 def run(connection: Connection) -> None:
@@ -39,6 +42,7 @@ def run(connection: Connection) -> None:
     with context.begin_transaction():
         connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+        connection.execute(text(f"SET LOCAL lock_timeout = '{TABLE_TIMEOUT}'"))
         context.run_migrations()
 
 

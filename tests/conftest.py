@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -25,6 +26,13 @@ hypothesis.settings.load_profile("multishadow")
 
 TEMPLATE = "migrated"
 _numbers = itertools.count(1)
+# A run that is killed leaves no PostgreSQL behind either: each is a daemon, which no death of a parent reaches. This
+# reads from a pipe that closes with the run, then stops those whose pid files are still there.
+_STOP_ENGINES = """
+read -r _
+find "$0" -name postmaster.pid | while read -r file; do kill -INT "$(head -n 1 "$file")"; done
+"""
+_guard = pytest.StashKey[subprocess.Popen[bytes]]()
 _temporary_root = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 
 
@@ -43,6 +51,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     root = config.stash[_temporary_root] = tempfile.TemporaryDirectory(prefix="multishadow-")
     os.environ["PYTEST_DEBUG_TEMPROOT"] = root.name
+    config.stash[_guard] = subprocess.Popen(
+        ["/bin/sh", "-c", _STOP_ENGINES, root.name],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -57,6 +72,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Leave nothing behind."""
+    config.stash[_guard].communicate()
     config.stash[_temporary_root].cleanup()
 
 

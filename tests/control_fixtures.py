@@ -18,6 +18,8 @@ from multishadow.v1 import (
     alarms_pb2_grpc,
     control_pb2,
     control_pb2_grpc,
+    deadletters_pb2,
+    deadletters_pb2_grpc,
     flags_pb2,
     flags_pb2_grpc,
     rollouts_pb2,
@@ -275,6 +277,7 @@ def serving(canned: CannedControl) -> Iterator[CannedControl]:
         (shadowing_pb2, shadowing_pb2_grpc, "ShadowingService"),
         (sessions_pb2, sessions_pb2_grpc, "SessionService"),
         (alarms_pb2, alarms_pb2_grpc, "AlarmService"),
+        (deadletters_pb2, deadletters_pb2_grpc, "DeadLetterService"),
     ):
         servicer = _servicer(canned, getattr(grpc_module, f"{name}Servicer"), module.DESCRIPTOR.services_by_name[name])
         getattr(grpc_module, f"add_{name}Servicer_to_server")(servicer, server)

@@ -107,6 +107,7 @@ class MemoryPartition:
     def __init__(self, messages: Sequence[LoggedBatch] = ()) -> None:
         self.log_id = "memory"
         self.left = {message.sequence: message for message in messages}
+        self.last_sequence = max(self.left, default=0)
         self.lost = False
         self._queue: deque[LoggedBatch] = deque()
         self._news = asyncio.Event()
@@ -120,6 +121,7 @@ class MemoryPartition:
     def append(self, message: LoggedBatch) -> None:
         """Log one more message."""
         self.left[message.sequence] = message
+        self.last_sequence = message.sequence
         self._queue.append(message)
         self._news.set()
 

@@ -51,7 +51,9 @@ async def flag_server(
         server.load(flags)
     async with AsyncExitStack() as stack:
         ofrep = Ofrep(server.feed, evaluations_per_second=rate, keep_alive=keep_alive, **ofrep_bounds)
-        http = HttpServer(application(probes.routes(server.feed), ofrep.routes()), drain_seconds=0.5)
+        http = HttpServer(
+            application(probes.routes(server.feed, leaving=lambda: False), ofrep.routes()), drain_seconds=0.5
+        )
         stack.push_async_callback(http.stop)
         rpc = grpc.aio.server()
         FlagdServices(server.feed, shared_context=SHARED_CONTEXT, keep_alive=keep_alive).add_to(rpc)

@@ -15,6 +15,8 @@ from multishadow.v1 import (
     alarms_pb2_grpc,
     control_pb2,
     control_pb2_grpc,
+    deadletters_pb2,
+    deadletters_pb2_grpc,
     flags_pb2,
     flags_pb2_grpc,
     prediction_pb2_grpc,
@@ -183,9 +185,8 @@ class Client(_Connection):
 class ControlClient(_Connection):
     """What `shadowctl` calls: models, flags, experiments, reports, promotion, rollouts.
 
-    Requests and responses are the messages of `multishadow.v1`'s `control_pb2`, `flags_pb2` and `rollouts_pb2`, whose
-    comments say what
-    fields mean.
+    Requests and responses are the messages of `multishadow.v1`'s `control_pb2`, `flags_pb2`, `rollouts_pb2` and
+    `deadletters_pb2`, whose comments say what fields mean.
 
     Args:
         address: of control; a scheme may stand before it.
@@ -214,6 +215,7 @@ class ControlClient(_Connection):
         self._sessions = sessions_pb2_grpc.SessionServiceStub(self._channel)
         self._alarms = alarms_pb2_grpc.AlarmServiceStub(self._channel)
         self._replays = replay_pb2_grpc.ReplayServiceStub(self._channel)
+        self._dead_letters = deadletters_pb2_grpc.DeadLetterServiceStub(self._channel)
 
     def apply_model(self, request: control_pb2.ApplyModelRequest) -> control_pb2.ApplyModelResponse:
         """Create or update a model and its versions; versions that are not named are left as they are."""
@@ -473,6 +475,33 @@ class ControlClient(_Connection):
             raise self._error(error) from error
         finally:
             call.cancel()
+
+    def list_dead_letters(
+        self, request: deadletters_pb2.ListDeadLettersRequest
+    ) -> deadletters_pb2.ListDeadLettersResponse:
+        """A page of shadow calls that failed, newest first."""
+        return self._call(self._dead_letters.ListDeadLetters, request)
+
+    def get_dead_letter(self, letter_id: int) -> deadletters_pb2.GetDeadLetterResponse:
+        """One dead letter with its payload."""
+        return self._call(self._dead_letters.GetDeadLetter, deadletters_pb2.GetDeadLetterRequest(id=letter_id))
+
+    def count_dead_letters(self, filter_: deadletters_pb2.DeadLetterFilter) -> deadletters_pb2.CountDeadLettersResponse:
+        """How many dead letters there are, by model, version and state."""
+        request = deadletters_pb2.CountDeadLettersRequest(filter=filter_)
+        return self._call(self._dead_letters.CountDeadLetters, request)
+
+    def retry_dead_letters(
+        self, request: deadletters_pb2.RetryDeadLettersRequest
+    ) -> deadletters_pb2.RetryDeadLettersResponse:
+        """Have workers try dead letters once more, now."""
+        return self._call(self._dead_letters.RetryDeadLetters, request)
+
+    def purge_dead_letters(
+        self, request: deadletters_pb2.PurgeDeadLettersRequest
+    ) -> deadletters_pb2.PurgeDeadLettersResponse:
+        """Delete some hundreds of dead letters; again while `more` is true."""
+        return self._call(self._dead_letters.PurgeDeadLetters, request)
 
     def status(self) -> control_pb2.GetStatusResponse:
         """What is live now, and how the processes are."""

@@ -80,6 +80,9 @@ class Settings(BaseSettings):
     log_partitions: int = Field(default=8, ge=1, le=256, description="Partitions of a new capture log.")
     log_max_bytes: int = Field(default=1024 * MEBIBYTE, gt=0, description="Size limit of the capture log; full: drops.")
 
+    log_replicas: int = Field(
+        default=1, ge=1, le=5, description="Servers of a NATS cluster that each keep a copy of the log."
+    )
     sampling_lag: float = Field(
         default=60.0, gt=0, description="Age of the log's oldest capture at which routers sample less, seconds."
     )
@@ -122,6 +125,9 @@ class Settings(BaseSettings):
     worker_bytes: int = Field(
         default=64 * MEBIBYTE, gt=0, description="Most bytes of captures that a worker has under way."
     )
+    dead_letter_interval: float = Field(
+        default=1.0, gt=0, description="Seconds between a worker's looks at dead letters that are due."
+    )
     comparison_processes: int = Field(default=1, ge=1, description="Processes for heavy comparisons.")
     kept_divergent_per_hour: int = Field(
         default=1_000, ge=0, description="Most divergent comparisons kept per epoch and hour."
@@ -146,6 +152,10 @@ class Settings(BaseSettings):
         description="Encrypts the embedded nats-server's files; your own server has a setting for it.",
     )
 
+    hourly_counts_days: int = Field(
+        default=90, ge=31, description="Days after its end for which an epoch's counts are kept by the hour."
+    )
+
     report_interval: float = Field(default=1.0, gt=0, description="Seconds between a process's reports of itself.")
     rollout_interval: float = Field(
         default=1.0, gt=0, description="Seconds between control's looks at rollouts that go on."
@@ -161,3 +171,8 @@ class Settings(BaseSettings):
         default=10.0, gt=0, description="Seconds that an alarm stays on after what raised it was found last."
     )
     drain_seconds: float = Field(default=10.0, gt=0, description="Longest time for calls under way when a role stops.")
+    drain_delay: float = Field(
+        default=0.0,
+        ge=0,
+        description="Seconds for which routers and control say NOT_SERVING and go on serving when they stop.",
+    )

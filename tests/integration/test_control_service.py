@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
@@ -19,7 +20,9 @@ from multishadow.v1 import control_pb2 as pb
 from multishadow_server.adapters.embedded import EmbeddedPostgres
 from multishadow_server.adapters.jetstream_log import ensure_stream
 from multishadow_server.adapters.postgres import migrate
+from multishadow_server.app import control as control_role
 from multishadow_server.errors import FailedPrecondition, InvalidInput
+from multishadow_server.service.ending import end
 from multishadow_server.settings import Settings
 from running_control import Control, asked, control_address, refused
 from store_fixtures import rows
@@ -142,3 +145,28 @@ async def test_control_says_what_it_needs_to_start(address: str, database_url: s
     with pytest.raises(FailedPrecondition, match=f"cannot listen on {address}"):
         async with control_address(database_url, control_listen=address):
             pass
+
+
+async def test_control_that_leaves_says_so_first_and_goes_on_answering(database_url: str) -> None:
+    settings = Settings(
+        database_url=database_url, control_listen="127.0.0.1:0", http_listen="127.0.0.1:0", drain_delay=30.0,
+    )  # fmt: skip
+    stop = asyncio.Event()
+    http: list[str] = []
+    bound: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    role = asyncio.create_task(control_role.run(settings, stop, ready=bound.set_result, http_ready=http.append))
+    async with asked(await bound) as control, grpc.aio.insecure_channel(await bound) as channel:
+        stop.set()
+
+        async def leaving() -> bool:
+            answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+            return bool(answer.status == health_pb2.HealthCheckResponse.NOT_SERVING)
+
+        await until(leaving)
+        assert (await control.stub.GetStatus(pb.GetStatusRequest())).revision == 0
+        reader, writer = await asyncio.open_connection(*http[0].rsplit(":", 1))
+        writer.write(b"GET /readyz HTTP/1.1\r\nHost: control\r\nConnection: close\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 503 ")
+        writer.close()
+        await writer.wait_closed()
+    await end(role)

@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from multishadow_server.adapters.postgres import PostgresControl, PostgresObservations, PostgresRetention
-from store_fixtures import comparison, flush, open_first_epoch, opened, rows
+from multishadow_server.adapters.postgres.condensing import RollupCondensing
+from store_fixtures import BUCKET, comparison, counts, flush, open_first_epoch, opened, rows
 from waiting import until
 
 DAY = 86_400
@@ -172,3 +173,36 @@ async def test_days_are_kept_again_after_postgresql_was_away(caplog: pytest.LogC
         assert not keeping.done()
         stop.set()
         await asyncio.wait_for(keeping, 30)
+
+
+async def test_inputs_seen_in_logs_long_gone_are_forgotten_and_offsets_stay(
+    engine: AsyncEngine, database_url: str
+) -> None:
+    logs = [f"{name}@2026-0{month}-01T00:00:00+00:00" for name in ("captures", "other") for month in (1, 2, 3)]
+    for log in logs[:-1]:
+        rows(database_url, f"INSERT INTO partition_offset VALUES ('{log}', 0, 7) RETURNING 1")
+        rows(database_url, f"INSERT INTO seen_inputs VALUES ('{log}', 0, 1, 'keys') RETURNING 1")
+    await PostgresRetention(engine, keep_days=30).enforce()
+    kept = [log for (log,) in rows(database_url, "SELECT log_id FROM seen_inputs ORDER BY 1")]
+    assert kept == [logs[1], logs[2], logs[3], logs[4]]
+    assert rows(database_url, "SELECT count(*) FROM partition_offset") == [(5,)]
+
+
+async def test_an_epoch_that_ended_long_ago_keeps_its_totals_and_not_its_hours(
+    engine: AsyncEngine, database_url: str
+) -> None:
+    store = PostgresControl(engine)
+    epoch = await open_first_epoch(store)
+    hours = {(epoch.id, BUCKET + 3600 * hour): counts(hour + 1) for hour in range(5)}
+    await PostgresObservations(engine).commit(flush(epoch, previous=0, offset=1, rollups=hours))
+    before = await store.rollup(epoch.id)
+    condensing = RollupCondensing(engine, after_days=90)
+    assert await condensing.condense() == 0, "it is open"
+    closed = "UPDATE epoch SET until_revision = from_revision, closed_at = now() - interval '{} days' RETURNING 1"
+    rows(database_url, closed.format(89))
+    assert await condensing.condense() == 0, "it may be asked about by the hour"
+    rows(database_url, closed.format(91))
+    assert await condensing.condense() == 4
+    assert await store.rollup(epoch.id) == before
+    assert rows(database_url, "SELECT n::int, extract(epoch FROM bucket_start)::int FROM rollup") == [(15, BUCKET)]
+    assert await condensing.condense() == 0

@@ -28,7 +28,7 @@ from multishadow_server.core.keeping import Keeper
 from multishadow_server.core.model import Comparator
 from multishadow_server.core.rollup import Cell
 from multishadow_server.core.segments import KnownLevels
-from multishadow_server.errors import LeaseLost, LogUnavailable
+from multishadow_server.errors import FailedPrecondition, LeaseLost, LogUnavailable
 from multishadow_server.service import ending
 from multishadow_server.service.concealing import Concealing
 from multishadow_server.service.configuration_in_hand import ConfigurationInHand
@@ -295,3 +295,15 @@ async def test_a_full_process_reads_no_further_until_there_is_room() -> None:
         scene.gateway.open.set()
         await until(scene.done)
     assert scene.store.outcome("A", "ok") == 300
+
+
+async def test_a_log_that_was_put_back_to_an_older_state_is_refused() -> None:
+    scene = Scene(message(3), message(5))
+    scene.store.offsets["memory", 0] = 6
+    with pytest.raises(FailedPrecondition, match="ends at message 5, and 6 is counted already"):
+        await scene.work().run(asyncio.Event())
+    assert len(scene.log.left) == 2
+    scene.store.offsets["memory", 0] = 5
+    async with scene.working():
+        await until(scene.done)
+    assert scene.store.outcome("A", "ok") == 0

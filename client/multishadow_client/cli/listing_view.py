@@ -10,7 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from multishadow.v1.control_pb2 import Comparator, Experiment, Flag, Model, Version
-from multishadow_client.cli import figures, limits_view, privacy_view, protocol_view, schedule_view
+from multishadow_client.cli import (
+    dead_letter_terms,
+    figures,
+    limits_view,
+    privacy_view,
+    protocol_view,
+    schedule_view,
+)
 
 
 def models(items: Sequence[Model]) -> RenderableType:
@@ -20,8 +27,16 @@ def models(items: Sequence[Model]) -> RenderableType:
         for model in items
     )
     listed = table(("model", "live", "versions", "answers agree when"), rows, nothing="no models yet: shadowctl apply")
+    # Beneath the table: most models have none.
     stored = [(model.name, privacy_view.in_short(model.privacy)) for model in items]
-    notes = [Text(f"{name}: {said}", style="dim") for name, said in stored if said]
+    notes = [
+        *(Text(f"{name}: {said}", style="dim") for name, said in stored if said),
+        *(
+            Text(f"{model.name}: dead letters: {dead_letter_terms.in_a_line(model.dead_letters)}", style="dim")
+            for model in items
+            if model.HasField("dead_letters")
+        ),
+    ]
     return Group(listed, *notes) if notes else listed
 
 

@@ -19,7 +19,7 @@ import typer
 import yaml
 
 from multishadow.v1.control_pb2 import ApplyModelRequest
-from multishadow_client.cli import duration, privacy_manifest, probe_manifest
+from multishadow_client.cli import dead_letter_terms, duration, privacy_manifest, probe_manifest
 from multishadow_client.cli.exit_code import Mistake
 
 _Read = Callable[[yaml.Node], Any]
@@ -111,6 +111,7 @@ class _Reader:
             writing_methods=self._list_of(self._name, "methods, e.g. [Predict]"),
             sessions=self._sessions,
             probes=lambda probes: probe_manifest.read(probes, self._wrong),
+            dead_letters=self._dead_letters,
             versions=self._list_of(self._version, "versions"),
         )
         writes = {"all": fields.pop("writes", False), "methods": fields.pop("writing_methods", [])}
@@ -190,6 +191,27 @@ class _Reader:
         if "idle" in terms:
             terms["idle_seconds"] = terms.pop("idle")
         return terms
+
+    def _dead_letters(self, node: yaml.Node) -> Mapping[str, Any]:
+        if isinstance(node, yaml.ScalarNode) and node.value == "none":
+            return {"retries": 0}
+        terms = self._mapping(
+            node,
+            "`dead_letters` (or none)",
+            required=(),
+            retries=self._count,
+            backoff=self._backoff,
+            keep=self._span,
+            max=self._positive,
+            **{"for": self._list_of(self._name, "reasons, e.g. [timeout, UNAVAILABLE]")},
+        )
+        return dead_letter_terms.fields(terms)
+
+    def _backoff(self, node: yaml.Node) -> tuple[float, float]:
+        try:
+            return dead_letter_terms.backoff(self._name(node))
+        except typer.BadParameter as error:
+            raise self._wrong(node, error.message) from error
 
     def _gates(self, node: yaml.Node) -> Mapping[str, Any]:
         limits = self._mapping(

@@ -19,6 +19,7 @@ from multishadow_client.cli import (
     audit_command,
     calibrate_command,
     connection,
+    dead_letter_commands,
     exit_code,
     experiment_commands,
     flag_commands,
@@ -112,6 +113,7 @@ _alarms = typer.Typer(
     callback=alarm_commands.alarms,
     epilog=alarm_commands.LIST_EXAMPLES,
 )
+_dead_letter = typer.Typer(no_args_is_help=True, help="Shadow calls that failed: look, try again, delete.")
 _flags = typer.Typer(no_args_is_help=True, help="Read and change flags: of versions, and any others.")
 
 _add(program, "apply", model_commands.apply, model_commands.APPLY_EXAMPLES)
@@ -185,6 +187,11 @@ _add(_alarms, "ack", alarm_commands.acknowledge, alarm_commands.ACK_EXAMPLES)
 _add(_alarms, "history", alarm_commands.history, alarm_commands.HISTORY_EXAMPLES)
 _add(program, "probes", alarm_commands.probes, alarm_commands.PROBES_EXAMPLES)
 _add(program, "replay", replay_command.replay, replay_command.EXAMPLES)
+program.add_typer(_dead_letter, name="deadletter")
+_add(_dead_letter, "list", dead_letter_commands.list_letters, dead_letter_commands.LIST_EXAMPLES)
+_add(_dead_letter, "show", dead_letter_commands.show, dead_letter_commands.SHOW_EXAMPLES)
+_add(_dead_letter, "retry", dead_letter_commands.retry, dead_letter_commands.RETRY_EXAMPLES)
+_add(_dead_letter, "purge", dead_letter_commands.purge, dead_letter_commands.PURGE_EXAMPLES)
 _add(program, "status", status_command.status, status_command.EXAMPLES)
 _add(program, "predict", predict_command.predict, predict_command.EXAMPLES)
 

@@ -184,6 +184,68 @@ class LabelTerms(_message.Message):
 Global___LabelTerms: _TypeAlias = LabelTerms  # noqa: Y015
 
 @_typing.final
+class DeadLetterPolicy(_message.Message):
+    """DeadLetterPolicy says what becomes of a model's shadow calls that fail. Absent fields take the defaults."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RETRIES_FIELD_NUMBER: _builtins.int
+    FIRST_BACKOFF_SECONDS_FIELD_NUMBER: _builtins.int
+    LONGEST_BACKOFF_SECONDS_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    KEEP_SECONDS_FIELD_NUMBER: _builtins.int
+    MAX_LETTERS_FIELD_NUMBER: _builtins.int
+    retries: _builtins.int
+    """Attempts after the first; 0 keeps no dead letters of such calls. Absent: 5."""
+    first_backoff_seconds: _builtins.float
+    """Before the first retry, and at most before any; absent: 1 and 300."""
+    longest_backoff_seconds: _builtins.float
+    keep_seconds: _builtins.int
+    """How long dead letters are kept; absent: seven days."""
+    max_letters: _builtins.int
+    """How many of the model are kept at once; absent: 10000."""
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """"timeout", or names of gRPC statuses; empty: timeout, UNAVAILABLE and RESOURCE_EXHAUSTED."""
+
+    def __init__(
+        self,
+        *,
+        retries: _builtins.int | None = ...,
+        first_backoff_seconds: _builtins.float | None = ...,
+        longest_backoff_seconds: _builtins.float | None = ...,
+        reasons: _abc.Iterable[_builtins.str] | None = ...,
+        keep_seconds: _builtins.int | None = ...,
+        max_letters: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_first_backoff_seconds", b"_first_backoff_seconds", "_keep_seconds", b"_keep_seconds", "_longest_backoff_seconds", b"_longest_backoff_seconds", "_max_letters", b"_max_letters", "_retries", b"_retries", "first_backoff_seconds", b"first_backoff_seconds", "keep_seconds", b"keep_seconds", "longest_backoff_seconds", b"longest_backoff_seconds", "max_letters", b"max_letters", "retries", b"retries"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_backoff_seconds", b"_first_backoff_seconds", "_keep_seconds", b"_keep_seconds", "_longest_backoff_seconds", b"_longest_backoff_seconds", "_max_letters", b"_max_letters", "_retries", b"_retries", "first_backoff_seconds", b"first_backoff_seconds", "keep_seconds", b"keep_seconds", "longest_backoff_seconds", b"longest_backoff_seconds", "max_letters", b"max_letters", "reasons", b"reasons", "retries", b"retries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__first_backoff_seconds: _TypeAlias = _typing.Literal["first_backoff_seconds"]  # noqa: Y015
+    _WhichOneofArgType__first_backoff_seconds: _TypeAlias = _typing.Literal["_first_backoff_seconds", b"_first_backoff_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__keep_seconds: _TypeAlias = _typing.Literal["keep_seconds"]  # noqa: Y015
+    _WhichOneofArgType__keep_seconds: _TypeAlias = _typing.Literal["_keep_seconds", b"_keep_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__longest_backoff_seconds: _TypeAlias = _typing.Literal["longest_backoff_seconds"]  # noqa: Y015
+    _WhichOneofArgType__longest_backoff_seconds: _TypeAlias = _typing.Literal["_longest_backoff_seconds", b"_longest_backoff_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__max_letters: _TypeAlias = _typing.Literal["max_letters"]  # noqa: Y015
+    _WhichOneofArgType__max_letters: _TypeAlias = _typing.Literal["_max_letters", b"_max_letters"]  # noqa: Y015
+    _WhichOneofReturnType__retries: _TypeAlias = _typing.Literal["retries"]  # noqa: Y015
+    _WhichOneofArgType__retries: _TypeAlias = _typing.Literal["_retries", b"_retries"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_backoff_seconds) -> _WhichOneofReturnType__first_backoff_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__keep_seconds) -> _WhichOneofReturnType__keep_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__longest_backoff_seconds) -> _WhichOneofReturnType__longest_backoff_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_letters) -> _WhichOneofReturnType__max_letters | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retries) -> _WhichOneofReturnType__retries | None: ...
+
+Global___DeadLetterPolicy: _TypeAlias = DeadLetterPolicy  # noqa: Y015
+
+@_typing.final
 class GateLimits(_message.Message):
     """GateLimits say how strict a model's gates are. Absent fields take the defaults that ListModels shows."""
 
@@ -506,6 +568,7 @@ class Model(_message.Message):
     WRITES_FIELD_NUMBER: _builtins.int
     SESSIONS_FIELD_NUMBER: _builtins.int
     PROBES_FIELD_NUMBER: _builtins.int
+    DEAD_LETTERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     default_timeout_ms: _builtins.int
     """Default deadline of a call in milliseconds, used when the caller gives none."""
@@ -545,6 +608,10 @@ class Model(_message.Message):
     def probes(self) -> _alarms_pb2.ProbeSet:
         """Synthetic requests that every version is asked on a timer."""
 
+    @_builtins.property
+    def dead_letters(self) -> Global___DeadLetterPolicy:
+        """Absent when failed shadow calls are not tried again."""
+
     def __init__(
         self,
         *,
@@ -563,10 +630,11 @@ class Model(_message.Message):
         writes: Global___WriteTerms | None = ...,
         sessions: Global___SessionTerms | None = ...,
         probes: _alarms_pb2.ProbeSet | None = ...,
+        dead_letters: Global___DeadLetterPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "gates", b"gates", "labels", b"labels", "privacy", b"privacy", "probes", b"probes", "segments", b"segments", "sessions", b"sessions", "writes", b"writes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "dead_letters", b"dead_letters", "gates", b"gates", "labels", b"labels", "privacy", b"privacy", "probes", b"probes", "segments", b"segments", "sessions", b"sessions", "writes", b"writes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "live_version", b"live_version", "max_request_bytes", b"max_request_bytes", "name", b"name", "privacy", b"privacy", "probes", b"probes", "protocol", b"protocol", "segments", b"segments", "sessions", b"sessions", "versions", b"versions", "writes", b"writes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "dead_letters", b"dead_letters", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "live_version", b"live_version", "max_request_bytes", b"max_request_bytes", "name", b"name", "privacy", b"privacy", "probes", b"probes", "protocol", b"protocol", "segments", b"segments", "sessions", b"sessions", "versions", b"versions", "writes", b"writes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -885,6 +953,7 @@ class ApplyModelRequest(_message.Message):
     WRITES_FIELD_NUMBER: _builtins.int
     SESSIONS_FIELD_NUMBER: _builtins.int
     PROBES_FIELD_NUMBER: _builtins.int
+    DEAD_LETTERS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     default_timeout_ms: _builtins.int
     actor: _builtins.str
@@ -930,6 +999,10 @@ class ApplyModelRequest(_message.Message):
     def probes(self) -> _alarms_pb2.ProbeSet:
         """Absent: unchanged, or none for a new model."""
 
+    @_builtins.property
+    def dead_letters(self) -> Global___DeadLetterPolicy:
+        """Absent: unchanged, or none for a new model."""
+
     def __init__(
         self,
         *,
@@ -947,10 +1020,11 @@ class ApplyModelRequest(_message.Message):
         writes: Global___WriteTerms | None = ...,
         sessions: Global___SessionTerms | None = ...,
         probes: _alarms_pb2.ProbeSet | None = ...,
+        dead_letters: Global___DeadLetterPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "_max_request_bytes", b"_max_request_bytes", "_protocol", b"_protocol", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "max_request_bytes", b"max_request_bytes", "privacy", b"privacy", "probes", b"probes", "protocol", b"protocol", "segments", b"segments", "sessions", b"sessions", "writes", b"writes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "_max_request_bytes", b"_max_request_bytes", "_protocol", b"_protocol", "comparator", b"comparator", "dead_letters", b"dead_letters", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "max_request_bytes", b"max_request_bytes", "privacy", b"privacy", "probes", b"probes", "protocol", b"protocol", "segments", b"segments", "sessions", b"sessions", "writes", b"writes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "_max_request_bytes", b"_max_request_bytes", "_protocol", b"_protocol", "actor", b"actor", "comparator", b"comparator", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "max_request_bytes", b"max_request_bytes", "model", b"model", "privacy", b"privacy", "probes", b"probes", "protocol", b"protocol", "segments", b"segments", "sessions", b"sessions", "versions", b"versions", "writes", b"writes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "_max_request_bytes", b"_max_request_bytes", "_protocol", b"_protocol", "actor", b"actor", "comparator", b"comparator", "dead_letters", b"dead_letters", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "max_request_bytes", b"max_request_bytes", "model", b"model", "privacy", b"privacy", "probes", b"probes", "protocol", b"protocol", "segments", b"segments", "sessions", b"sessions", "versions", b"versions", "writes", b"writes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__default_timeout_ms: _TypeAlias = _typing.Literal["default_timeout_ms"]  # noqa: Y015
     _WhichOneofArgType__default_timeout_ms: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms"]  # noqa: Y015

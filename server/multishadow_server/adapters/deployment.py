@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,7 @@ from pathlib import Path
 from multishadow_server.adapters.embedded import EmbeddedNats, EmbeddedPostgres
 from multishadow_server.adapters.postgres.migration import migrate
 from multishadow_server.adapters.processes import Child, Program, Supervisor, multishadow
+from multishadow_server.core import log_space
 from multishadow_server.errors import EngineFailed, FailedPrecondition
 from multishadow_server.service.ending import end
 from multishadow_server.settings import Settings
@@ -115,7 +117,7 @@ class Deployment:
         """Start the engines whose addresses are not given; the settings then hold theirs."""
         settings = self._settings
         embedded: dict[str, EmbeddedPostgres | EmbeddedNats] = {}
-        addresses: dict[str, str] = {}
+        addresses: dict[str, str | int] = {}
         if settings.database_url is None or settings.nats_url is None:
             settings.data_dir.mkdir(parents=True, exist_ok=True)
             self._resources.enter_context(folder_lock(settings.data_dir))
@@ -128,7 +130,7 @@ class Deployment:
             addresses["database_url"] = postgres.start()
             embedded["PostgreSQL"] = postgres
         if settings.nats_url is None:
-            nats = EmbeddedNats(settings.data_dir / "nats", key=settings.log_key)
+            nats, addresses["log_max_bytes"] = self._sized_log(settings)
             self._resources.callback(nats.stop)
             addresses["nats_url"] = nats.start()
             embedded["nats-server"] = nats
@@ -138,8 +140,26 @@ class Deployment:
         kept = {"configuration_copy": settings.configuration_copy or settings.data_dir / "configuration.json"}
         return settings.model_copy(update=kept | addresses), tuple(embedded)
 
+    def _sized_log(self, settings: Settings) -> tuple[EmbeddedNats, int]:
+        """A nats-server that leaves the disk room, and the log's largest size in bytes. Raises FailedPrecondition."""
+        folder = settings.data_dir / "nats"
+        size = log_space.fitting(
+            settings.log_max_bytes,
+            free=shutil.disk_usage(settings.data_dir).free,
+            held=EmbeddedNats(folder).held_bytes,
+            folder=str(settings.data_dir),
+        )
+        if size < settings.log_max_bytes:
+            self._report(
+                f"the capture log may have {size / log_space.MEBIBYTE:,.0f} MiB, not MULTISHADOW_LOG_MAX_BYTES "
+                f"({settings.log_max_bytes / log_space.MEBIBYTE:,.0f} MiB): the disk has no more to spare"
+            )
+        store_bytes = size + log_space.STORE_MARGIN_BYTES
+        return EmbeddedNats(folder, key=settings.log_key, store_bytes=store_bytes), size
+
     async def _start_roles(self, settings: Settings) -> dict[str, Child]:
-        supervisor = Supervisor(report=self._report, drain_seconds=settings.drain_seconds + DRAIN_MARGIN_SECONDS)
+        longest = settings.drain_delay + settings.drain_seconds + DRAIN_MARGIN_SECONDS
+        supervisor = Supervisor(report=self._report, drain_seconds=longest)
         await self._resources.enter_async_context(supervisor)
         children: dict[str, Child] = {}
         # Called last to first: routers are the first to drain, so that what they captured still finds its way.

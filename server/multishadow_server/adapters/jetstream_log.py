@@ -7,6 +7,7 @@ message goes away when a worker has acknowledged it, and only then.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 import nats.errors
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from nats.aio.client import Client
     from nats.js import JetStreamContext
 
+_logger = logging.getLogger(__name__)
+
+# It bounds the ids that the server remembers, too: a router sends a few messages per partition and second.
 DUPLICATE_WINDOW = 120.0
 PARTITIONS = "multishadow-partitions"
 APPEND_TIMEOUT = 5.0
@@ -34,6 +38,8 @@ _HEADROOM = 1_024
 # nats-server's error codes (server/errors.json): the stream's own limits, and the account's or the disk's.
 _FULL = frozenset({10077, 10047, 10023, 10028})
 _NAME_IN_USE = 10058
+# No storage for so large a stream; too few servers for so many replicas.
+_NO_ROOM = frozenset({10005, 10023, 10028, 10047, 10074})
 # What the client raises when the connection is away, or went away under the call.
 _AWAY = (nats.errors.Error, JetStreamError, OSError, asyncio.TimeoutError)
 
@@ -69,6 +75,8 @@ async def _ensure_stream(js: JetStreamContext, settings: Settings) -> int:
         try:
             await js.add_stream(_stream(settings))
         except APIError as error:
+            if error.err_code in _NO_ROOM:
+                raise FailedPrecondition(_refused(settings, error)) from error
             if error.err_code != _NAME_IN_USE:
                 raise
         existing = (await js.stream_info(settings.log_name)).config
@@ -77,9 +85,24 @@ async def _ensure_stream(js: JetStreamContext, settings: Settings) -> int:
         raise FailedPrecondition(
             f'the stream "{settings.log_name}" exists and is no capture log; set MULTISHADOW_LOG_NAME to another name'
         )
-    if existing.max_bytes != settings.log_max_bytes:
-        await js.update_stream(existing.evolve(max_bytes=settings.log_max_bytes))
+    if (existing.max_bytes, existing.num_replicas) != (settings.log_max_bytes, settings.log_replicas):
+        wanted = existing.evolve(max_bytes=settings.log_max_bytes, num_replicas=settings.log_replicas)
+        try:
+            await js.update_stream(wanted)
+        except APIError as error:
+            if error.err_code not in _NO_ROOM:
+                raise
+            # What is there is good to go on with; the server's own limit holds, whatever the stream's says.
+            _logger.warning("the capture log stays as it is: %s", _refused(settings, error))
     return partitions
+
+
+def _refused(settings: Settings, error: APIError) -> str:
+    return (
+        f'nats-server takes no log "{settings.log_name}" of {settings.log_max_bytes} bytes in {settings.log_replicas} '
+        f"replica(s) ({_said(error)}): lower MULTISHADOW_LOG_MAX_BYTES or MULTISHADOW_LOG_REPLICAS, or raise its "
+        "max_file_store or its number of servers"
+    )
 
 
 def _stream(settings: Settings) -> api.StreamConfig:
@@ -91,6 +114,9 @@ def _stream(settings: Settings) -> api.StreamConfig:
         discard=api.DiscardPolicy.NEW,
         storage=api.StorageType.FILE,
         max_bytes=settings.log_max_bytes,
+        num_replicas=settings.log_replicas,
+        # No max_age: a work queue that deletes what nobody has counted would lose it without a trace. What is too old
+        # to be worth shadowing is known by its window; what does not fit is refused, and counted as dropped.
         duplicate_window=DUPLICATE_WINDOW,
         metadata={PARTITIONS: str(settings.log_partitions)},
     )

@@ -27,6 +27,7 @@ from nats.aio.subscription import Subscription
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from multishadow_server.adapters import capture_codec
+from multishadow_server.core import dead_letters
 from multishadow_server.core.capture import CaptureBatch
 from multishadow_server.errors import LogUnavailable
 from multishadow_server.service.ports import LoggedBatch
@@ -82,6 +83,7 @@ class JetStreamPartition:
         self._subscription: Subscription | None = None
         self._reconnects = connection.stats["reconnects"]
         self._log_id = ""
+        self._newest = 0
         self._arrived: deque[tuple[int, Msg]] = deque()
         self._replies: dict[int, str] = {}
         self._news = asyncio.Event()
@@ -96,6 +98,11 @@ class JetStreamPartition:
         """The stream's name and creation time: a stream that was deleted and made again numbers from 1 again."""
         return self._log_id
 
+    @property
+    def last_sequence(self) -> int:
+        """Sequence of the last message that the stream ever took, as it was when the partition was opened."""
+        return self._newest
+
     async def start(self) -> None:
         """Replace the partition's consumer. Raises LogUnavailable."""
         stream = self._connection.jetstream(timeout=API_SECONDS)
@@ -103,6 +110,7 @@ class JetStreamPartition:
             info = await stream.stream_info(self._log_name)
             assert info.created is not None
             self._log_id = f"{self._log_name}@{info.created.isoformat()}"
+            self._newest = info.state.last_seq
             self._subscription = await self._connection.subscribe(self._inbox, cb=self._receive)
             with suppress(nats.js.errors.NotFoundError):
                 await stream.delete_consumer(self._log_name, self._consumer)
@@ -212,6 +220,7 @@ class JetStreamPartition:
                 sequence=sequence,
                 batch=CaptureBatch(router="", captures=()),
                 unreadable=f"{len(message.data)} bytes: {error!r}",
+                raw=message.data[: dead_letters.LARGEST_PAYLOAD + 1],
             )
 
     @asynccontextmanager

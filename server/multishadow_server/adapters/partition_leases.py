@@ -75,6 +75,17 @@ class AdvisoryLeases:
             await self._take_free(connection, census, share)
         return frozenset(sorted(self._held)[:share])
 
+    async def leave(self) -> None:
+        """Count as a worker no longer, so that the others' shares grow; what is held stays held until it is released.
+
+        Raises:
+            StoreUnavailable: PostgreSQL does not answer; no lease is held any more.
+        """
+        if self._connection is None:
+            return
+        async with self._session() as connection:
+            await connection.execute("SELECT pg_advisory_unlock_shared(%s, 0)", (self._member_class,))
+
     async def release(self, partition: int) -> None:
         """Give one back; the caller has stopped working on it. Not held: nothing happens. Raises StoreUnavailable."""
         if partition not in self._held:

@@ -20,8 +20,10 @@ from multishadow_server.adapters.postgres.access import PostgresTokens
 from multishadow_server.adapters.postgres.alarms import PostgresAlarms
 from multishadow_server.adapters.postgres.audit import PostgresAudit
 from multishadow_server.adapters.postgres.bounds import PostgresBounds
+from multishadow_server.adapters.postgres.condensing import RollupCondensing
 from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
 from multishadow_server.adapters.postgres.control import PostgresControl
+from multishadow_server.adapters.postgres.dead_letters import PostgresDeadLetters
 from multishadow_server.adapters.postgres.engine import open_engine
 from multishadow_server.adapters.postgres.labels import PostgresLabels
 from multishadow_server.adapters.postgres.probes import PostgresProbes
@@ -41,6 +43,7 @@ from multishadow_server.entrypoints.access import AccessServicer
 from multishadow_server.entrypoints.alarms import AlarmServicer
 from multishadow_server.entrypoints.control import ControlServicer
 from multishadow_server.entrypoints.control_server import ControlServer
+from multishadow_server.entrypoints.dead_letters import DeadLetterServicer
 from multishadow_server.entrypoints.flagd import FlagdServices
 from multishadow_server.entrypoints.flags import FlagServicer
 from multishadow_server.entrypoints.http import HttpServer, application
@@ -87,6 +90,8 @@ async def run(
     async with AsyncExitStack() as stack:
         engine = open_engine(settings.database_url)
         stack.push_async_callback(engine.dispose)
+        # It does not wait: every call says what to do, and what can be done without is done.
+        await stack.enter_async_context(running.background(running.usable_schema(engine, stop)))
         serving = securing.serving(settings)
         backlog = JetStreamBacklog(settings.nats_url, settings.log_name, tls=securing.nats(settings))
         stack.push_async_callback(backlog.aclose)
@@ -141,6 +146,7 @@ async def run(
             SessionServicer(store=store, records=PostgresSessions(engine)),
             AlarmServicer(store=store, alarms=alarms, probes=known_answers),
             ReplayServicer(store=store, stored=PostgresStoredRequests(engine), gateway=gateway, comparer=comparer),
+            DeadLetterServicer(PostgresDeadLetters(engine)),
             later=flagd,
             credentials=None if serving is None else serving.grpc_credentials(),
             describe=settings.reflection == "on",
@@ -148,7 +154,7 @@ async def run(
         )
         ofrep = Ofrep(feed, evaluations_per_second=settings.ofrep_evaluations_per_second)
         http = HttpServer(
-            door.guarding(application(probes.routes(feed), ofrep.routes())),
+            door.guarding(application(probes.routes(feed, leaving=stop.is_set), ofrep.routes())),
             drain_seconds=settings.drain_seconds,
             tls=None if serving is None else serving.ssl_context(),
         )
@@ -170,6 +176,8 @@ async def run(
         await stack.enter_async_context(running.background(watching.run(stop)))
         await stack.enter_async_context(running.background(retention.run(stop)))
         await stack.enter_async_context(running.background(bounds.run(stop)))
+        condensing = RollupCondensing(engine, after_days=settings.hourly_counts_days)
+        await stack.enter_async_context(running.background(condensing.run(stop)))
         stack.push_async_callback(http.stop)
         stack.push_async_callback(server.stop, settings.drain_seconds)
         # Before both: streams would hold them up until their time to drain is over.
@@ -183,6 +191,8 @@ async def run(
         http_ready(http_address)
         ready(address)
         await stop.wait()
+        await server.leave()
+        await asyncio.sleep(settings.drain_delay)
 
 
 def _watching(settings: Settings, engine: AsyncEngine) -> AlarmRounds:

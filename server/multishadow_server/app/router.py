@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
@@ -46,6 +47,8 @@ from multishadow_server.settings import Settings
 
 # How long a router that starts waits for PostgreSQL before it serves by the copy of what it last read.
 FIRST_READING_SECONDS = 2.0
+QUIET_SECONDS = 1.0
+GAP_SECONDS = 0.005
 
 
 async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str], None]) -> None:
@@ -60,12 +63,13 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
     """
     if settings.database_url is None or settings.nats_url is None:
         raise InvalidInput("a router needs MULTISHADOW_DATABASE_URL and MULTISHADOW_NATS_URL")
+    drain, gone = running.Drain(settings.drain_seconds), asyncio.Event()
     async with AsyncExitStack() as stack:
         engine = open_engine(settings.database_url)
         stack.push_async_callback(engine.dispose)
         serving = securing.serving(settings)
         sampling = Sampling()
-        buffer, sampling_watch = await _capture_buffer(settings, stack, sampling)
+        buffer, sampling_watch = await _capture_buffer(settings, stack, sampling, drain)
         claims = _claims(settings, stack)
         copy = await _configuration_copy(settings, engine, stack)
         gateway = GrpcModelGateway(max_message_bytes=settings.max_message_bytes, tls=securing.calling(settings))
@@ -121,6 +125,7 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
 
         async def readable() -> bool:
             if not live_path.ready:
+                await running.usable_schema(engine, stop)
                 await watch.first_read.wait()
             await claims.first_reading()
             return True
@@ -140,9 +145,9 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
             interval=settings.report_interval,
         )
         stack.push_async_callback(_at_most, running.WITHDRAW_SECONDS, counts.save)
-        await stack.enter_async_context(running.background(counts.run(stop), linger=running.WITHDRAW_SECONDS))
+        await stack.enter_async_context(running.background(counts.run(gone), linger=running.WITHDRAW_SECONDS))
         await stack.enter_async_context(running.background(watch.run()))
-        await stack.enter_async_context(running.background(report.run(stop), linger=running.WITHDRAW_SECONDS))
+        await stack.enter_async_context(running.background(report.run(gone), linger=running.WITHDRAW_SECONDS))
         # Routers share their address: one that could not answer yet would take callers from the others.
         await running.unless_stopped(stop, begun())
         async with server.listening(drain_seconds=settings.drain_seconds):
@@ -152,6 +157,13 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
                 gc.freeze()
                 ready(server.address)
                 await stop.wait()
+                # A load balancer that asks hears of it before calls are refused. Until then this router counts like
+                # any other: who promotes waits for it, too.
+                await server.leave()
+                await asyncio.sleep(settings.drain_delay)
+            gone.set()
+            await _quiet_moment(lambda: live_path.counters["requests"])
+            drain.begin()
 
 
 async def _configuration_copy(
@@ -179,6 +191,21 @@ def _claims(settings: Settings, stack: AsyncExitStack) -> ClaimReader:
     return reader
 
 
+async def _quiet_moment(requests: Callable[[], int]) -> None:
+    """Wait for an instant in which no call comes, for a second at most.
+
+    gRPC's core tells clients to go elsewhere, and at once cancels the calls that it has received and that nobody has
+    taken up: their callers get CANCELLED, and no client repeats that by itself.
+    """
+    until = time.monotonic() + QUIET_SECONDS
+    while (began := time.monotonic()) < until:
+        before = requests()
+        await asyncio.sleep(GAP_SECONDS)
+        # Where the loop itself was late, calls may have come that it has not seen.
+        if requests() == before and time.monotonic() - began < 2 * GAP_SECONDS:
+            return
+
+
 async def _at_most(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
     """Do it, but for no longer than that: a store that is away keeps a router neither from starting nor from ending."""
     with suppress(TimeoutError):
@@ -187,7 +214,7 @@ async def _at_most(seconds: float, work: Callable[[], Awaitable[object]]) -> Non
 
 
 async def _capture_buffer(
-    settings: Settings, stack: AsyncExitStack, sampling: Sampling
+    settings: Settings, stack: AsyncExitStack, sampling: Sampling, drain: running.Drain
 ) -> tuple[CaptureBuffer, SamplingWatch]:
     """The buffer with its way to the log, and what looks at both and writes `sampling`.
 
@@ -208,7 +235,12 @@ async def _capture_buffer(
     )
     buffer = CaptureBuffer(JetStreamLog(client, settings), router=settings.instance, limits=limits)
     await stack.enter_async_context(running.background(buffer.run()))
-    stack.push_async_callback(buffer.close, within=settings.drain_seconds)
+
+    async def flush() -> None:
+        # Calls under way had their time first, and may have taken all of it.
+        await buffer.close(within=drain.left)
+
+    stack.push_async_callback(flush)
     watch = SamplingWatch(
         JetStreamPressure(client, settings.log_name),
         buffer,

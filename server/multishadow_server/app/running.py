@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from multishadow_server.adapters.postgres.schema import Standing, read_schema
+from multishadow_server.errors import StoreUnavailable
 from multishadow_server.service.ending import end, unless_set
 from multishadow_server.service.ports import ProcessStatus
 from multishadow_server.settings import Settings
@@ -18,6 +23,10 @@ Result = TypeVar("Result")
 
 # Longest time that a role which ends spends on saying so.
 WITHDRAW_SECONDS = 1.0
+LAST_SECONDS = 1.0
+SCHEMA_SECONDS = 0.5
+
+_logger = logging.getLogger(__name__)
 
 
 def status(
@@ -40,6 +49,51 @@ def status(
         counters=counters(),
         flag_source=flag_source(),
     )
+
+
+class Drain:
+    """How long a role that stops still has, for everything that it finishes one after the other.
+
+    Args:
+        seconds: from when it begins.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._until: float | None = None
+
+    def begin(self) -> None:
+        """It stops now."""
+        self._until = time.monotonic() + self._seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds; a second at least, for what takes no time unless something is away."""
+        return self._seconds if self._until is None else max(LAST_SECONDS, self._until - time.monotonic())
+
+
+async def usable_schema(engine: AsyncEngine, stop: asyncio.Event) -> bool:
+    """Wait until the database has this program's schema, or a newer one; False when `stop` was set first.
+
+    A database that is away is not waited for here: the role knows how to do without it.
+    """
+    waiting = False
+    while not stop.is_set():
+        try:
+            schema = await read_schema(engine)
+        except StoreUnavailable:
+            return True
+        if schema.usable:
+            if waiting or schema.standing is Standing.NEWER:
+                _logger.warning("%s", schema)
+            return True
+        if not waiting:
+            _logger.warning("waiting for the schema: %s", schema)
+        waiting = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SCHEMA_SECONDS):
+                await stop.wait()
+    return False
 
 
 @asynccontextmanager

@@ -18,6 +18,7 @@ from multishadow_server.adapters.model_gateway import GrpcModelGateway
 from multishadow_server.adapters.partition_leases import AdvisoryLeases
 from multishadow_server.adapters.payload_rewriting import ProtobufPayloadRewriter
 from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
+from multishadow_server.adapters.postgres.dead_letters import PostgresDeadLetters
 from multishadow_server.adapters.postgres.engine import open_engine
 from multishadow_server.adapters.postgres.hash_key import PostgresHashKey
 from multishadow_server.adapters.postgres.live_totals import PostgresLiveTotals
@@ -30,6 +31,7 @@ from multishadow_server.errors import InvalidInput
 from multishadow_server.service.concealing import Concealing
 from multishadow_server.service.configuration_in_hand import ConfigurationInHand
 from multishadow_server.service.configuration_watch import ConfigurationWatch
+from multishadow_server.service.dead_letter_retries import DeadLetterRetries
 from multishadow_server.service.ending import end
 from multishadow_server.service.in_flight import CallSlots, UnderWay
 from multishadow_server.service.live_load import LiveLoad
@@ -57,6 +59,8 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
     async with AsyncExitStack() as stack:
         engine = open_engine(settings.database_url)
         stack.push_async_callback(engine.dispose)
+        if not await running.usable_schema(engine, stop):
+            return
         connecting = nats_connection.connect(settings.nats_url, name=settings.instance, tls=securing.nats(settings))
         client = await running.unless_stopped(stop, connecting)
         if client is None:
@@ -77,7 +81,7 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
         counters: Counter[str] = Counter()
         workshop = Workshop(
             readers=JetStreamReader(client, settings.log_name),
-            store=PostgresObservations(engine),
+            store=PostgresObservations(engine, counters),
             shadowing=_shadowing(settings, stack, guard),
             configuration=configuration,
             under_way=UnderWay(captures=settings.worker_captures, size=settings.worker_bytes),
@@ -110,12 +114,21 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
         await stack.enter_async_context(running.background(watch.run()))
         await stack.enter_async_context(running.background(load.run(stop)))
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
-        reporting = asyncio.create_task(report.run(stop))
+        retries = DeadLetterRetries(
+            PostgresDeadLetters(engine),
+            workshop.shadowing,
+            configuration,
+            counters=counters,
+            draw=random.random,
+            interval=settings.dead_letter_interval,
+            drain_seconds=settings.drain_seconds,
+        )
+        beside = [asyncio.create_task(report.run(stop)), asyncio.create_task(retries.run(stop))]
         try:
             await working.run(stop, ready=lambda: ready(settings.instance))
-            await reporting
+            await asyncio.gather(*beside)
         finally:
-            await end(reporting)
+            await end(*beside)
 
 
 def _ticking(log: JetStreamLog, instance: str) -> Tick:

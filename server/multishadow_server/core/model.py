@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from multishadow_server.core.dead_letter_policy import DeadLetterPolicy
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.privacy import UNRESTRICTED, PrivacyTerms
 from multishadow_server.core.probe import Probe
@@ -115,6 +116,7 @@ class Model:
         privacy: what is kept of its requests and answers, and for how long.
         sessions: how its requests form sessions; None when they do not.
         probes: synthetic requests that every version is asked on a timer.
+        dead_letters: what becomes of shadow calls that fail; None when they are not tried again.
         versions: in order of registration; the first is the base.
         created_at: when it was registered, seconds since the Unix epoch; None until it is stored.
         max_request_bytes: larger requests are not captured; None is without a limit of the model's own.
@@ -130,6 +132,7 @@ class Model:
     privacy: PrivacyTerms = UNRESTRICTED
     sessions: SessionTerms | None = None
     probes: tuple[Probe, ...] = ()
+    dead_letters: DeadLetterPolicy | None = None
     versions: tuple[Version, ...] = ()
     created_at: float | None = None
     max_request_bytes: int | None = None

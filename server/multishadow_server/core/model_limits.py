@@ -5,7 +5,14 @@ from __future__ import annotations
 import math
 import re
 
-from multishadow_server.core import privacy_limits, session_terms, version_address, version_limits, writes
+from multishadow_server.core import (
+    dead_letter_policy,
+    privacy_limits,
+    session_terms,
+    version_address,
+    version_limits,
+    writes,
+)
 from multishadow_server.core import probe as probes
 from multishadow_server.core.experiment import LONGEST_DURATION, in_words
 from multishadow_server.core.gate_limits import GateLimits
@@ -73,6 +80,8 @@ def _check_handling(spec: ModelSpec) -> None:
         session_terms.check(spec.sessions)
     if spec.probes is not None:
         probes.check(spec.probes)
+    if spec.dead_letters is not None and spec.dead_letters.retries:
+        dead_letter_policy.check(spec.dead_letters)
 
 
 def check_model_name(name: str) -> None:

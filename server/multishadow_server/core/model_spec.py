@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from multishadow_server.core.dead_letter_policy import DeadLetterPolicy
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import Comparator, LabelTerms
 from multishadow_server.core.privacy import PrivacyTerms
@@ -49,6 +50,7 @@ class ModelSpec:
         protocol: what all its versions speak; the comparator's is left aside.
         sessions: terms with an `idle` of 0 end the shadowing by sessions.
         probes: all of them.
+        dead_letters: a policy with no retries ends the trying again.
         versions: those that are named; the others are left as they are.
         max_request_bytes: 0 is without a limit.
         writes: see `core.model.Model`.
@@ -64,6 +66,7 @@ class ModelSpec:
     protocol: Protocol | None = None
     sessions: SessionTerms | None = None
     probes: tuple[Probe, ...] | None = None
+    dead_letters: DeadLetterPolicy | None = None
     versions: tuple[VersionSpec, ...] = ()
     max_request_bytes: int | None = None
     writes: Writes | None = None

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 
-from multishadow_server.core import model_limits, privacy_limits, protocols, session_terms, version_limits, writes
+from multishadow_server.core import (
+    dead_letter_policy,
+    model_limits,
+    privacy_limits,
+    protocols,
+    session_terms,
+    version_limits,
+    writes,
+)
 from multishadow_server.core import probe as probes
 from multishadow_server.core.experiment import in_words
 from multishadow_server.core.gate_limits import GateLimits
@@ -102,6 +110,7 @@ def _with_settings(model: Model, spec: ModelSpec) -> Model:
         writes=model.writes if spec.writes is None else spec.writes,
         sessions=model.sessions if spec.sessions is None else (spec.sessions if spec.sessions.idle else None),
         probes=model.probes if spec.probes is None else spec.probes,
+        dead_letters=model.dead_letters if spec.dead_letters is None else dead_letter_policy.kept_to(spec.dead_letters),
     )
 
 
@@ -145,6 +154,11 @@ def _settings_changes(before: Model | None, after: Model) -> Iterator[str]:
     yield from _difference("segments", _cut_by(before.segments), _cut_by(after.segments))
     yield from _difference("sessions", session_terms.in_words(before.sessions), session_terms.in_words(after.sessions))
     yield from _difference("probes", probes.in_words(before.probes), probes.in_words(after.probes))
+    yield from _difference(
+        "dead letters",
+        dead_letter_policy.in_a_line(before.dead_letters),
+        dead_letter_policy.in_a_line(after.dead_letters),
+    )
     for limit in fields(GateLimits):
         yield from _difference(
             f"gate limit {limit.name}",

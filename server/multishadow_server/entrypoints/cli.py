@@ -72,6 +72,7 @@ DatabaseUrl = Annotated[
 NatsUrl = Annotated[
     str | None, typer.Option("--nats-url", help="NATS server to use. [MULTISHADOW_NATS_URL]", show_default=False)
 ]
+DataDir = Annotated[Path | None, typer.Option(help="Folder of the embedded engines.", show_default=False)]
 Level = Annotated[LogLevel, typer.Option("--log-level", help="How much the log on standard error says.")]
 Listen = Annotated[
     str | None, typer.Option("--listen", help="Address to serve on, host:port; port 0 takes a free one.")
@@ -160,7 +161,7 @@ def serve(
     router_listen: Annotated[str | None, typer.Option(help="Address of the routers.", show_default=False)] = None,
     control_listen: Annotated[str | None, typer.Option(help="Address of control.", show_default=False)] = None,
     http_listen: HttpListen = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder of the embedded engines.", show_default=False)] = None,
+    data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
     nats_url: NatsUrl = None,
     log_level: Level = LogLevel.WARNING,
@@ -205,6 +206,52 @@ def migrate(*, database_url: DatabaseUrl = None, log_level: Level = LogLevel.INF
 
     _run("migrate", lambda _: machine.migrate(settings))
     _say("the database is at this program's schema")
+
+
+@cli.command()
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.")],
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it is there.")] = False,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    nats_url: NatsUrl = None,
+    log_level: Level = LogLevel.WARNING,
+) -> None:
+    """Write the database into a file, while everything runs: models, flags, experiments, counts, samples, audit log.
+
+    It is an archive of PostgreSQL's pg_dump, of one moment. Without --database-url it is the embedded database in
+    --data-dir, whether `serve` runs or not. The capture log is no part of it: what that means is in docs/backup.md.
+
+    Example: multishadow backup multishadow-$(date +%F).dump
+    """
+    settings = _settings(data_dir=data_dir, database_url=database_url, nats_url=nats_url)
+    _log_to_stderr("backup", log_level)
+    from multishadow_server.app import backup as backups  # noqa: PLC0415  see the module's docstring
+
+    _run("backup", lambda stop: backups.back_up(settings, stop, file=file, force=force, report=_say))
+
+
+@cli.command()
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `multishadow backup` wrote.")],
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Drop everything that the database holds first.")] = False,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    log_level: Level = LogLevel.WARNING,
+) -> None:
+    """Put a backup into a database, all of it or nothing, and bring it to this program's schema.
+
+    No role may work on the database meanwhile. A database that is not empty is left alone without --force.
+
+    Example: multishadow restore multishadow-2026-11-26.dump --database-url postgresql://db/multishadow
+    """
+    settings = _settings(data_dir=data_dir, database_url=database_url)
+    _log_to_stderr("restore", log_level)
+    from multishadow_server.app import backup as backups  # noqa: PLC0415  see the module's docstring
+
+    _run("restore", lambda stop: backups.restore(settings, stop, file=file, force=force, report=_say))
 
 
 @cli.command()
@@ -344,7 +391,8 @@ def _run_role(name: str, settings: Settings, log_level: LogLevel, *, needs_log: 
 
     def give_up_later() -> None:
         # The default action of SIGALRM ends the process even where the event loop hangs.
-        signal.setitimer(signal.ITIMER_REAL, settings.drain_seconds + EXIT_MARGIN_SECONDS)
+        seconds = settings.drain_delay + settings.drain_seconds + EXIT_MARGIN_SECONDS
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
     _run(name, lambda stop: role(settings, stop, ready=_announcer(name)), on_stop=give_up_later)
 

@@ -15,7 +15,13 @@ from multishadow_server.core.model import Comparator, LabelTerms, Version
 from multishadow_server.core.model_spec import ModelSpec, VersionSpec
 from multishadow_server.core.protocols import OutputTerms, protocol_of, read_as_of
 from multishadow_server.core.routing import Claim
-from multishadow_server.entrypoints import limit_messages, privacy_messages, probe_messages, session_term_messages
+from multishadow_server.entrypoints import (
+    dead_letter_terms,
+    limit_messages,
+    privacy_messages,
+    probe_messages,
+    session_term_messages,
+)
 from multishadow_server.entrypoints.moments import moment as moment  # noqa: PLC0414  re-exported: who writes messages takes it from here
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.labelling import Label
@@ -70,6 +76,7 @@ def model_spec(request: pb.ApplyModelRequest) -> ModelSpec:
         protocol=protocol_of(request.protocol) if request.HasField("protocol") else None,
         sessions=session_term_messages.terms_of(request.sessions) if request.HasField("sessions") else None,
         probes=probe_messages.probes_of(request.probes, model=request.model) if request.HasField("probes") else None,
+        dead_letters=dead_letter_terms.policy_of(request.dead_letters) if request.HasField("dead_letters") else None,
         versions=tuple(_version_spec(version) for version in request.versions),
         max_request_bytes=request.max_request_bytes if request.HasField("max_request_bytes") else None,
         writes=limit_messages.writes_of(request.writes) if request.HasField("writes") else None,
@@ -159,6 +166,7 @@ def model_message(view: ModelView) -> pb.Model:
         writes=limit_messages.writes_message(view.model.writes),
         sessions=session_term_messages.terms_message(view.model.sessions),
         probes=probe_messages.probe_set(view.model.probes),
+        dead_letters=dead_letter_terms.message(view.model.dead_letters),
     )
 
 

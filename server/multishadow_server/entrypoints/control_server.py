@@ -100,6 +100,10 @@ class ControlServer:
         await self._say(health_pb2.HealthCheckResponse.SERVING, ["", *self._serving])
         return address
 
+    async def leave(self) -> None:
+        """Say by the health protocol that nothing serves any more, and go on answering."""
+        await self._say(health_pb2.HealthCheckResponse.NOT_SERVING, ["", *self._serving, *self._waiting])
+
     async def stop(self, drain_seconds: float) -> None:
         """Take no more calls, and give those under way their time."""
         await self._health.enter_graceful_shutdown()

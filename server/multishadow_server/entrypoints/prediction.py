@@ -148,6 +148,10 @@ class PredictionServer:
         """Say SERVING from now on."""
         await self._say(health_pb2.HealthCheckResponse.SERVING)
 
+    async def leave(self) -> None:
+        """Say NOT_SERVING from now on, and go on answering."""
+        await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
+
     async def _say(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for service in ("", SERVICE, INFERENCE):
             await self._health.set(service, status)

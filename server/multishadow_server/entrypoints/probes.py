@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -13,13 +13,15 @@ from starlette.routing import BaseRoute, Route
 from multishadow_server.service.flag_feed import FlagFeed
 
 
-def routes(feed: FlagFeed[Any]) -> Sequence[BaseRoute]:
-    """`/healthz`: it lives. `/readyz`: it has flags to serve, and how old they may be."""
+def routes(feed: FlagFeed[Any], *, leaving: Callable[[], bool]) -> Sequence[BaseRoute]:
+    """`/healthz`: it lives. `/readyz`: it has flags to serve, and how old they may be; no longer when it is leaving."""
 
     async def healthz(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
     async def readyz(_: Request) -> Response:
+        if leaving():
+            return JSONResponse({"status": "it is stopping"}, status_code=503)
         if not feed.is_ready:
             return JSONResponse({"status": "the flags were not read yet"}, status_code=503)
         # Flags that may be out of date are served all the same: a process that is taken out for it helps nobody.

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from multishadow_server.core import labels, redaction, segments
+from multishadow_server.core import dead_letters, labels, redaction, segments
 from multishadow_server.core.capture import Capture, DropTally
 from multishadow_server.core.configuration import Configuration
+from multishadow_server.core.dead_letters import DeadLetter
 from multishadow_server.core.duplicates import SeenInputs
 from multishadow_server.core.experiment import epoch_of
 from multishadow_server.core.keeping import Keeper
@@ -68,6 +69,7 @@ class MicroBatch:
         self._tally = Tally()
         self._comparisons: list[StoredComparison] = []
         self._answers: list[KeptAnswers] = []
+        self._letters: list[DeadLetter] = []
         self._messages: list[LoggedBatch] = []
         self.counters: Counter[str] = Counter()
 
@@ -82,6 +84,7 @@ class MicroBatch:
         self._keys.append(finished.keys)
         if finished.logged.unreadable:
             self.counters["unreadable_message"] += 1
+            self._letters.append(dead_letters.unreadable_letter(finished.logged.unreadable, finished.logged.raw))
         for shadowed in finished.shadowed:
             self._add_shadowed(shadowed, finished.configuration)
             if _to_be_labelled(shadowed, finished.configuration):
@@ -119,6 +122,7 @@ class MicroBatch:
             rollups=rollups,
             comparisons=self._comparisons,
             answers=self._answers,
+            dead_letters=self._letters,
             seen=seen,
             forgotten=forgotten,
             sessions=sessions,
@@ -156,6 +160,7 @@ class MicroBatch:
             if shadowed.noise is not None:
                 self.counters[f"noise.{shadowed.noise.outcome}"] += 1
             self._keep(shadowed)
+            self._write_off(shadowed, model)
 
     def _count(self, observations: Sequence[Observation]) -> None:
         for observation in observations:
@@ -187,6 +192,20 @@ class MicroBatch:
                     kept_because=kept,
                 )
             )
+
+    def _write_off(self, shadowed: Shadowed, model: Model | None) -> None:
+        """Note which of its calls are to be tried again, or looked at by people. They count already."""
+        assert shadowed.epoch is not None
+        letters = dead_letters.letters_of(
+            shadowed.capture,
+            shadowed.observations,
+            model.dead_letters if model else None,
+            epoch_id=shadowed.epoch.id,
+            draw=self._draw,
+        )
+        for letter in letters:
+            self._letters.append(letter)
+            self.counters[f"dead_letters.{letter.state}"] += 1
 
     def _keep_answers(self, shadowed: Shadowed) -> None:
         assert shadowed.epoch is not None

@@ -23,7 +23,7 @@ from multishadow_server.core.duplicates import SeenInputs
 from multishadow_server.core.keeping import Keeper
 from multishadow_server.core.segments import KnownLevels
 from multishadow_server.core.sessions import OpenSessions
-from multishadow_server.errors import LeaseLost, StoreUnavailable
+from multishadow_server.errors import FailedPrecondition, LeaseLost, StoreUnavailable
 from multishadow_server.service.concealing import Concealing
 from multishadow_server.service.ending import INNER_PATIENCE_SECONDS, end
 from multishadow_server.service.in_flight import UnderWay
@@ -130,12 +130,14 @@ class PartitionWork:
             LogUnavailable: reading must begin anew; what was under way is committed.
             LeaseLost: somebody else commits to this partition; what was under way is dropped.
             StoreUnavailable: the offset cannot be read.
+            FailedPrecondition: the log is an older copy of the one that was counted.
         """
         reader = await self._with.readers.open(self.partition)
         try:
             # After the former owner was cut off; if it still commits, the next commit here is refused.
             await self._with.concealing.prepare()
             self._offset = await self._with.store.offset(reader.log_id, self.partition)
+            self._check_time_goes_on(reader)
             self._seen = SeenInputs(await self._with.store.seen_inputs(reader.log_id, self.partition))
             self._sessions = await SessionWork.taken_over(
                 self._with.store, reader.log_id, self.partition, tick=self._with.tick
@@ -148,6 +150,15 @@ class PartitionWork:
                 await self._abandon(reading)
         finally:
             await reader.aclose()
+
+    def _check_time_goes_on(self, reader: PartitionReader) -> None:
+        """Refuse a log that went back: it gives numbers to new messages that stand for counted ones."""
+        if self._offset > reader.last_sequence:
+            raise FailedPrecondition(
+                f"the capture log {reader.log_id} ends at message {reader.last_sequence}, and {self._offset} is "
+                "counted already: it was put back to an older state, so that new messages cannot be told from counted "
+                "ones. Delete the stream, and routers make a new one (docs/backup.md)"
+            )
 
     async def _read(self, reader: PartitionReader, stop: asyncio.Event) -> None:
         try:
@@ -320,14 +331,17 @@ class PartitionWork:
         except (LeaseLost, StoreUnavailable):
             raise
         except Exception:
-            if not flush.comparisons and not flush.answers:
+            if not flush.comparisons and not flush.answers and not flush.dead_letters:
                 raise
             # Samples carry what callers sent, and a database may refuse some of it. The counts are ours.
-            refused = len(flush.comparisons), len(flush.answers)
-            _logger.exception("partition %d: %d samples and %d answers cannot be stored", self.partition, *refused)
-            await self._with.store.commit(replace(flush, comparisons=(), answers=()))
+            refused = len(flush.comparisons), len(flush.answers), len(flush.dead_letters)
+            _logger.exception(
+                "partition %d: %d samples, %d answers and %d dead letters cannot be stored", self.partition, *refused
+            )
+            await self._with.store.commit(replace(flush, comparisons=(), answers=(), dead_letters=()))
             self._with.counters["comparisons_refused"] += len(flush.comparisons)
             self._with.counters["answers_refused"] += len(flush.answers)
+            self._with.counters["dead_letters.refused"] += len(flush.dead_letters)
 
     async def _offset_moved_to(self, flush: Flush) -> bool:
         """Whether a commit of unknown outcome was made. Waits for the store."""

@@ -13,6 +13,7 @@ from multishadow_server.core import windows as hours
 from multishadow_server.core.capture import Capture, Metadata
 from multishadow_server.core.comparison import Comparison, Verdict
 from multishadow_server.core.configuration import Configuration
+from multishadow_server.core.dead_letters import INTERNAL_ERROR
 from multishadow_server.core.experiment import Epoch, epoch_of
 from multishadow_server.core.metadata import header_text
 from multishadow_server.core.model import Version
@@ -192,6 +193,12 @@ class Shadowing:
             strangers=strangers,
         )
 
+    async def ask_again(
+        self, capture: Capture, epoch: Epoch, configuration: Configuration, version: str
+    ) -> Observation:
+        """Call one shadow with a capture that it was called with before; never raises, as above."""
+        return await self._observe(capture, epoch, configuration, version, _metadata(capture))
+
     async def _observe(
         self, capture: Capture, epoch: Epoch, configuration: Configuration, name: str, metadata: Metadata
     ) -> Observation:
@@ -204,11 +211,13 @@ class Shadowing:
                 return _dropped(name, "window_closed")
             answer = await self._call(version, capture, metadata)
             return await self._judge(epoch, capture, name, answer)
-        except Exception:
+        except Exception as error:
             # A capture that breaks our own code must neither stop its partition nor count against the shadow.
             # Without the request's id: a caller's ids may say who the caller is, and logs are kept for long.
             _logger.exception("a request to %s.%s could not be shadowed", capture.model, name)
-            return _dropped(name, "internal_error")
+            return Observation(
+                version=name, outcome=Outcome.DROPPED, reason=INTERNAL_ERROR, detail=repr(error)[:LONGEST_DETAIL]
+            )
 
     def _in_time(self, epoch: Epoch) -> bool:
         """Whether the epoch's shadows may be called now: a worker that is far behind may come when it is too late."""

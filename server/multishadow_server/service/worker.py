@@ -181,10 +181,18 @@ class Worker:
             job.task.cancel()
 
     async def _drain(self) -> None:
+        """Finish what is under way. Each partition is given back when it is done: another worker goes on with it."""
+        until = time.monotonic() + self._drain_seconds
         for job in self._jobs.values():
             job.stop.set()
-        if self._jobs:
-            await asyncio.wait(self._tasks(), timeout=self._drain_seconds)
+        try:
+            await self._leases.leave()
+            while self._jobs and (left := until - time.monotonic()) > 0:
+                await asyncio.wait(self._tasks(), timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                await self._sweep(frozenset())
+        except StoreUnavailable as error:
+            # The leases are gone with the connection; what is under way is another's by now.
+            _logger.warning("partitions are given up without their last captures: %s", error)
 
     async def _abandon(self) -> None:
         """End every job at once. What was under way is delivered again."""

@@ -147,7 +147,10 @@ def _translate(cause: BaseException | None, url: URL, purpose: str) -> Exception
     if isinstance(cause, pg.CheckViolation | psycopg.DataError):
         return InvalidInput(f"{purpose}: {_first_line(cause)}")
     if isinstance(cause, pg.UndefinedTable | pg.UndefinedColumn | pg.InvalidSchemaName):
-        return FailedPrecondition(f"the schema of {place(url)} is missing or old; run `multishadow migrate` on it")
+        return FailedPrecondition(
+            f"the schema of {place(url)} does not fit this program ({_first_line(cause)}): run `multishadow migrate` "
+            "on it, or this program in the release that migrated it"
+        )
     return cause if isinstance(cause, Exception) else RuntimeError(f"{purpose}: the driver gave no cause")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from multishadow_server.adapters.postgres.dead_letters import write_letters
 from multishadow_server.adapters.postgres.engine import reaching
 from multishadow_server.adapters.postgres.records import moment, observation_record, storable_json, storable_text
 from multishadow_server.adapters.postgres.sessions import (
@@ -35,10 +37,12 @@ class PostgresObservations:
 
     Args:
         engine: see `open_engine`.
+        counters: counts dead letters that found no room.
     """
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, counters: Counter[str] | None = None) -> None:
         self._engine = engine
+        self._counters = Counter() if counters is None else counters
 
     async def offset(self, log_id: str, partition: int) -> int:
         """Sequence of the last message whose effect is committed; 0 when there is none. Raises StoreUnavailable."""
@@ -91,6 +95,8 @@ class PostgresObservations:
             await _copy(connection, _COPY_ANSWERS, map(_answer_row, flush.answers))
             await _remember(connection, flush)
             await write_open_sessions(connection, flush.log_id, flush.partition, flush.sessions)
+            refused = await write_letters(connection, flush.dead_letters)
+        self._counters["dead_letters.no_room"] += refused
 
 
 async def _move_offset(connection: AsyncConnection, flush: Flush) -> None:

@@ -77,6 +77,8 @@ class PostgresRetention:
             await connection.execute(_FORGET_PROCESSES, {"days": PROCESS_DAYS})
             await connection.execute(_FORGET_LIVE_COUNTS, {"days": LIVE_COUNT_DAYS})
             await connection.execute(_FORGET_SESSIONS, {"days": SESSION_DAYS})
+            await connection.execute(_FORGET_DEAD_LETTERS)
+            await connection.execute(_FORGET_SEEN_INPUTS)
         self._days_dropped += dropped
 
 
@@ -141,4 +143,21 @@ _PARTITIONS = text(
 _LONGEST_LABEL_KEEP = text("SELECT COALESCE(MAX(CAST(labels->>'keep' AS float)), 0) FROM model")
 _FORGET_PROCESSES = text("DELETE FROM process WHERE seen_at < clock_timestamp() - make_interval(days => :days)")
 _FORGET_SESSIONS = text("DELETE FROM open_session WHERE last_at < clock_timestamp() - make_interval(days => :days)")
+_FORGET_DEAD_LETTERS = text("DELETE FROM dead_letter WHERE expires_at < clock_timestamp()")
+# Of logs that were deleted and made again, all but the newest two of a name. Offsets stay: they are few,
+# and keep a log that comes back from counting twice.
+_FORGET_SEEN_INPUTS = text(
+    """
+    DELETE FROM seen_inputs
+    WHERE log_id IN (
+        SELECT log_id
+        FROM (
+            SELECT log_id,
+                   rank() OVER (PARTITION BY split_part(log_id, '@', 1) ORDER BY split_part(log_id, '@', 2) DESC)
+            FROM (SELECT DISTINCT log_id FROM partition_offset) AS logs
+        ) AS ranked
+        WHERE rank > 2
+    )
+    """
+)
 _FORGET_LIVE_COUNTS = text("DELETE FROM live_count WHERE seen_at < clock_timestamp() - make_interval(days => :days)")

@@ -14,6 +14,15 @@ from multishadow_server.service.ports.capture_log import (
 )
 from multishadow_server.service.ports.configuration import ClaimReader, ConfigurationSource
 from multishadow_server.service.ports.control import Change, ControlStore, FlagRecord, FlagRevision, Promotion
+from multishadow_server.service.ports.dead_letters import (
+    Attempt,
+    ClaimedLetter,
+    LetterFilter,
+    LetterLine,
+    LetterQueue,
+    LetterStore,
+    StoredLetter,
+)
 from multishadow_server.service.ports.flag_evaluation import Evaluation, FlagType, PublishedFlags
 from multishadow_server.service.ports.labels import LabelChange, LabelRecord, LabelStore
 from multishadow_server.service.ports.live_counts import LiveCountReader, LiveCountStore
@@ -52,6 +61,7 @@ __all__ = [
     "AlarmStore",
     "Answer",
     "AnswerStream",
+    "Attempt",
     "AuditLine",
     "AuditLog",
     "AuditQuery",
@@ -60,6 +70,7 @@ __all__ = [
     "CaptureReader",
     "Change",
     "ClaimReader",
+    "ClaimedLetter",
     "Comparer",
     "ComparisonLine",
     "ConfigurationSource",
@@ -75,6 +86,10 @@ __all__ = [
     "LabelChange",
     "LabelRecord",
     "LabelStore",
+    "LetterFilter",
+    "LetterLine",
+    "LetterQueue",
+    "LetterStore",
     "LiveCountReader",
     "LiveCountStore",
     "LogPressure",
@@ -108,6 +123,7 @@ __all__ = [
     "StageCounts",
     "StoredComparison",
     "StoredKey",
+    "StoredLetter",
     "StoredRequests",
     "StoredTraffic",
     "StoredTurn",

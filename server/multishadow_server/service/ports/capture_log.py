@@ -37,12 +37,13 @@ class CaptureLog(Protocol):
 class LoggedBatch:
     """One message of the log as read: its sequence number grows within the log.
 
-    `unreadable` says why a message could not be read; its batch is empty then.
+    `unreadable` says why a message could not be read; its batch is empty then, and `raw` holds its first bytes.
     """
 
     sequence: int
     batch: CaptureBatch
     unreadable: str = ""
+    raw: bytes = b""
 
 
 class PartitionReader(Protocol):
@@ -51,6 +52,11 @@ class PartitionReader(Protocol):
     @property
     def log_id(self) -> str:
         """Identity of the log's contents: differs after the log was deleted and made again (sequences restart)."""
+        ...
+
+    @property
+    def last_sequence(self) -> int:
+        """Sequence of the last message that the log ever took, as it was when the partition was opened."""
         ...
 
     async def fetch(self, *, max_messages: int, wait: float) -> Sequence[LoggedBatch]:
@@ -83,6 +89,10 @@ class PartitionLeases(Protocol):
         What is held beyond the share stays held and is not returned: stop working on it, then `release` it. After
         StoreUnavailable no lease is held.
         """
+        ...
+
+    async def leave(self) -> None:
+        """Take part in no sharing-out any more; what is held stays so until it is released. Raises StoreUnavailable."""
         ...
 
     async def release(self, partition: int) -> None:

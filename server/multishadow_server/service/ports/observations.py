@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from multishadow_server.core.capture import Capture
+from multishadow_server.core.dead_letters import DeadLetter
 from multishadow_server.core.duplicates import Chunk
 from multishadow_server.core.observation import Observation
 from multishadow_server.core.privacy import Payloads
@@ -52,6 +53,7 @@ class Flush:
         rollups: additions by (epoch id, start of the bucket in seconds since the Unix epoch).
         comparisons: samples to store.
         answers: what is kept to be labelled, of models that ask for it.
+        dead_letters: failed calls to try again or to keep.
         seen: what to add to the partition's chunks of seen inputs.
         forgotten: chunks up to this number are deleted.
         sessions: what changed of the partition's open sessions.
@@ -64,6 +66,7 @@ class Flush:
     rollups: Mapping[tuple[int, int], Rollup] = field(default_factory=dict)
     comparisons: Sequence[StoredComparison] = ()
     answers: Sequence[KeptAnswers] = ()
+    dead_letters: Sequence[DeadLetter] = ()
     seen: Sequence[Chunk] = ()
     forgotten: int = 0
     sessions: SessionChanges = NO_CHANGES

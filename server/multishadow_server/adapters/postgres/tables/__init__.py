@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from multishadow_server.adapters.postgres.tables.access import TokenRow
 from multishadow_server.adapters.postgres.tables.base import Table
+from multishadow_server.adapters.postgres.tables.dead_letters import DeadLetterRow
 from multishadow_server.adapters.postgres.tables.experiments import EpochRow, ExperimentRow, GateRecordRow, RollupRow
 from multishadow_server.adapters.postgres.tables.flags import ConfigurationRevisionRow, FlagRevisionRow, FlagRow
 from multishadow_server.adapters.postgres.tables.labels import AnswerRow, LabelRow, LabelTallyRow, ReviewRow
@@ -35,6 +36,7 @@ __all__ = [
     "AuditRow",
     "ComparisonRow",
     "ConfigurationRevisionRow",
+    "DeadLetterRow",
     "EpochRow",
     "ExperimentRow",
     "FlagRevisionRow",
