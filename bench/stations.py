@@ -193,9 +193,9 @@ async def register(database_url: str, addresses: dict[str, str], claims: dict[st
     await engine.dispose()
 
 
-def claim(name: Claim, percent: float = 100.0) -> dict[str, Any]:
+def claim(name: Claim, percent: float = 100.0, *, model: str = MODEL) -> dict[str, Any]:
     """A flag's definition."""
-    return flags.claim_definition(MODEL, name, percent)
+    return flags.claim_definition(model, name, percent)
 
 
 # --- the load -----------------------------------------------------------------------------------------------------
