@@ -4,7 +4,7 @@
 
 prints the address that it listens on, and runs until its input ends. gRPC's core is told in each what `multishadow`
 tells it in a router, in the bare proxy too: what is compared is the code, not the setting. GRPC_EXPERIMENTS of the
-environment stands.
+environment stands. Routers and workers run on the event loop that `multishadow` gives them, the others on Python's.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from multishadow_server.app import worker as worker_role
 from multishadow_server.core import flags
 from multishadow_server.core.model import Model, Version
 from multishadow_server.core.routing import Claim
-from multishadow_server.entrypoints import grpc_core
+from multishadow_server.entrypoints import event_loop, grpc_core
 from multishadow_server.settings import Settings
 
 SERVICE = "multishadow.v1.PredictionService"
@@ -241,4 +241,5 @@ ROLES: dict[str, Callable[..., Awaitable[None]]] = {
 }
 
 if __name__ == "__main__":
-    asyncio.run(ROLES[sys.argv[1]](*sys.argv[2:]))  # type: ignore[arg-type]  # they are coroutine functions
+    with asyncio.Runner(loop_factory=event_loop.factory(sys.argv[1])) as runner:
+        runner.run(ROLES[sys.argv[1]](*sys.argv[2:]))  # type: ignore[arg-type]  # they are coroutine functions

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 import grpc
 import grpc.aio
 
+from multishadow_server.adapters.core_call import CoreCalls
 from multishadow_server.core.capture import Metadata
 from multishadow_server.core.metadata import header_text
 from multishadow_server.service import ports
@@ -30,11 +31,32 @@ class GrpcModelGateway(ports.ModelGateway):
         self._options = _channel_options(max_message_bytes)
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._methods: dict[tuple[str, str], grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
+        # None: of a channel over which calls are made in the public way.
+        self._core_calls: dict[str, CoreCalls | None] = {}
 
     async def call(
         self, address: str, method: str, request: bytes, *, metadata: Metadata, deadline: float | None
     ) -> ports.Answer:
         """Call one version; see ports.ModelGateway."""
+        started = time.monotonic()
+        core = self._core_calls[address] if address in self._core_calls else self._core_calls_of(address)
+        if core is None:
+            return await self._call_publicly(address, method, request, metadata=metadata, deadline=deadline)
+        response, status, initial = await core.unary(method.encode(), request, _sendable(metadata), deadline=deadline)
+        latency = time.monotonic() - started
+        if response is None:
+            return _failed(status.code(), status.details(), initial, status.trailing_metadata(), latency=latency)
+        return ports.Answer(
+            status_code=0,
+            response=response,
+            latency=latency,
+            initial_metadata=initial,
+            trailing_metadata=status.trailing_metadata() or (),
+        )
+
+    async def _call_publicly(
+        self, address: str, method: str, request: bytes, *, metadata: Metadata, deadline: float | None
+    ) -> ports.Answer:
         started = time.monotonic()
         timeout = None if deadline is None else max(0.0, deadline - started)
         call = self._method(address, method)(request, timeout=timeout, metadata=_Sent(_sendable(metadata)))
@@ -55,6 +77,10 @@ class GrpcModelGateway(ports.ModelGateway):
         """Close every channel; calls under way fail."""
         channels, self._channels = list(self._channels.values()), {}
         self._methods.clear()
+        for core in self._core_calls.values():
+            if core is not None:
+                core.cancel()
+        self._core_calls.clear()
         for channel in channels:
             await channel.close()
 
@@ -63,6 +89,10 @@ class GrpcModelGateway(ports.ModelGateway):
         if known is None:
             known = self._methods[address, method] = self._channel(address).unary_unary(method)
         return known
+
+    def _core_calls_of(self, address: str) -> CoreCalls | None:
+        core = self._core_calls[address] = CoreCalls.of(self._channel(address))
+        return core
 
     def _channel(self, address: str) -> grpc.aio.Channel:
         channel = self._channels.get(address)
@@ -120,16 +150,25 @@ def _plain(metadata: Iterable[tuple[str, str | bytes]] | None) -> Metadata:
 
 
 def _failure(error: grpc.aio.AioRpcError, *, latency: float) -> ports.Answer:
-    details = error.details() or ""
-    unavailable = error.code() is grpc.StatusCode.UNAVAILABLE
+    return _failed(
+        _number(error.code()),
+        error.details() or "",
+        _plain(error.initial_metadata()),
+        _plain(error.trailing_metadata()),
+        latency=latency,
+    )
+
+
+def _failed(code: int, details: str, initial: Metadata, trailing: Metadata | None, *, latency: float) -> ports.Answer:
     return ports.Answer(
-        status_code=_number(error.code()),
+        status_code=code,
         status_message=details,
         latency=latency,
-        initial_metadata=_plain(error.initial_metadata()),
-        trailing_metadata=_plain(error.trailing_metadata()),
-        reached=not (unavailable and details.startswith(_UNREACHED)),
+        initial_metadata=initial,
+        trailing_metadata=trailing or (),
+        reached=not (code == _UNAVAILABLE and details.startswith(_UNREACHED)),
     )
 
 
 _number: Callable[[grpc.StatusCode], int] = {code: int(code.value[0]) for code in grpc.StatusCode}.__getitem__
+_UNAVAILABLE = _number(grpc.StatusCode.UNAVAILABLE)
