@@ -25,9 +25,16 @@ class GrpcModelGateway(ports.ModelGateway):
 
     Args:
         max_message_bytes: largest request or response.
+        core_calls: makes calls in gRPC's core over a channel; what gives None has them made in the public way.
     """
 
-    def __init__(self, *, max_message_bytes: int) -> None:
+    def __init__(
+        self,
+        *,
+        max_message_bytes: int,
+        core_calls: Callable[[grpc.aio.Channel], CoreCalls | None] = CoreCalls.of,
+    ) -> None:
+        self._make_core_calls = core_calls
         self._options = _channel_options(max_message_bytes)
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._methods: dict[tuple[str, str], grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
@@ -91,7 +98,7 @@ class GrpcModelGateway(ports.ModelGateway):
         return known
 
     def _core_calls_of(self, address: str) -> CoreCalls | None:
-        core = self._core_calls[address] = CoreCalls.of(self._channel(address))
+        core = self._core_calls[address] = self._make_core_calls(self._channel(address))
         return core
 
     def _channel(self, address: str) -> grpc.aio.Channel:
