@@ -149,14 +149,19 @@ async def take_turn(target: Target, apparatus: Apparatus, effort: Effort, seen: 
             seen.beside[name].append((now - beside[name]) / (effort.requests + effort.timed) * 1e6)
 
 
-async def register(database_url: str, case: Case, *, live: str, shadow: str) -> str:
-    """A model for this case with its versions, their flags, and an experiment on its shadows; its name."""
+async def register(database_url: str, case: Case, *, live: str, shadow: str, odd: str = "") -> str:
+    """A model for this case with its versions, their flags, and an experiment on its shadows; its name.
+
+    `odd` is the address of the first shadow where it is not that of all.
+    """
     percent, shadows = case
     model = f"to-{shadows}-at-{percent}"
     names = tuple(f"shadow-{number}" for number in range(shadows))
+    addresses = {"base": live, **dict.fromkeys(names, shadow)}
+    if odd:
+        addresses[names[0]] = odd
     versions = tuple(
-        Version(model=model, name=name, address=live if name == "base" else shadow, timeout=30.0)
-        for name in ("base", *names)
+        Version(model=model, name=name, address=address, timeout=30.0) for name, address in addresses.items()
     )
     engine = open_engine(database_url)
     async with PostgresControl(engine).change("bench") as change:
