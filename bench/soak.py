@@ -3,8 +3,10 @@
     python bench/soak.py [--minutes 10] [--rate 200]
 
 Two routers on one address, a worker, control and both engines, each a process of its own; callers that ask at an even
-rate, over new connections every few seconds; half of the requests to three shadows, one of which always diverges; and
-somebody who looks at the comparison and writes a flag now and then. After the warm-up, memory that is a process's own
+rate, over new connections every few seconds; every request to three shadows, one of which always diverges; and
+somebody who looks at the comparison and writes a flag now and then. The log has one partition: what a worker remembers
+of inputs (65,000 keys for each, docs/decisions/duplicate-inputs.md) is then full when the warm-up ends, and so are the
+two minutes of messages that JetStream remembers. After the warm-up, memory that is a process's own
 (USS), open files, threads and tasks are compared: the median of the last tenth of the time with that of the first.
 The exit code is 1 when memory grew by more than 5 %, when files, threads or tasks grew by more than 5 % and ten, or
 when captures were lost.
@@ -40,8 +42,8 @@ from multishadow_server.adapters.postgres import PostgresControl, migrate, open_
 from multishadow_server.core import flags
 from multishadow_server.core.routing import Claim
 
-CASE = (50, 3)
-WARM_UP = 0.25  # of the time
+CASE = (100, 3)
+WARM_UP = 0.4  # of the time
 SAMPLE_SECONDS = 2.0
 STINT_SECONDS = 10.0
 LOOK_SECONDS = 5.0
@@ -181,13 +183,15 @@ async def soak(*, minutes: float, rate: float, stack: ExitStack) -> bool:
     database_url = postgres.create_database("soak")
     await asyncio.to_thread(migrate, database_url)
     model = await register(database_url, CASE, live=live, shadow=live, odd=other)
-    settings = {"database_url": database_url, "nats_url": log.url, "log_name": LOG, "http_listen": "127.0.0.1:0"}
+    settings = {"database_url": database_url, "nats_url": log.url, "log_name": LOG, "log_partitions": 1}
     address = stack.enter_context(free_address())
     started = {
         "router 1": stack.enter_context(station("router", **settings, router_listen=address, instance="router-1")),
         "router 2": stack.enter_context(station("router", **settings, router_listen=address, instance="router-2")),
         "worker": stack.enter_context(station("worker", **settings)),
-        "control": stack.enter_context(station("control", **settings, control_listen="127.0.0.1:0")),
+        "control": stack.enter_context(
+            station("control", **settings, control_listen="127.0.0.1:0", http_listen="127.0.0.1:0")
+        ),
     }
     roles = {name: Watched(role.process.pid, role) for name, role in started.items()}
     roles |= {"PostgreSQL": Watched(postgres.pid), "nats-server": Watched(log.pid)}
