@@ -272,7 +272,8 @@ static int over(nghttp2_session *session, int32_t stream, uint32_t error, void *
   if (!call) return 0;
   errno = 0;
   if (error || call->status) {
-    fprintf(stderr, "wire: a call ended with status %d, HTTP/2 error %u\n", call->status, error);
+    fprintf(stderr, "wire: a call ended after %.3f s with status %d, HTTP/2 error %u; %d others were under way\n",
+            now() - call->due, call->status, error, call->peer->under_way - 1);
     exit(1);
   }
   latencies[ended++] = (now() - call->due) * 1e6;
