@@ -3,9 +3,9 @@
     python bench/hung_shadows.py
 
 Three routers and their workers, alike but for their three shadows: the first's are switched off, the second's answer,
-the third's never do. The same requests go to each in turns, one at a time, so that a latency is a latency and not a queue;
-the ratio of the distributions is what counts. Then nats-server is killed, and the requests go on: the buffer must stay
-at its bound, and what it holds and what it dropped must add up to what was sampled.
+the third's never do. The same requests go to each in turns, one at a time, so that a latency is a latency and not a
+queue; the ratio of the distributions is what counts. Then nats-server is killed, and the requests go on: the buffer
+must stay at its bound, and what it holds and what it dropped must add up to what was sampled.
 """
 
 from __future__ import annotations
