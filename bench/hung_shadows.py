@@ -2,15 +2,16 @@
 
     python bench/hung_shadows.py
 
-Two routers and their workers, alike but for their three shadows: those of one answer, those of the other never do. The
-same requests go to each in turns, one at a time, so that a latency is a latency and not a queue; the ratio of the two
-distributions is what counts. Then nats-server is killed, and the requests go on: the buffer must stay at its bound, and
-what it holds and what it dropped must add up to what was sampled.
+Three routers and their workers, alike but for their three shadows: the first's are switched off, the second's answer,
+the third's never do. The same requests go to each in turns, one at a time, so that a latency is a latency and not a
+queue; the ratio of the distributions is what counts. Then nats-server is killed, and the requests go on: the buffer
+must stay at its bound, and what it holds and what it dropped must add up to what was sampled.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 from contextlib import ExitStack
 
 from rich.console import Console
@@ -28,7 +29,7 @@ BOUND = 2_000
 OUTAGE_REQUESTS = 5_000
 CONCURRENCY = 16
 SHARES = (0.5, 0.9, 0.99, 0.999)
-STAGES = ("shadows answer", "shadows hang")
+NONE, ANSWER, HANG = STAGES = ("no shadows", "shadows answer", "shadows hang")
 
 
 def main() -> None:
@@ -43,13 +44,12 @@ async def compare(postgres: EmbeddedPostgres, nats: EmbeddedNats, stack: ExitSta
     live = stack.enter_context(station("version", "base"))
     hung = stack.enter_context(station("hung"))
     routers, databases = {}, {}
-    for stage, shadow in zip(STAGES, (live.address, hung.address), strict=True):
+    for stage, shadow in zip(STAGES, (live.address, live.address, hung.address), strict=True):
         database_url = databases[stage] = postgres.create_database(stage.replace(" ", "_"))
         await asyncio.to_thread(migrate, database_url)
         addresses = {"base": live.address, **dict.fromkeys(SHADOWS, shadow)}
-        await register(
-            database_url, addresses, {"base": claim(Claim.LIVE), **dict.fromkeys(SHADOWS, claim(Claim.SHADOW))}
-        )
+        shadowing = claim(Claim.OFF if stage == NONE else Claim.SHADOW)
+        await register(database_url, addresses, {"base": claim(Claim.LIVE), **dict.fromkeys(SHADOWS, shadowing)})
         environment = {
             "database_url": database_url,
             "nats_url": nats.url,
@@ -61,12 +61,11 @@ async def compare(postgres: EmbeddedPostgres, nats: EmbeddedNats, stack: ExitSta
         stack.enter_context(station("worker", **environment))
     requests = [a_request(number) for number in range(REQUESTS)]
     latencies: dict[str, list[float]] = {stage: [] for stage in STAGES}
-    for round_number in range(ROUNDS):
-        for stage in STAGES if round_number % 2 else reversed(STAGES):
+    for _ in range(ROUNDS):
+        for stage in random.sample(STAGES, len(STAGES)):
             latencies[stage] += await load(routers[stage].address, requests, concurrency=1)
     show_latencies(latencies)
-    stage = STAGES[0]
-    await outage(routers[stage].address, databases[stage], nats)
+    await outage(routers[ANSWER].address, databases[ANSWER], nats)
 
 
 async def outage(router: str, database_url: str, nats: EmbeddedNats) -> None:
@@ -111,7 +110,9 @@ def show_latencies(latencies: dict[str, list[float]]) -> None:
     values = {stage: [percentile(own, share) for share in SHARES] for stage, own in latencies.items()}
     for stage, own in values.items():
         table.add_row(stage, *(f"{value * 1e3:.2f}" for value in own))
-    table.add_row("ratio", *(f"{hung / fine:.2f}" for fine, hung in zip(*values.values(), strict=True)))
+    for stage in (ANSWER, HANG):
+        ratios = (own / none for none, own in zip(values[NONE], values[stage], strict=True))
+        table.add_row(f"{stage} / {NONE}", *(f"{ratio:.2f}" for ratio in ratios))
     Console().print(table)
 
 

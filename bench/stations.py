@@ -1,10 +1,11 @@
 """The stations of a request, each in a process of its own: version servers, a bare proxy, routers, workers; the load.
 
-    python bench/stations.py version|hung|proxy|router|worker [ADDRESS]
+    python bench/stations.py version|hung|proxy|router|worker|control [ADDRESS]
 
-prints the address that it listens on, and runs until its input ends. gRPC's core is told in each what `multishadow`
+prints the address that it listens on, says for every line of input how many tasks it has, and runs until its input
+ends. gRPC's core is told in each what `multishadow`
 tells it in a router, in the bare proxy too: what is compared is the code, not the setting. GRPC_EXPERIMENTS of the
-environment stands.
+environment stands. Routers and workers run on the event loop that `multishadow` gives them, the others on Python's.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +30,14 @@ import psutil
 from multishadow.v1 import prediction_pb2
 from multishadow_server.adapters.embedded import EmbeddedNats, EmbeddedPostgres, dies_with_parent
 from multishadow_server.adapters.postgres import PostgresControl, open_engine
+from multishadow_server.app import control as control_role
 from multishadow_server.app import router as router_role
 from multishadow_server.app import worker as worker_role
 from multishadow_server.core import flags
 from multishadow_server.core.model import Model, Version
 from multishadow_server.core.routing import Claim
-from multishadow_server.entrypoints import grpc_core
+from multishadow_server.entrypoints import event_loop, grpc_core
+from multishadow_server.entrypoints.cli import Role
 from multishadow_server.settings import Settings
 
 SERVICE = "multishadow.v1.PredictionService"
@@ -61,7 +65,8 @@ def engines() -> Iterator[tuple[EmbeddedPostgres, EmbeddedNats]]:
 
 
 async def _until_input_ends() -> None:
-    await asyncio.to_thread(sys.stdin.buffer.read)
+    while await asyncio.to_thread(sys.stdin.buffer.readline):
+        _ready(str(len(asyncio.all_tasks())))
 
 
 def _ready(address: str) -> None:
@@ -115,22 +120,13 @@ async def bare_proxy(address: str) -> None:
         await _serve(predict)
 
 
-async def router() -> None:
-    """A router, with settings from the environment."""
+async def _run(role: Role) -> None:
+    """A role, with settings from the environment."""
     stop = asyncio.Event()
-    role = asyncio.create_task(router_role.run(Settings(), stop, ready=_ready))
-    await asyncio.wait((role, asyncio.create_task(_until_input_ends())), return_when=asyncio.FIRST_COMPLETED)
+    running = asyncio.create_task(role(Settings(), stop, ready=_ready))
+    await asyncio.wait((running, asyncio.create_task(_until_input_ends())), return_when=asyncio.FIRST_COMPLETED)
     stop.set()
-    await role
-
-
-async def worker() -> None:
-    """A worker, with settings from the environment."""
-    stop = asyncio.Event()
-    role = asyncio.create_task(worker_role.run(Settings(), stop, ready=_ready))
-    await asyncio.wait((role, asyncio.create_task(_until_input_ends())), return_when=asyncio.FIRST_COMPLETED)
-    stop.set()
-    await role
+    await running
 
 
 # --- starting them ------------------------------------------------------------------------------------------------
@@ -153,6 +149,14 @@ class Station:
     def memory(self) -> int:
         """Bytes that it holds in memory."""
         return int(self._usage.memory_info().rss)
+
+    def tasks(self) -> int:
+        """How many tasks its event loop has."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
 
 
 @contextmanager
@@ -193,9 +197,9 @@ async def register(database_url: str, addresses: dict[str, str], claims: dict[st
     await engine.dispose()
 
 
-def claim(name: Claim, percent: float = 100.0) -> dict[str, Any]:
+def claim(name: Claim, percent: float = 100.0, *, model: str = MODEL) -> dict[str, Any]:
     """A flag's definition."""
-    return flags.claim_definition(MODEL, name, percent)
+    return flags.claim_definition(model, name, percent)
 
 
 # --- the load -----------------------------------------------------------------------------------------------------
@@ -236,9 +240,11 @@ ROLES: dict[str, Callable[..., Awaitable[None]]] = {
     "version": version_server,
     "hung": hung_server,
     "proxy": bare_proxy,
-    "router": router,
-    "worker": worker,
+    "router": partial(_run, router_role.run),
+    "worker": partial(_run, worker_role.run),
+    "control": partial(_run, control_role.run),
 }
 
 if __name__ == "__main__":
-    asyncio.run(ROLES[sys.argv[1]](*sys.argv[2:]))  # type: ignore[arg-type]  # they are coroutine functions
+    with asyncio.Runner(loop_factory=event_loop.factory(sys.argv[1])) as runner:
+        runner.run(ROLES[sys.argv[1]](*sys.argv[2:]))  # type: ignore[arg-type]  # they are coroutine functions

@@ -133,3 +133,17 @@ async def test_partitions_wait_for_room_in_captures_and_in_bytes(captures: int, 
     under_way.give_back(captures, size)
     await until(waiting.done)
     assert under_way.captures == 0
+
+
+async def test_who_is_cancelled_in_line_takes_no_slot_with_them() -> None:
+    slots, one = CallSlots(), version(max_in_flight=1)
+    assert await slots.enter(one)
+    gone, patient = (asyncio.create_task(slots.enter(one)) for _ in range(2))
+    await asyncio.sleep(0)
+    gone.cancel()
+    slots.leave(one, answered=True)
+    assert await patient
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    slots.leave(one, answered=True)
+    assert await slots.enter(one), "the slot was given back"

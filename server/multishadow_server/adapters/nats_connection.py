@@ -72,9 +72,9 @@ async def connect(nats_url: str, *, name: str, client: Client | None = None, tls
 async def disconnect(client: Client) -> None:
     """Close it, whatever state it is in."""
     # One that never began to connect has nothing to close, and says so by an assertion; one whose server is gone cannot
-    # say goodbye.
+    # say goodbye, and on uvloop writing to it is a RuntimeError.
     if client.is_connected or client.is_connecting or client.is_reconnecting:
-        with suppress(OSError, nats.errors.Error):
+        with suppress(OSError, RuntimeError, nats.errors.Error):
             await client.close()
 
 

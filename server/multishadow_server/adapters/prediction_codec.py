@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from google.protobuf import struct_pb2
 from google.protobuf.message import DecodeError
@@ -20,18 +22,32 @@ from multishadow_server.core.prediction import (
     Unreadable,
 )
 
+# A live answer is compared with every shadow's, most of which are the same bytes: so many, so large, are read once.
+REMEMBERED = 256
+REMEMBERED_BYTES = 4096
+
 
 class ProtobufPredictionCodec:
     """Decodes `multishadow.v1.PredictResponse`."""
 
     def decode(self, response: bytes) -> Prediction:
-        """Read the bytes; `Unreadable` when they are no response, or a response that sets no output. Never raises."""
-        try:
-            message = prediction_pb2.PredictResponse.FromString(response)
-        except DecodeError as error:
-            # What it says names types of ours and positions, never contents.
-            return Unreadable(reason=f"no PredictResponse ({len(response):,} bytes): {error}")
-        return _prediction(message)
+        """Read the bytes; `Unreadable` when they are no response, or a response that sets no output. Never raises.
+
+        What it returns may be shared, and is never written to.
+        """
+        return _remembered(response) if len(response) <= REMEMBERED_BYTES else _decoded(response)
+
+
+def _decoded(response: bytes) -> Prediction:
+    try:
+        message = prediction_pb2.PredictResponse.FromString(response)
+    except DecodeError as error:
+        # What it says names types of ours and positions, never contents.
+        return Unreadable(reason=f"no PredictResponse ({len(response):,} bytes): {error}")
+    return _prediction(message)
+
+
+_remembered = lru_cache(maxsize=REMEMBERED)(_decoded)
 
 
 def fingerprint(model: str, request: bytes) -> bytes:

@@ -11,16 +11,12 @@ from contextlib import AsyncExitStack
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from multishadow_server.adapters.answer_codec import AnswerCodec
-from multishadow_server.adapters.comparison_pool import ComparisonPool
 from multishadow_server.adapters.flagd_flags import SHARED_CONTEXT, FlagdFlags
 from multishadow_server.adapters.jetstream_backlog import JetStreamBacklog
-from multishadow_server.adapters.model_gateway import GrpcModelGateway
 from multishadow_server.adapters.payload_rewriting import ProtobufPayloadRewriter
 from multishadow_server.adapters.postgres.access import PostgresTokens
 from multishadow_server.adapters.postgres.alarms import PostgresAlarms
 from multishadow_server.adapters.postgres.audit import PostgresAudit
-from multishadow_server.adapters.postgres.bounds import PostgresBounds
-from multishadow_server.adapters.postgres.condensing import RollupCondensing
 from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
 from multishadow_server.adapters.postgres.control import PostgresControl
 from multishadow_server.adapters.postgres.dead_letters import PostgresDeadLetters
@@ -28,7 +24,6 @@ from multishadow_server.adapters.postgres.engine import open_engine
 from multishadow_server.adapters.postgres.labels import PostgresLabels
 from multishadow_server.adapters.postgres.probes import PostgresProbes
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
-from multishadow_server.adapters.postgres.retention import PostgresRetention
 from multishadow_server.adapters.postgres.reviews import PostgresReviews
 from multishadow_server.adapters.postgres.rollouts import PostgresRollouts
 from multishadow_server.adapters.postgres.sessions import PostgresSessions
@@ -37,12 +32,13 @@ from multishadow_server.adapters.postgres.traffic import PostgresTraffic
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
 from multishadow_server.app import door as guard
 from multishadow_server.app import running, securing
-from multishadow_server.core.alarm_rules import AlarmLimits
+from multishadow_server.app.upkeep import keep_up
+from multishadow_server.app.watchers import Watchers, watch
 from multishadow_server.entrypoints import answering, probes
 from multishadow_server.entrypoints.access import AccessServicer
 from multishadow_server.entrypoints.alarms import AlarmServicer
 from multishadow_server.entrypoints.control import ControlServicer
-from multishadow_server.entrypoints.control_server import ControlServer
+from multishadow_server.entrypoints.control_server import ControlServer, Services
 from multishadow_server.entrypoints.dead_letters import DeadLetterServicer
 from multishadow_server.entrypoints.flagd import FlagdServices
 from multishadow_server.entrypoints.flags import FlagServicer
@@ -57,15 +53,11 @@ from multishadow_server.errors import InvalidInput
 from multishadow_server.service.configuration_watch import ConfigurationWatch
 from multishadow_server.service.flag_feed import FlagFeed
 from multishadow_server.service.housekeeping import Housekeeping
-from multishadow_server.service.probing import ProbeRounds
 from multishadow_server.service.process_report import ProcessReport
 from multishadow_server.service.rollout_rounds import RolloutRounds
-from multishadow_server.service.watching import AlarmRounds
 from multishadow_server.settings import Settings
 
 _log = logging.getLogger(__name__)
-MISSED_REPORTS = 10
-"""Reports that a process leaves out before it is missed."""
 
 
 async def run(
@@ -104,25 +96,11 @@ async def run(
         flagd = FlagdServices(feed, shared_context=SHARED_CONTEXT)
         rollouts = PostgresRollouts(engine)
         rounds = RolloutRounds(store, rollouts, interval=settings.rollout_interval)
-        probe = GrpcVersionProbe(securing.calling(settings))
         tokens = PostgresTokens(engine)
         door = await guard.open_door(settings, tokens, stop, stack)
-        alarms, known_answers = PostgresAlarms(engine), PostgresProbes(engine)
-        gateway = GrpcModelGateway(max_message_bytes=settings.max_message_bytes, tls=securing.calling(settings))
-        stack.push_async_callback(gateway.aclose)
-        comparer = ComparisonPool(processes=settings.comparison_processes)
-        stack.push_async_callback(comparer.aclose)
-        # Who watches must never have the connections that a rollback needs.
-        watch_engine = open_engine(settings.database_url, pool_size=2)
-        stack.push_async_callback(watch_engine.dispose)
-        asking = ProbeRounds(
-            PostgresControl(watch_engine),
-            PostgresProbes(watch_engine),
-            gateway,
-            comparer,
-            interval=settings.watch_interval,
-        )
-        watching = _watching(settings, watch_engine)
+        watchers = await watch(settings, settings.database_url, stop, stack)
+        upkeep = await keep_up(settings, engine, stop, stack)
+        probe = GrpcVersionProbe(securing.calling(settings))
         server = ControlServer(
             ControlServicer(
                 store=store,
@@ -131,22 +109,12 @@ async def run(
                 reviews=PostgresReviews(engine),
                 backlog=backlog,
                 warnings=lambda: guard.warnings(settings, listening, serving),
-                alarms=alarms,
-                probes=known_answers,
+                alarms=PostgresAlarms(engine),
+                probes=PostgresProbes(engine),
             ),
-            FlagServicer(store),
             RolloutServicer(store=store, records=rollouts, probe=probe),
-            PrivacyServicer(
-                store=store,
-                traffic=PostgresTraffic(engine, ProtobufPayloadRewriter(), hash_key=settings.hash_key),
-                backlog=backlog,
-            ),
             AccessServicer(tokens, PostgresAudit(engine), changed=door.changed),
-            ShadowingServicer(store),
-            SessionServicer(store=store, records=PostgresSessions(engine)),
-            AlarmServicer(store=store, alarms=alarms, probes=known_answers),
-            ReplayServicer(store=store, stored=PostgresStoredRequests(engine), gateway=gateway, comparer=comparer),
-            DeadLetterServicer(PostgresDeadLetters(engine)),
+            *_servicers(settings, engine, backlog, watchers),
             later=flagd,
             credentials=None if serving is None else serving.grpc_credentials(),
             describe=settings.reflection == "on",
@@ -159,25 +127,15 @@ async def run(
             tls=None if serving is None else serving.ssl_context(),
         )
 
-        retention = PostgresRetention(engine, keep_days=settings.retention_days)
-        bounds = PostgresBounds(engine, most_bytes=settings.retention_bytes)
-
         def counters() -> Mapping[str, int]:
-            kept = {**retention.counters(), **bounds.counters(), **door.counters(), **answering.refused}
-            watched = {**asking.counters(), **watching.counters()}
-            return {**housekeeping.counters(), **feed.counters(), **rounds.counters(), **kept, **watched}
+            own = {**housekeeping.counters(), **feed.counters(), **rounds.counters()}
+            return {**own, **upkeep.counters(), **door.counters(), **answering.refused, **watchers.counters()}
 
         status = running.status("control", settings, revision=lambda: housekeeping.revision, counters=counters)
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
         await stack.enter_async_context(running.background(report.run(stop), linger=running.WITHDRAW_SECONDS))
         await stack.enter_async_context(running.background(housekeeping.run(stop)))
         await stack.enter_async_context(running.background(rounds.run(stop)))
-        await stack.enter_async_context(running.background(asking.run(stop)))
-        await stack.enter_async_context(running.background(watching.run(stop)))
-        await stack.enter_async_context(running.background(retention.run(stop)))
-        await stack.enter_async_context(running.background(bounds.run(stop)))
-        condensing = RollupCondensing(engine, after_days=settings.hourly_counts_days)
-        await stack.enter_async_context(running.background(condensing.run(stop)))
         stack.push_async_callback(http.stop)
         stack.push_async_callback(server.stop, settings.drain_seconds)
         # Before both: streams would hold them up until their time to drain is over.
@@ -195,20 +153,21 @@ async def run(
         await asyncio.sleep(settings.drain_delay)
 
 
-def _watching(settings: Settings, engine: AsyncEngine) -> AlarmRounds:
-    limits = AlarmLimits(
-        silent_after=settings.alarm_silent_after,
-        window=settings.alarm_window,
-        stale_after=settings.flag_stale_after,
-        missing_after=MISSED_REPORTS * settings.report_interval,
-    )
-    return AlarmRounds(
-        PostgresControl(engine),
-        PostgresAlarms(engine),
-        PostgresProbes(engine),
-        limits=limits,
-        clear_after=settings.alarm_clear_after,
-        interval=settings.watch_interval,
+def _servicers(
+    settings: Settings, engine: AsyncEngine, backlog: JetStreamBacklog, watchers: Watchers
+) -> tuple[Services, ...]:
+    """Those that need little more than the store."""
+    store = PostgresControl(engine)
+    traffic = PostgresTraffic(engine, ProtobufPayloadRewriter(), hash_key=settings.hash_key)
+    stored = PostgresStoredRequests(engine)
+    return (
+        FlagServicer(store),
+        PrivacyServicer(store=store, traffic=traffic, backlog=backlog),
+        ShadowingServicer(store),
+        SessionServicer(store=store, records=PostgresSessions(engine)),
+        AlarmServicer(store=store, alarms=PostgresAlarms(engine), probes=PostgresProbes(engine)),
+        ReplayServicer(store=store, stored=stored, gateway=watchers.gateway, comparer=watchers.comparer),
+        DeadLetterServicer(PostgresDeadLetters(engine)),
     )
 
 

@@ -116,20 +116,6 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
             watched = {**buffer.counters(), **sampling_watch.counters(), **claims.counters()}
             return {**live_path.counters, **watched, **aged, **late}
 
-        async def begun() -> bool:
-            """Wait until the configuration was read, or until the copy of the last one has to do."""
-            await _at_most(FIRST_READING_SECONDS, watch.first_read.wait)
-            if not live_path.ready and copy and (copied := copy.read()):
-                live_path.load(copied)
-            return True
-
-        async def readable() -> bool:
-            if not live_path.ready:
-                await running.usable_schema(engine, stop)
-                await watch.first_read.wait()
-            await claims.first_reading()
-            return True
-
         status = running.status(
             "router",
             settings,
@@ -149,9 +135,9 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
         await stack.enter_async_context(running.background(watch.run()))
         await stack.enter_async_context(running.background(report.run(gone), linger=running.WITHDRAW_SECONDS))
         # Routers share their address: one that could not answer yet would take callers from the others.
-        await running.unless_stopped(stop, begun())
+        await running.unless_stopped(stop, _take_up(live_path, watch, copy))
         async with server.listening(drain_seconds=settings.drain_seconds):
-            if await running.unless_stopped(stop, readable()):
+            if await running.unless_stopped(stop, _able_to_answer(live_path, watch, claims, engine, stop)):
                 await server.open()
                 # What was made so far stays for good: the collector need not look at it again while callers wait.
                 gc.freeze()
@@ -164,6 +150,25 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
             gone.set()
             await _quiet_moment(lambda: live_path.counters["requests"])
             drain.begin()
+
+
+async def _take_up(live_path: LivePath, watch: ConfigurationWatch, copy: ConfigurationCopy | None) -> bool:
+    """Wait until the configuration was read, or until the copy of the last one has to do."""
+    await _at_most(FIRST_READING_SECONDS, watch.first_read.wait)
+    if not live_path.ready and copy and (copied := copy.read()):
+        live_path.load(copied)
+    return True
+
+
+async def _able_to_answer(
+    live_path: LivePath, watch: ConfigurationWatch, claims: ClaimReader, engine: AsyncEngine, stop: asyncio.Event
+) -> bool:
+    """Wait until there is a configuration, and flags to decide by."""
+    if not live_path.ready:
+        await running.usable_schema(engine, stop)
+        await watch.first_read.wait()
+    await claims.first_reading()
+    return True
 
 
 async def _configuration_copy(

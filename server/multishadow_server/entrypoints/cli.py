@@ -22,7 +22,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from multishadow_server.entrypoints import grpc_core
+from multishadow_server.entrypoints import event_loop, grpc_core
 from multishadow_server.entrypoints.log_lines import PayloadFreeFormatter
 from multishadow_server.entrypoints.token_cli import tokens
 from multishadow_server.errors import MultishadowError
@@ -31,7 +31,6 @@ from multishadow_server.settings import Settings
 # Beyond `drain_seconds`: closing connections. Then the process ends itself, whatever it hangs in.
 EXIT_MARGIN_SECONDS = 5.0
 PLAIN_COLUMNS = 100
-CALLING_ROLES = frozenset({"router", "worker"})
 INTERRUPTED = 130  # as a shell says it of SIGINT
 
 Ready = Callable[[str], None]
@@ -385,7 +384,7 @@ def _require(role: str, **needed: str | None) -> None:
 def _run_role(name: str, settings: Settings, log_level: LogLevel, *, needs_log: bool = True) -> None:
     _require(name, database_url=settings.database_url, **({"nats_url": settings.nats_url} if needs_log else {}))
     _log_to_stderr(name, log_level)
-    if name in CALLING_ROLES:
+    if name in event_loop.CALLING_ROLES:
         grpc_core.poll_sockets()
     role = _role(name)
 
@@ -436,7 +435,8 @@ def _run(
         return await work(stop) or 0
 
     try:
-        code = asyncio.run(until_signal())
+        with asyncio.Runner(loop_factory=event_loop.factory(name)) as runner:
+            code = runner.run(until_signal())
     except MultishadowError as error:
         _complain(f"multishadow {name}: {error}")
         raise typer.Exit(1) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 # Without its event engine the thread that waits for calls also reads and writes their sockets; with it every piece is
-# handed over between threads, at a good tenth of a router's processor time (bench/router_cpu.py). A grpcio that knows
+# handed over between threads, at a good tenth of a router's processor time (bench/live_path.py). A grpcio that knows
 # these experiments no longer writes a line about each on standard error, and a test fails.
 POLLED_SOCKETS = "-event_engine_client,-event_engine_listener"
 

@@ -17,16 +17,32 @@ LONGEST_WAIT = 60.0
 HELD_UP = 0.1
 
 
+@dataclass(slots=True, eq=False)
+class _Turn:
+    """Somebody in line: `granted` becomes True with a slot, False when it is no use to wait any longer."""
+
+    version: Version
+    longest: float
+    granted: asyncio.Future[bool]
+
+
 @dataclass(slots=True)
 class _Line:
     """One version's slots, and who waits for one.
 
-    `answered_at` is when the version last answered anything, or when it was first asked after an idle time.
+    `answered_at` is when the version last answered anything, or when it was first asked after an idle time. `due` is
+    when the first in line is looked after next, while `looking` waits for that.
     """
 
     taken: int = 0
     answered_at: float = 0.0
-    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+    due: float = 0.0
+    looking: asyncio.TimerHandle | None = None
+    waiting: deque[_Turn] = field(default_factory=deque)
+
+    def patience_until(self, turn: _Turn) -> float:
+        """Until when it waits, as things are."""
+        return min(turn.longest, self.answered_at + turn.version.timeout)
 
 
 class CallSlots:
@@ -66,30 +82,51 @@ class CallSlots:
             line.answered_at = self._clock()
         line.taken -= 1
         while line.waiting and line.taken < version.max_in_flight:
-            line.waiting.popleft().set_result(None)
-            line.taken += 1
+            turn = line.waiting.popleft()
+            # Whoever was cancelled just now has not left the line yet.
+            if not turn.granted.done():
+                turn.granted.set_result(True)
+                line.taken += 1
 
     async def _wait_in(self, line: _Line, version: Version) -> bool:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        now = self._clock()
+        turn = _Turn(version=version, longest=now + LONGEST_WAIT, granted=asyncio.get_running_loop().create_future())
+        if line.patience_until(turn) <= now:
+            return False
         line.waiting.append(turn)
-        longest = self._clock() + LONGEST_WAIT
+        if line.looking is None:
+            self._look_later(line, now)
         try:
-            while not turn.done():
-                due = min(longest, line.answered_at + version.timeout)
-                patience = due - self._clock()
-                if patience <= 0:
-                    line.waiting.remove(turn)
-                    return False
-                await asyncio.wait((turn,), timeout=patience)
-                if self._clock() > due + HELD_UP:
-                    line.answered_at = self._clock()
+            return await turn.granted
         except asyncio.CancelledError:
-            if turn.done():
-                self.leave(version, answered=False)
-            else:
+            if turn in line.waiting:
                 line.waiting.remove(turn)
+            elif not turn.granted.cancelled() and turn.granted.result():
+                self.leave(version, answered=False)
             raise
-        return True
+
+    # One timer for a whole line: a backlog has thousands in it, and who came first is due first.
+
+    def _look_later(self, line: _Line, now: float) -> None:
+        line.due = line.patience_until(line.waiting[0])
+        line.looking = asyncio.get_running_loop().call_later(line.due - now, self._look, line)
+
+    def _look(self, line: _Line) -> None:
+        """Send those away whose patience is over."""
+        line.looking = None
+        now = self._clock()
+        if now > line.due + HELD_UP:
+            line.answered_at = now
+        while line.waiting:
+            turn = line.waiting[0]
+            if turn.granted.done():
+                line.waiting.popleft()
+            elif line.patience_until(turn) <= now:
+                line.waiting.popleft()
+                turn.granted.set_result(False)
+            else:
+                return self._look_later(line, now)
+        return None
 
 
 class UnderWay:
