@@ -121,7 +121,10 @@ def purge(
 def _agreed(would: pb.PurgeStoredResponse) -> bool:
     if not sys.stdin.isatty():
         raise Mistake("there is nobody here to ask whether to erase; pass --yes to go without asking")
-    what = f"{would.comparisons:,} comparisons, {would.answers:,} answers and {would.labels:,} labels"
+    what = (
+        f"{would.comparisons:,} comparisons, {would.answers:,} answers, {would.labels:,} labels and "
+        f"{would.dead_letters:,} dead letters"
+    )
     return terminal.confirmed(f"Erase {what} of {would.model} for good?")
 
 

@@ -57,8 +57,8 @@ def applied(response: pb.ApplyPrivacyResponse) -> RenderableType:
 def purged(response: pb.PurgeStoredResponse, *, dry_run: bool) -> RenderableType:
     """What was erased, or would be."""
     what = (
-        f"{figures.count(response.comparisons)} comparisons, {figures.count(response.answers)} answers and "
-        f"{figures.count(response.labels)} labels"
+        f"{figures.count(response.comparisons)} comparisons, {figures.count(response.answers)} answers, "
+        f"{figures.count(response.labels)} labels and {figures.count(response.dead_letters)} dead letters"
     )
     if dry_run:
         return Text.assemble((response.model, "bold"), f": {what} would be erased; nothing was")

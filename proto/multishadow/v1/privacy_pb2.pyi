@@ -234,7 +234,7 @@ class ApplyPrivacyResponse(_message.Message):
     """Comparisons and answers that were looked at, and those that were stored anew."""
     rewritten: _builtins.int
     deleted: _builtins.int
-    """Answers that no label could be held against any more."""
+    """Answers that no label could be held against any more, and dead letters, which could not be sent any more."""
     labels_rewritten: _builtins.int
     levels_merged: _builtins.int
     """Levels of segments that held what is hidden now, and were counted together under what stands for it."""
@@ -318,6 +318,7 @@ class PurgeStoredResponse(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     BYTES_FREED_FIELD_NUMBER: _builtins.int
     LOG_MESSAGES_WAITING_FIELD_NUMBER: _builtins.int
+    DEAD_LETTERS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     comparisons: _builtins.int
     answers: _builtins.int
@@ -325,6 +326,7 @@ class PurgeStoredResponse(_message.Message):
     bytes_freed: _builtins.int
     log_messages_waiting: _builtins.int
     """What waits in the capture log may still be of those that were purged: purge again when workers are through."""
+    dead_letters: _builtins.int
     def __init__(
         self,
         *,
@@ -334,10 +336,11 @@ class PurgeStoredResponse(_message.Message):
         labels: _builtins.int = ...,
         bytes_freed: _builtins.int = ...,
         log_messages_waiting: _builtins.int | None = ...,
+        dead_letters: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_log_messages_waiting", b"_log_messages_waiting", "log_messages_waiting", b"log_messages_waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_log_messages_waiting", b"_log_messages_waiting", "answers", b"answers", "bytes_freed", b"bytes_freed", "comparisons", b"comparisons", "labels", b"labels", "log_messages_waiting", b"log_messages_waiting", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_log_messages_waiting", b"_log_messages_waiting", "answers", b"answers", "bytes_freed", b"bytes_freed", "comparisons", b"comparisons", "dead_letters", b"dead_letters", "labels", b"labels", "log_messages_waiting", b"log_messages_waiting", "model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__log_messages_waiting: _TypeAlias = _typing.Literal["log_messages_waiting"]  # noqa: Y015
     _WhichOneofArgType__log_messages_waiting: _TypeAlias = _typing.Literal["_log_messages_waiting", b"_log_messages_waiting"]  # noqa: Y015

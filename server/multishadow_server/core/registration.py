@@ -19,6 +19,8 @@ from multishadow_server.core.experiment import in_words
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import LabelTerms, Model, Version
 from multishadow_server.core.model_spec import ModelSpec, VersionSpec
+from multishadow_server.core.privacy import Payloads
+from multishadow_server.core.protocols import PREDICT, Protocol
 from multishadow_server.errors import InvalidInput
 
 MOST_VERSIONS = 100
@@ -66,6 +68,7 @@ def register(present: Model | None, spec: ModelSpec, *, now: float) -> Registrat
         known[wanted.name] = _with_spec(known.get(wanted.name, new), wanted)
     model = replace(model, versions=tuple(known.values()))
     _check_protocol(model)
+    _check_together(model)
     if len(model.versions) > MOST_VERSIONS:
         raise InvalidInput(
             f"{spec.name} would have {len(model.versions)} versions; at most {MOST_VERSIONS} are allowed"
@@ -93,6 +96,18 @@ def _check_protocol(model: Model) -> None:
         where = f"versions ({version.name})"
         name, number = version.served_name, version.served_version
         protocols.check_served(where, name=name, version=number, protocol=model.protocol)
+
+
+def _check_together(model: Model) -> None:
+    """Refuse settings that exclude each other."""
+    if model.probes and (model.protocol is not Protocol.MULTISHADOW or model.writes.covers(PREDICT)):
+        what = "`protocol: oip`" if model.protocol is not Protocol.MULTISHADOW else "requests that write"
+        raise InvalidInput(f"probes: {model.name} has {what}, and a probe is a call of Predict; leave one of them out")
+    if model.dead_letters and model.privacy.payloads is not Payloads.FULL:
+        raise InvalidInput(
+            f"dead_letters: what is tried again is stored as it came, and {model.name} has "
+            f"`privacy: {{payloads: {model.privacy.payloads}}}`; leave one of them out"
+        )
 
 
 def _with_settings(model: Model, spec: ModelSpec) -> Model:

@@ -86,6 +86,28 @@ CALLS: Mapping[str, Mapping[str, Need] | Need] = {
         "GetCaller": VIEWER,
         "ListAudit": VIEWER,
     },
+    "multishadow.v1.AlarmService": {
+        "ListAlarms": VIEWER,
+        "ListAlarmHistory": VIEWER,
+        "AcknowledgeAlarms": OPERATOR,
+        "ListProbes": VIEWER,
+        "ListProbeChanges": VIEWER,
+    },
+    "multishadow.v1.ReplayService": {"Replay": OPERATOR},
+    "multishadow.v1.SessionService": {"ListSessions": VIEWER, "GetSession": VIEWER},
+    "multishadow.v1.ShadowingService": {"PauseShadowing": OPERATOR, "ResumeShadowing": OPERATOR},
+    "multishadow.v1.DeadLetterService": {
+        "ListDeadLetters": VIEWER,
+        "GetDeadLetter": VIEWER,
+        "CountDeadLetters": VIEWER,
+        "RetryDeadLetters": OPERATOR,
+        "PurgeDeadLetters": OPERATOR,
+    },
+    "multishadow.v1.PrivacyService": {
+        "GetStoredTraffic": VIEWER,
+        "ApplyPrivacy": ADMIN,
+        "PurgeStored": ADMIN,
+    },
     # Flags for applications; whole services.
     "flagd.evaluation.v1.Service": FLAGS,
     "flagd.evaluation.v2.Service": FLAGS,

@@ -90,6 +90,7 @@ class PrivacyServicer(privacy_pb2_grpc.PrivacyServiceServicer):
             comparisons=erased.comparisons,
             answers=erased.answers,
             labels=erased.labels,
+            dead_letters=erased.dead_letters,
             bytes_freed=erased.bytes_freed,
             log_messages_waiting=waiting,
         )

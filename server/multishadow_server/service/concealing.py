@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from multishadow_server.core import redaction
 from multishadow_server.core.capture import Capture
+from multishadow_server.core.dead_letters import DeadLetter, LetterState
 from multishadow_server.core.model import Model
 from multishadow_server.core.observation import Observation
 from multishadow_server.core.privacy import Payloads, PrivacyTerms
@@ -53,11 +54,23 @@ class Concealing:
         without its payloads.
         """
         captures = [*(item.capture for item in flush.comparisons), *(item.capture for item in flush.answers)]
+        flush = replace(flush, dead_letters=[self._letter(letter, models) for letter in flush.dead_letters])
         if all(_terms(models, capture).payloads is Payloads.FULL for capture in captures):
             return flush
         comparisons = [await self._comparison(item, _terms(models, item.capture)) for item in flush.comparisons]
         answers = [await self._answers(item, _terms(models, item.capture)) for item in flush.answers]
         return replace(flush, comparisons=comparisons, answers=[item for item in answers if item is not None])
+
+    def _letter(self, letter: DeadLetter, models: Mapping[str, Model]) -> DeadLetter:
+        """Only what is stored as it came can be asked again; nobody knows whose a message is that cannot be read."""
+        if letter.capture is None:
+            known = all(model.privacy.payloads is Payloads.FULL for model in models.values())
+            return letter if known else replace(letter, raw=b"", cut=True)
+        terms = _terms(models, letter.capture)
+        if terms.payloads is Payloads.FULL:
+            return letter
+        capture, _, _ = _concealed(self._policy(terms), letter.capture, ())
+        return replace(letter, capture=capture, detail="", state=LetterState.PARKED, cut=True)
 
     async def _comparison(self, item: StoredComparison, terms: PrivacyTerms) -> StoredComparison:
         capture, observations, payloads = await self._safely(item.capture, item.observations, terms)

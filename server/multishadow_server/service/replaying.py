@@ -8,12 +8,12 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from multishadow_server.core import replay
+from multishadow_server.core import protocols, replay
 from multishadow_server.core.capture import Metadata
 from multishadow_server.core.metadata import REPLAY_KEY, header_text
 from multishadow_server.core.model import Comparator
 from multishadow_server.core.replay import Pace, Replayable, ReplayOutcome, ReplayResult
-from multishadow_server.errors import InvalidInput, NotFound
+from multishadow_server.errors import FailedPrecondition, InvalidInput, NotFound
 from multishadow_server.service import names
 from multishadow_server.service.ending import INNER_PATIENCE_SECONDS, end
 from multishadow_server.service.ports import (
@@ -46,6 +46,7 @@ class Target:
         address: where it is.
         timeout: longest time of a call in seconds.
         comparator: when two answers agree.
+        renaming: put after a request, so that it names the model as its server does; see `protocols.renaming`.
     """
 
     model: str
@@ -53,6 +54,7 @@ class Target:
     address: str
     timeout: float
     comparator: Comparator
+    renaming: bytes = b""
 
     @property
     def described(self) -> str:
@@ -68,9 +70,14 @@ async def target_of(store: ControlStore, *, model: str, version: str, router: st
     Raises:
         InvalidInput: neither a version nor a router is named.
         NotFound: there is no such model or version.
+        FailedPrecondition: requests of the model write.
         StoreUnavailable: the database is away.
     """
     found = names.model_of(await store.read(experiments=False), model)
+    if found.writes.covers(protocols.CALLED_BY[found.protocol]):
+        raise FailedPrecondition(
+            f"requests of {found.name} write (`writes`, `writing_methods`): they are not sent again"
+        )
     if not version:
         if not router:
             raise InvalidInput("router: say where it is, as control reaches it, or name a version")
@@ -88,6 +95,7 @@ async def target_of(store: ControlStore, *, model: str, version: str, router: st
         address=chosen.address,
         timeout=chosen.timeout,
         comparator=found.comparator,
+        renaming=protocols.renaming(chosen.served_name, chosen.served_version),
     )
 
 
@@ -216,10 +224,11 @@ class Replaying:
         self._finished.put_nowait(result)
 
     async def _call(self, each: Replayable) -> Answer:
-        return await self._gateway.call(
+        call = self._gateway.call_stream if each.method == protocols.PREDICT_STREAM else self._gateway.call
+        return await call(
             self._target.address,
             each.method,
-            each.request,
+            each.request + self._target.renaming,
             metadata=self._metadata(each),
             deadline=time.monotonic() + self._target.timeout,
         )

@@ -1,4 +1,4 @@
-"""Deleting stored traffic of a model: comparisons, answers, and labels."""
+"""Deleting stored traffic of a model: comparisons, answers, labels, and dead letters."""
 
 from __future__ import annotations
 
@@ -29,6 +29,11 @@ _WHICH = {"comparison": f"{_OF_MODEL} AND {_SELECTED}", "answer": f"model = :mod
 _LABELS = (
     "model = :model"
     " AND (CAST(:before AS timestamptz) IS NULL OR recorded_at < :before)"
+    " AND (CAST(:label_ids AS text[]) IS NULL OR request_id = ANY(CAST(:label_ids AS text[])))"
+)
+_LETTERS = (
+    "model = :model"
+    " AND (CAST(:before AS timestamptz) IS NULL OR coalesce(received_at, created_at) < :before)"
     " AND (CAST(:label_ids AS text[]) IS NULL OR request_id = ANY(CAST(:label_ids AS text[])))"
 )
 # Deleting a day's rows at a time takes no longer than a day's; deleting all of them might never end.
@@ -77,12 +82,16 @@ class Erasing:
                 request_ids |= ids
                 touched += [partition] if number else []
         labels, _ = await self._delete("label", _LABELS, _with_labels(bound, request_ids))
+        letters, _ = await self._delete("dead_letter", _LETTERS, _with_labels(bound, request_ids))
         written_to = set() if rewrite_today else set(await self._written_to())
-        touched = [name for name in touched if name not in written_to] + (["label"] if labels and rewrite_today else [])
+        touched = [name for name in touched if name not in written_to]
+        if rewrite_today:
+            touched += [table for table, gone in (("label", labels), ("dead_letter", letters)) if gone]
         return Erased(
             comparisons=deleted.get("comparison", 0),
             answers=deleted.get("answer", 0),
             labels=labels,
+            dead_letters=letters,
             bytes_freed=await reclaiming.reclaim(self._engine.url, touched),
         )
 
@@ -92,7 +101,10 @@ class Erasing:
         found = {table: await self._count(table, which, bound) for table, which in _WHICH.items()}
         request_ids = set().union(*(ids for _, ids in found.values()))
         labels, _ = await self._count("label", _LABELS, _with_labels(bound, request_ids))
-        return Erased(comparisons=found["comparison"][0], answers=found["answer"][0], labels=labels)
+        letters, _ = await self._count("dead_letter", _LETTERS, _with_labels(bound, request_ids))
+        return Erased(
+            comparisons=found["comparison"][0], answers=found["answer"][0], labels=labels, dead_letters=letters
+        )
 
     async def _delete(self, table: str, which: str, bound: _Bound) -> tuple[int, set[str]]:
         """How many rows are gone; and of a session's, the ids of their requests, by which its labels are found."""

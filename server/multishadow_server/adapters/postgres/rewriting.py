@@ -67,6 +67,7 @@ class Rewriting:
             await self._labels()
         else:
             await self._delete_answers()
+        await self._delete_letters()
         await self._levels()
         return self._counts
 
@@ -200,6 +201,15 @@ class Rewriting:
         self._counts["deleted"] += len(gone)
         self.touched.update(gone)
 
+    async def _delete_letters(self) -> None:
+        """Dead letters are kept as they came, to be sent again; what may not be kept so is of no use to them."""
+        if self._policy.terms.payloads is Payloads.FULL:
+            return
+        async with self._transaction() as connection:
+            gone = await connection.execute(_DELETE_LETTERS, {"model": self._model.name})
+        self._counts["deleted"] += gone.rowcount
+        self.touched.update({"dead_letter"} if gone.rowcount else ())
+
     async def _levels(self) -> None:
         """Count levels that hold what is hidden together, under what stands for it."""
         async with self._transaction() as connection:
@@ -259,6 +269,7 @@ _PUT_LABEL = text(
     """
 )
 _DELETE_LABEL = text("DELETE FROM label WHERE model = :model AND request_id = :former")
+_DELETE_LETTERS = text("DELETE FROM dead_letter WHERE model = :model")
 _DELETE_ANSWERS = text("DELETE FROM answer WHERE model = :model RETURNING tableoid::regclass::text")
 _FORGET_LEVEL = text("DELETE FROM rollup WHERE epoch_id = :epoch_id AND family = ANY(:families) AND level = :level")
 _MERGE_LEVEL = text(

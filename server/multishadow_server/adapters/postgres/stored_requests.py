@@ -34,7 +34,8 @@ class PostgresStoredRequests:
             select(col(ComparisonRow.day), col(ComparisonRow.id))
             .join(EpochRow, col(EpochRow.id) == ComparisonRow.epoch_id)
             .join(ExperimentRow, col(ExperimentRow.id) == EpochRow.experiment_id)
-            .where(ExperimentRow.model == wanted.model)
+            # A hash of a request cannot be sent.
+            .where(ExperimentRow.model == wanted.model, col(ComparisonRow.payloads).in_(("full", "redacted")))
             .order_by(col(ComparisonRow.received_at).desc(), col(ComparisonRow.id).desc())
             .limit(wanted.most)
         )

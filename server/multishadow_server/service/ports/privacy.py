@@ -64,6 +64,7 @@ class Erased:
     comparisons: int = 0
     answers: int = 0
     labels: int = 0
+    dead_letters: int = 0
     bytes_freed: int = 0
 
 
