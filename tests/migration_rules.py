@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 # Tables that grow with time, not with what people do. An index or a constraint on them is built for minutes.
-BIG = frozenset({"rollup", "comparison", "answer", "label", "live_count", "dead_letter", "flag_revision", "audit_log"})
+BIG = frozenset({"rollup", "comparison", "answer", "label", "live_count", "dead_letter"})
 _CONTRACTING = frozenset({"drop_column", "drop_table", "rename_table"})
 _BUILDING = frozenset({"create_index", "create_unique_constraint", "create_primary_key", "create_exclude_constraint"})
 _CHECKING = frozenset({"create_foreign_key", "create_check_constraint"})

@@ -14,15 +14,13 @@ down_revision = "0010"
 branch_labels = None
 depends_on = None
 
-COLUMNS = ("served_name", "served_version")
-
 
 def upgrade() -> None:
-    for name in COLUMNS:
-        # The default stays: a control of the former version registers versions meanwhile.
-        op.add_column("version", sa.Column(name, sa.String(), nullable=False, server_default=""))
+    # The defaults stay: a control of the release before registers versions meanwhile.
+    op.add_column("version", sa.Column("served_name", sa.String(), nullable=False, server_default=""))
+    op.add_column("version", sa.Column("served_version", sa.String(), nullable=False, server_default=""))
 
 
 def downgrade() -> None:
-    for name in COLUMNS:
-        op.drop_column("version", name)
+    op.drop_column("version", "served_version")
+    op.drop_column("version", "served_name")

@@ -44,7 +44,8 @@ def candidate(found: Report, version: str) -> CandidateReport:
         (
             Report,
             control_pb2.CompareResponse,
-            {"experiment", "epoch", "epoch_reason", "epoch_opened_at", "read_at", "reviews", "panel", "sessions"},
+            {"experiment", "epoch", "epoch_reason", "epoch_opened_at", "read_at", "reviews", "panel", "sessions"}
+            | {"alarms", "sampling_share"},
         ),
         (CandidateReport, control_pb2.CandidateReport, set()),
         (PairReport, control_pb2.PairReport, set()),

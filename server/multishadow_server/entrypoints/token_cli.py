@@ -11,11 +11,19 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from multishadow_client.cli import duration
 from multishadow_server.errors import MultishadowError
 from multishadow_server.settings import Settings
 
 Result = TypeVar("Result")
+
+
+def _seconds(text: str | int) -> int:
+    """See `multishadow_client.cli.duration`."""
+    # The client loads gRPC, whose settings the roles have yet to make.
+    from multishadow_client.cli import duration  # noqa: PLC0415
+
+    return duration.seconds(text)
+
 
 tokens = typer.Typer(
     no_args_is_help=True,
@@ -38,7 +46,7 @@ def create(
     role: Annotated[str, typer.Option(help="viewer, operator or admin.")] = "admin",
     expires: Annotated[
         int | None,
-        typer.Option(metavar="TIME", parser=duration.seconds, help="How long it is good, like 90d; else without end."),
+        typer.Option(metavar="TIME", parser=_seconds, help="How long it is good, like 90d; else without end."),
     ] = None,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
