@@ -413,7 +413,8 @@ async def test_a_router_that_stops_finishes_what_it_began_and_flushes_its_captur
         gate.set()
         assert (await under_way).response == b"late"
     await role
-    assert [capture.request_id for capture in await logged.captures(1)] == ["late"]
+    # One that was still taken in meanwhile may be beside it.
+    assert "late" in [capture.request_id for capture in await logged.captures(1)]
 
 
 async def _refused(caller: routers.Caller) -> bool:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -49,7 +49,12 @@ def folder_of(command: Running) -> str:
 
 
 def names(command: Running) -> set[str]:
-    return {process.name() for process in command.family()}
+    found = set()
+    for process in command.family():
+        # It may have ended since.
+        with suppress(psutil.NoSuchProcess):
+            found.add(process.name())
+    return found
 
 
 def _apply_as_it_says(output: str, folder: Path) -> None:

@@ -131,12 +131,12 @@ async def test_terms_are_shown_applied_to_what_is_stored_and_erased_by(file: Pat
     refused = await shadowctl("privacy", "purge", "--session", "user-1")
     assert (refused.code, "pass --yes to go without asking" in one_line(refused.err)) == (2, True)
     would = await shadowctl("privacy", "purge", "--session", "user-1", "--dry-run")
-    assert "1 comparisons, 0 answers and 0 labels would be erased; nothing was" in one_line(would.out)
+    assert "1 comparisons, 0 answers, 0 labels and 0 dead letters would be erased; nothing was" in one_line(would.out)
     # Under other terms the same session may be stored as its hash; it is found all the same.
     assert (await apply(file, "{payloads: none}"))[0] == 0
     assert "3 were stored anew" in (await shadowctl("privacy", "apply")).out
     erased = await shadowctl("privacy", "purge", "--session", "user-1", "--yes", "--reason", "request 7")
-    assert "1 comparisons, 0 answers and 0 labels are erased" in one_line(erased.out)
+    assert "1 comparisons, 0 answers, 0 labels and 0 dead letters are erased" in one_line(erased.out)
     assert "0 comparisons" in (await shadowctl("privacy", "purge", "--before", "1d", "--yes")).out
     assert "1 comparisons" in (await shadowctl("privacy", "purge", "--request", "r-user-2", "--yes")).out
     assert "0 comparisons" in (await shadowctl("privacy", "purge", "--before", "2000-01-01", "--yes")).out

@@ -161,6 +161,7 @@ async def test_a_sample_is_stored_whole(store: PostgresObservations, epoch: Epoc
     (observation,), (response,) = row[12:]
     assert observation == {
         "version": "A",
+        "first_latency": None,
         "outcome": "diverged",
         "reason": "",
         "detail": "",

@@ -1,16 +1,14 @@
-"""Calls of versions, in gRPC's core and in the public way: nobody can tell which."""
+"""Calls of versions over gRPC."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import cast
+from collections.abc import AsyncIterator
 
 import grpc.aio
 import pytest
 
-from multishadow_server.adapters.core_call import CoreCalls
 from multishadow_server.adapters.model_gateway import GrpcModelGateway
 from multishadow_server.service import ports
 
@@ -56,10 +54,10 @@ async def peer() -> AsyncIterator[Peer]:
     await server.stop(None)
 
 
-@pytest.fixture(params=[CoreCalls.of, lambda _: None], ids=["core", "public"])
-async def gateway(request: pytest.FixtureRequest) -> AsyncIterator[GrpcModelGateway]:
-    """In each way."""
-    gateway = GrpcModelGateway(max_message_bytes=1 << 20, core_calls=request.param)
+@pytest.fixture
+async def gateway() -> AsyncIterator[GrpcModelGateway]:
+    """One that is open."""
+    gateway = GrpcModelGateway(max_message_bytes=1 << 20)
     yield gateway
     await gateway.aclose()
 
@@ -127,33 +125,6 @@ async def test_closing_ends_the_calls_under_way(peer: Peer) -> None:
     async with asyncio.timeout(10):
         await peer.began.wait()
         await gateway.aclose()
-        assert (await waiting).status_code == 1
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
         await peer.cancelled.wait()
-
-
-async def test_this_grpcio_is_made_as_its_core_is_called() -> None:
-    async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
-        assert CoreCalls.of(channel) is not None
-
-
-class _OtherCore:
-    """As another grpcio may have it: it takes its arguments in another way."""
-
-    def call(self, method: str) -> object:
-        return method
-
-
-class _LesserCore:
-    """As another grpcio may have it: its calls can do less."""
-
-    def call(self, *_arguments: object) -> object:
-        return object()
-
-
-@pytest.mark.parametrize("core", [_OtherCore, _LesserCore, None])
-def test_a_grpcio_that_is_made_otherwise_is_not_called_so(core: Callable[[], object] | None) -> None:
-    class Channel:
-        if core is not None:
-            _channel = core()
-
-    assert CoreCalls.of(cast("grpc.aio.Channel", Channel())) is None

@@ -9,7 +9,6 @@ import grpc
 import grpc.aio
 
 from multishadow_server.adapters.answer_stream import GrpcAnswerStream, collected
-from multishadow_server.adapters.core_call import CoreCalls
 from multishadow_server.adapters.tls import CallingTls
 from multishadow_server.adapters.version_channels import VersionChannels
 from multishadow_server.core.capture import Metadata
@@ -31,49 +30,20 @@ class GrpcModelGateway(ports.ModelGateway):
     Args:
         max_message_bytes: largest request or response.
         tls: what addresses that begin with `tls://` are called with; None trusts public authorities.
-        core_calls: makes calls in gRPC's core over a channel; what gives None has them made in the public way.
     """
 
-    def __init__(
-        self,
-        *,
-        max_message_bytes: int,
-        tls: CallingTls | None = None,
-        core_calls: Callable[[grpc.aio.Channel], CoreCalls | None] = CoreCalls.of,
-    ) -> None:
-        self._make_core_calls = core_calls
+    def __init__(self, *, max_message_bytes: int, tls: CallingTls | None = None) -> None:
         self._options = _channel_options(max_message_bytes)
         self._tls = VersionChannels(tls)
         self._max_message_bytes = max_message_bytes
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._methods: dict[tuple[str, str], grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
         self._streams: dict[tuple[str, str], grpc.aio.UnaryStreamMultiCallable[bytes, bytes]] = {}
-        # None: of a channel over which calls are made in the public way.
-        self._core_calls: dict[str, CoreCalls | None] = {}
 
     async def call(
         self, address: str, method: str, request: bytes, *, metadata: Metadata, deadline: float | None
     ) -> ports.Answer:
         """Call one version; see ports.ModelGateway."""
-        started = time.monotonic()
-        core = self._core_calls[address] if address in self._core_calls else self._core_calls_of(address)
-        if core is None:
-            return await self._call_publicly(address, method, request, metadata=metadata, deadline=deadline)
-        response, status, initial = await core.unary(method.encode(), request, _sendable(metadata), deadline=deadline)
-        latency = time.monotonic() - started
-        if response is None:
-            return _failed(status.code(), status.details(), initial, status.trailing_metadata(), latency=latency)
-        return ports.Answer(
-            status_code=0,
-            response=response,
-            latency=latency,
-            initial_metadata=initial,
-            trailing_metadata=status.trailing_metadata() or (),
-        )
-
-    async def _call_publicly(
-        self, address: str, method: str, request: bytes, *, metadata: Metadata, deadline: float | None
-    ) -> ports.Answer:
         started = time.monotonic()
         timeout = None if deadline is None else max(0.0, deadline - started)
         call = self._method(address, method)(request, timeout=timeout, metadata=_Sent(_sendable(metadata)))
@@ -114,10 +84,6 @@ class GrpcModelGateway(ports.ModelGateway):
         channels, self._channels = list(self._channels.values()), {}
         self._methods.clear()
         self._streams.clear()
-        for core in self._core_calls.values():
-            if core is not None:
-                core.cancel()
-        self._core_calls.clear()
         for channel in channels:
             await channel.close()
         await self._tls.aclose()
@@ -128,10 +94,6 @@ class GrpcModelGateway(ports.ModelGateway):
         if known is None:
             known = self._methods[address, method] = self._channel(address).unary_unary(method)
         return known
-
-    def _core_calls_of(self, address: str) -> CoreCalls | None:
-        core = self._core_calls[address] = self._make_core_calls(self._channel(address))
-        return core
 
     def _channel(self, address: str) -> grpc.aio.Channel:
         channel = self._channels.get(address)

@@ -82,9 +82,9 @@ async def run(
     async with AsyncExitStack() as stack:
         engine = open_engine(settings.database_url)
         stack.push_async_callback(engine.dispose)
+        serving = securing.serving(settings)
         # It does not wait: every call says what to do, and what can be done without is done.
         await stack.enter_async_context(running.background(running.usable_schema(engine, stop)))
-        serving = securing.serving(settings)
         backlog = JetStreamBacklog(settings.nats_url, settings.log_name, tls=securing.nats(settings))
         stack.push_async_callback(backlog.aclose)
         store = PostgresControl(engine)

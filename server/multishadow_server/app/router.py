@@ -135,9 +135,9 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
         await stack.enter_async_context(running.background(watch.run()))
         await stack.enter_async_context(running.background(report.run(gone), linger=running.WITHDRAW_SECONDS))
         # Routers share their address: one that could not answer yet would take callers from the others.
-        await running.unless_stopped(stop, _take_up(live_path, watch, copy))
+        await running.unless_stopped(stop, _take_up(live_path, watch, copy, running.usable_schema(engine, stop)))
         async with server.listening(drain_seconds=settings.drain_seconds):
-            if await running.unless_stopped(stop, _able_to_answer(live_path, watch, claims, engine, stop)):
+            if await running.unless_stopped(stop, _able_to_answer(live_path, watch, claims)):
                 await server.open()
                 # What was made so far stays for good: the collector need not look at it again while callers wait.
                 gc.freeze()
@@ -152,20 +152,20 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
             drain.begin()
 
 
-async def _take_up(live_path: LivePath, watch: ConfigurationWatch, copy: ConfigurationCopy | None) -> bool:
-    """Wait until the configuration was read, or until the copy of the last one has to do."""
+async def _take_up(
+    live_path: LivePath, watch: ConfigurationWatch, copy: ConfigurationCopy | None, usable: Awaitable[bool]
+) -> bool:
+    """Wait for a schema that is `usable`, and for the configuration; or until the copy of the last one has to do."""
+    await usable
     await _at_most(FIRST_READING_SECONDS, watch.first_read.wait)
     if not live_path.ready and copy and (copied := copy.read()):
         live_path.load(copied)
     return True
 
 
-async def _able_to_answer(
-    live_path: LivePath, watch: ConfigurationWatch, claims: ClaimReader, engine: AsyncEngine, stop: asyncio.Event
-) -> bool:
+async def _able_to_answer(live_path: LivePath, watch: ConfigurationWatch, claims: ClaimReader) -> bool:
     """Wait until there is a configuration, and flags to decide by."""
     if not live_path.ready:
-        await running.usable_schema(engine, stop)
         await watch.first_read.wait()
     await claims.first_reading()
     return True

@@ -102,9 +102,12 @@ async def background(work: Coroutine[Any, Any, object], *, linger: float = 0.0) 
     try:
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(work)
-            yield
-            await asyncio.wait((task,), timeout=linger)
-            await end(task)
+            try:
+                yield
+                await asyncio.wait((task,), timeout=linger)
+            finally:
+                # Also when the block fails: a group cancels its tasks once, and once may be lost.
+                await end(task)
     except BaseExceptionGroup as group:
         # One thing went wrong: whoever started the role wants that, not a group of one.
         raise group.exceptions[0] from group

@@ -13,6 +13,7 @@ from multishadow.v1 import deadletters_pb2_grpc
 from multishadow_server.core.dead_letters import LetterState
 from multishadow_server.entrypoints.answering import Context, actor_of, answering
 from multishadow_server.entrypoints.control_messages import moment
+from multishadow_server.entrypoints.moments import seconds_of
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service import dead_letters
 from multishadow_server.service.ports import LetterFilter, LetterLine, LetterStore, StoredLetter
@@ -99,7 +100,7 @@ def _filter_of(message: pb.DeadLetterFilter) -> LetterFilter:
         model=message.model,
         version=message.version,
         state=state,
-        since=message.since.seconds + message.since.nanos / 1e9 if message.HasField("since") else None,
+        since=seconds_of("filter.since", message.since) if message.HasField("since") else None,
         retry=message.retry,
     )
 

@@ -93,8 +93,8 @@ def _filter(terms: pb.ReplayTerms) -> RequestFilter:
     return RequestFilter(
         model=terms.model,
         experiment_id=stored.experiment_id,
-        since=seconds_of(stored.since) if stored.HasField("since") else None,
-        until=seconds_of(stored.until) if stored.HasField("until") else None,
+        since=seconds_of("stored.since", stored.since) if stored.HasField("since") else None,
+        until=seconds_of("stored.until", stored.until) if stored.HasField("until") else None,
         diverged=stored.diverged,
         most=stored.most or replay.DEFAULT_MOST,
     )
@@ -124,7 +124,7 @@ def _replayable(index: int, message: pb.ReplayRequest, target: Target) -> Replay
         session_id=request.session_id,
         method=PREDICT,
         response=given.response,
-        at=seconds_of(given.at) if given.HasField("at") else None,
+        at=seconds_of("requests.at", given.at) if given.HasField("at") else None,
         latency=given.latency_ms / 1000 if given.HasField("latency_ms") else None,
     )
 
