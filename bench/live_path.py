@@ -20,11 +20,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import signal
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -119,6 +120,15 @@ class Apparatus:
         database += sum(sum(child.cpu_times()[:2]) for child in self._postgres.children(recursive=True))
         return {"worker": self._worker.cpu(), "log": sum(self._nats.cpu_times()[:2]), "database": database}
 
+    @contextmanager
+    def worker_frozen(self) -> Iterator[None]:
+        """The worker waits: on a machine of few cores it would push whoever is measured out of the caches."""
+        self._worker.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._worker.process.send_signal(signal.SIGCONT)
+
     async def drained(self) -> None:
         """Return when the worker has finished with all that is in the log."""
         deadline = time.monotonic() + DRAIN_SECONDS
@@ -135,8 +145,9 @@ async def take_turn(target: Target, apparatus: Apparatus, effort: Effort, seen: 
     """One target's part of a round: many calls at once for the processor time, then a steady rate for the latency."""
     beside = apparatus.cpu()
     before = target.station.cpu() if target.station else 0.0
-    await asyncio.to_thread(target.callers.at_once, target.address, effort.requests)
-    await asyncio.sleep(SETTLING_SECONDS)
+    with apparatus.worker_frozen():
+        await asyncio.to_thread(target.callers.at_once, target.address, effort.requests)
+        await asyncio.sleep(SETTLING_SECONDS)
     spent = target.station.cpu() - before if target.station else 0.0
     seen.cpu.append(spent / effort.requests * 1e6)
     if target.sampled:
