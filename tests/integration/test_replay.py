@@ -18,7 +18,7 @@ from sqlalchemy import text
 from test_shadowctl import SHADOWCTL, Result, environment, run
 
 import routers
-from multishadow.v1 import prediction_pb2, replay_pb2, replay_pb2_grpc
+from multishadow.v1 import control_pb2, prediction_pb2, replay_pb2, replay_pb2_grpc
 from multishadow_server.adapters.postgres import PostgresControl, PostgresObservations
 from multishadow_server.adapters.postgres.stored_requests import PostgresStoredRequests
 from multishadow_server.core.observation import Observation, Outcome
@@ -321,3 +321,26 @@ async def test_what_is_stored_as_a_hash_is_not_sent_again_and_nothing_is_held_ag
     assert [each.request_id for each in found] == ["r-0", "r-2", "r-3"]
     assert [each.response == labelled("yes").SerializeToString() for each in found] == [True, False, True]
     assert found[1].response == b""
+
+
+async def test_requests_that_write_are_not_sent_again(control: str, tmp_path: Path) -> None:
+    async with serving(answering()) as server:
+        await register(control, base=server.address)
+        mark = {"attributes": {"x-multishadow-write": True}}
+        told = await shadowctl("replay", "--to", "base", file_of(tmp_path, [yes("1"), yes("2", **mark)]), "-o", "json")
+        assert (told.code, told.document["reasons"]) == (1, {"error: writes": 1})
+        assert set(server.calls) == {"1"}
+        async with asked(control) as api:
+            await api.apply(writes=control_pb2.WriteTerms(methods=[PREDICT]))
+        refused = await shadowctl("replay", "--to", "base", file_of(tmp_path, [yes("3")]))
+        assert (refused.code, "requests of spam write" in refused.err) == (1, True)
+        assert set(server.calls) == {"1"}
+
+
+async def test_a_file_is_not_sent_to_a_model_that_speaks_another_protocol(control: str, tmp_path: Path) -> None:
+    async with serving(answering()) as server:
+        async with asked(control) as api:
+            await api.apply("base", address=server.address, protocol="oip")
+        refused = await shadowctl("replay", "--to", "spam.base", file_of(tmp_path, [yes("1")]))
+        assert "spam has `protocol: oip`, and a file holds requests of PredictionService" in refused.err
+        assert not server.calls

@@ -12,7 +12,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from multishadow_server.adapters.postgres.engine import reaching
 from multishadow_server.adapters.postgres.records import moment
 from multishadow_server.adapters.postgres.tables import ComparisonRow, EpochRow, ExperimentRow
-from multishadow_server.core import redaction
+from multishadow_server.core import redaction, writes
 from multishadow_server.core.privacy import Payloads
 from multishadow_server.core.replay import Replayable
 from multishadow_server.service.ports import RequestFilter, StoredKey
@@ -86,4 +86,5 @@ def _replayable(row: ComparisonRow) -> Replayable:
         response=b"" if row.payloads != Payloads.FULL and redaction.is_sealed(row.response) else row.response,
         at=row.received_at.timestamp(),
         latency=row.live_latency,
+        marked=writes.is_marked((), row.attributes),
     )
