@@ -108,6 +108,18 @@ async def test_what_is_stored_already_is_redacted_when_it_is_asked_for(
     assert (again.examined, again.rewritten, again.levels_merged) == (2, 0, 0)
 
 
+async def test_answers_that_nobody_can_redact_are_not_kept_to_be_labelled(
+    engine: AsyncEngine, database_url: str, traffic: PostgresTraffic
+) -> None:
+    epoch = await open_first_epoch(PostgresControl(engine))
+    unreadable = a_sample(epoch, request_id="unreadable")
+    unreadable = replace(unreadable, capture=replace(unreadable.capture, response=b"no message"))
+    await store(engine, epoch, a_sample(epoch, request_id="readable"), unreadable)
+    assert (await traffic.rewrite(of(REDACTING))).deleted == 1
+    assert rows(database_url, "SELECT request_id FROM answer") == [("readable",)]
+    assert (await traffic.rewrite(of(REDACTING))).deleted == 0
+
+
 @pytest.mark.parametrize("payloads", [Payloads.HASHED, Payloads.NONE])
 async def test_what_is_stored_already_can_be_made_unreadable_and_stays_so(
     engine: AsyncEngine, database_url: str, traffic: PostgresTraffic, payloads: Payloads
