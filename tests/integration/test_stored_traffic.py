@@ -20,6 +20,7 @@ from multishadow_server.adapters.postgres import PostgresControl, PostgresObserv
 from multishadow_server.adapters.postgres.bounds import LOCK, PostgresBounds
 from multishadow_server.adapters.postgres.hash_key import PostgresHashKey
 from multishadow_server.adapters.postgres.traffic import PostgresTraffic
+from multishadow_server.core.dead_letters import DeadLetter
 from multishadow_server.core.experiment import Epoch
 from multishadow_server.core.model import Model
 from multishadow_server.core.privacy import Pattern, Payloads, PrivacyTerms
@@ -168,6 +169,28 @@ async def test_one_persons_requests_are_erased_and_their_space_given_back(
     assert rows(database_url, "SELECT request_id FROM label") == [("r-3",)]
     assert 10 * after < 7 * before
     assert erased.bytes_freed >= before - after
+
+
+async def test_dead_letters_of_a_session_are_erased_although_nothing_else_is_stored_of_their_requests(
+    engine: AsyncEngine, database_url: str, traffic: PostgresTraffic
+) -> None:
+    epoch = await open_first_epoch(PostgresControl(engine))
+    capture = a_sample(epoch).capture
+    letters = [
+        DeadLetter(
+            model="spam",
+            version="A",
+            outcome="timeout",
+            capture=replace(capture, request_id=request_id, session_id=session_id),
+        )
+        for request_id, session_id in (("r-1", "user-17"), ("r-2", "user-18"), ("r-3", ""))
+    ]
+    await PostgresObservations(engine).commit(flush(epoch, previous=0, offset=1, dead_letters=letters))
+    theirs = Selection(session_ids=("user-17",))
+    assert (await traffic.count("spam", theirs)).dead_letters == 1
+    assert (await traffic.erase("spam", theirs)).dead_letters == 1
+    assert rows(database_url, "SELECT request_id FROM dead_letter ORDER BY 1") == [("r-2",), ("r-3",)]
+    assert (await traffic.erase("spam", Selection(request_ids=("r-3",)))).dead_letters == 1
 
 
 async def test_traffic_of_other_models_is_never_erased(
