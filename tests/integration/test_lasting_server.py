@@ -22,7 +22,7 @@ BREAKING = bad_input.greeting() + bad_input.a_call(PATH, b"x").replace(PATH.enco
 
 @asynccontextmanager
 async def lasting(
-    gate: asyncio.Event, arrived: list[bytes], *, shared: int
+    gate: asyncio.Event, arrived: list[bytes], *, shared: int, answered: list[bytes] | None = None
 ) -> AsyncIterator[tuple[str, list[grpc.aio.Server]]]:
     """A server that answers while the gate is open; its address, and every server that was made."""
     made: list[grpc.aio.Server] = []
@@ -30,6 +30,8 @@ async def lasting(
     async def answer(body: bytes, _context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         arrived.append(body)
         await gate.wait()
+        if answered is not None:
+            answered.append(body)
         return body
 
     def make() -> grpc.aio.Server:
@@ -50,7 +52,7 @@ async def lasting(
     try:
         yield address, made
     finally:
-        await server.stop(1.0)
+        await server.stop(5.0)
 
 
 @pytest.mark.parametrize("shared", [0, 1])
@@ -76,6 +78,33 @@ async def test_a_broken_server_is_replaced_at_its_address_and_calls_under_way_fi
                         assert await after == b"after"
         assert await under_way == b"before"
     assert f"a call broke the server on {address}, and another takes its place" in caplog.text
+
+
+async def test_a_stop_waits_for_calls_under_way_of_a_server_that_broke_before() -> None:
+    gate, arrived, answered = asyncio.Event(), list[bytes](), list[bytes]()
+
+    async def open_late(successor: grpc.aio.Server) -> None:
+        await successor.wait_for_termination()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        gate.set()
+
+    async with lasting(gate, arrived, shared=1, answered=answered) as (address, made):
+        channel = grpc.aio.insecure_channel(address)
+        under_way = _call(channel, b"before")
+        await until(lambda: arrived == [b"before"])
+        _, writer = await asyncio.open_connection(*address.split(":"))
+        writer.write(BREAKING)
+        await writer.drain()
+        await until(lambda: len(made) == 2)
+        writer.close()
+        async with grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as other:
+            await asyncio.wait_for(other.channel_ready(), 30)
+        opening = asyncio.create_task(open_late(made[-1]))
+    assert answered == [b"before"], "it has returned, and a process would end now"
+    await opening
+    assert await under_way == b"before"
+    await channel.close()
 
 
 def _call(channel: grpc.aio.Channel, body: bytes) -> grpc.aio.UnaryUnaryCall[bytes, bytes]:

@@ -18,10 +18,11 @@ from sqlalchemy import text
 from test_shadowctl import SHADOWCTL, Result, environment, run
 
 import routers
-from multishadow.v1 import prediction_pb2, replay_pb2, replay_pb2_grpc
+from multishadow.v1 import control_pb2, prediction_pb2, replay_pb2, replay_pb2_grpc
 from multishadow_server.adapters.postgres import PostgresControl, PostgresObservations
 from multishadow_server.adapters.postgres.stored_requests import PostgresStoredRequests
 from multishadow_server.core.observation import Observation, Outcome
+from multishadow_server.core.redaction import Seal
 from multishadow_server.service.ports import Flush, RequestFilter, StoredComparison
 from running_control import asked, control_address
 from store_fixtures import NOON, capture, opened, rows
@@ -296,3 +297,50 @@ async def test_stored_requests_that_retention_deletes_in_the_middle_are_passed_o
             await connection.execute(text("DELETE FROM comparison WHERE request_id = 'r-2'"))
         assert [each.request_id for each in await store.load(keys)] == ["r-1", "r-3"]
         assert await store.find(RequestFilter(model="spam", most=9, experiment_id=99)) == []
+
+
+async def test_what_is_stored_as_a_hash_is_not_sent_again_and_nothing_is_held_against_one(
+    control: str, database_url: str
+) -> None:
+    await register(control, base="127.0.0.1:9", A="127.0.0.1:9")
+    async with asked(control) as api:
+        await api.start("A")
+    await stored(database_url, count=4)
+    sealed = Seal(b"key").of(b"what could not be read")
+    async with opened(database_url) as engine:
+        async with engine.begin() as connection:
+            await connection.execute(text("UPDATE comparison SET payloads = 'redacted' WHERE request_id <> 'r-0'"))
+            await connection.execute(
+                text("UPDATE comparison SET request = :hash WHERE request_id = 'r-1'"), {"hash": sealed}
+            )
+            await connection.execute(
+                text("UPDATE comparison SET response = :hash WHERE request_id = 'r-2'"), {"hash": sealed}
+            )
+        store = PostgresStoredRequests(engine)
+        found = await store.load(await store.find(RequestFilter(model="spam", most=9)))
+    assert [each.request_id for each in found] == ["r-0", "r-2", "r-3"]
+    assert [each.response == labelled("yes").SerializeToString() for each in found] == [True, False, True]
+    assert found[1].response == b""
+
+
+async def test_requests_that_write_are_not_sent_again(control: str, tmp_path: Path) -> None:
+    async with serving(answering()) as server:
+        await register(control, base=server.address)
+        mark = {"attributes": {"x-multishadow-write": True}}
+        told = await shadowctl("replay", "--to", "base", file_of(tmp_path, [yes("1"), yes("2", **mark)]), "-o", "json")
+        assert (told.code, told.document["reasons"]) == (1, {"error: writes": 1})
+        assert set(server.calls) == {"1"}
+        async with asked(control) as api:
+            await api.apply(writes=control_pb2.WriteTerms(methods=[PREDICT]))
+        refused = await shadowctl("replay", "--to", "base", file_of(tmp_path, [yes("3")]))
+        assert (refused.code, "requests of spam write" in refused.err) == (1, True)
+        assert set(server.calls) == {"1"}
+
+
+async def test_a_file_is_not_sent_to_a_model_that_speaks_another_protocol(control: str, tmp_path: Path) -> None:
+    async with serving(answering()) as server:
+        async with asked(control) as api:
+            await api.apply("base", address=server.address, protocol="oip")
+        refused = await shadowctl("replay", "--to", "spam.base", file_of(tmp_path, [yes("1")]))
+        assert "spam has `protocol: oip`, and a file holds requests of PredictionService" in refused.err
+        assert not server.calls

@@ -20,6 +20,7 @@ from multishadow_server.adapters.postgres import PostgresControl, PostgresObserv
 from multishadow_server.adapters.postgres.bounds import LOCK, PostgresBounds
 from multishadow_server.adapters.postgres.hash_key import PostgresHashKey
 from multishadow_server.adapters.postgres.traffic import PostgresTraffic
+from multishadow_server.core.dead_letters import DeadLetter
 from multishadow_server.core.experiment import Epoch
 from multishadow_server.core.model import Model
 from multishadow_server.core.privacy import Pattern, Payloads, PrivacyTerms
@@ -108,6 +109,18 @@ async def test_what_is_stored_already_is_redacted_when_it_is_asked_for(
     assert (again.examined, again.rewritten, again.levels_merged) == (2, 0, 0)
 
 
+async def test_answers_that_nobody_can_redact_are_not_kept_to_be_labelled(
+    engine: AsyncEngine, database_url: str, traffic: PostgresTraffic
+) -> None:
+    epoch = await open_first_epoch(PostgresControl(engine))
+    unreadable = a_sample(epoch, request_id="unreadable")
+    unreadable = replace(unreadable, capture=replace(unreadable.capture, response=b"no message"))
+    await store(engine, epoch, a_sample(epoch, request_id="readable"), unreadable)
+    assert (await traffic.rewrite(of(REDACTING))).deleted == 1
+    assert rows(database_url, "SELECT request_id FROM answer") == [("readable",)]
+    assert (await traffic.rewrite(of(REDACTING))).deleted == 0
+
+
 @pytest.mark.parametrize("payloads", [Payloads.HASHED, Payloads.NONE])
 async def test_what_is_stored_already_can_be_made_unreadable_and_stays_so(
     engine: AsyncEngine, database_url: str, traffic: PostgresTraffic, payloads: Payloads
@@ -156,6 +169,28 @@ async def test_one_persons_requests_are_erased_and_their_space_given_back(
     assert rows(database_url, "SELECT request_id FROM label") == [("r-3",)]
     assert 10 * after < 7 * before
     assert erased.bytes_freed >= before - after
+
+
+async def test_dead_letters_of_a_session_are_erased_although_nothing_else_is_stored_of_their_requests(
+    engine: AsyncEngine, database_url: str, traffic: PostgresTraffic
+) -> None:
+    epoch = await open_first_epoch(PostgresControl(engine))
+    capture = a_sample(epoch).capture
+    letters = [
+        DeadLetter(
+            model="spam",
+            version="A",
+            outcome="timeout",
+            capture=replace(capture, request_id=request_id, session_id=session_id),
+        )
+        for request_id, session_id in (("r-1", "user-17"), ("r-2", "user-18"), ("r-3", ""))
+    ]
+    await PostgresObservations(engine).commit(flush(epoch, previous=0, offset=1, dead_letters=letters))
+    theirs = Selection(session_ids=("user-17",))
+    assert (await traffic.count("spam", theirs)).dead_letters == 1
+    assert (await traffic.erase("spam", theirs)).dead_letters == 1
+    assert rows(database_url, "SELECT request_id FROM dead_letter ORDER BY 1") == [("r-2",), ("r-3",)]
+    assert (await traffic.erase("spam", Selection(request_ids=("r-3",)))).dead_letters == 1
 
 
 async def test_traffic_of_other_models_is_never_erased(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from multishadow_server.core import alarm_rules, alarms, watch_readings
+from multishadow_server.core import alarm_rules, alarms, watch_readings, windows
 from multishadow_server.core.alarm_rules import AlarmLimits, Facts
 from multishadow_server.core.alarms import REMEDIES, Alarm, AlarmKey, AlarmKind, Finding
 from multishadow_server.core.experiment import Epoch
@@ -17,7 +17,7 @@ from multishadow_server.core.probe_state import ProbeOutcome, ProbeState
 from multishadow_server.core.process_standing import Process, missing
 from multishadow_server.core.watch_readings import BucketCell, Reading
 
-NOW = 1_795_435_200.0
+NOW = 1_795_435_200.0  # a Monday, 12:00 UTC
 BUCKET = int(NOW)
 LIMITS = AlarmLimits()
 SILENT = AlarmKey(AlarmKind.SHADOW_SILENT, "spam", "A")
@@ -150,6 +150,18 @@ def test_live_requests_that_nobody_observes_anything_of_are_silence_although_no_
                 "present": reading(requests={"spam": 1_100}, routers={("router-1", "captured"): 50}),
             },
         ),
+        *(
+            (
+                f"requests that are counted as {name}",
+                {
+                    "present": reading(
+                        requests={"spam": 1_100}, routers={("router-1", "captured"): 90, ("router-1", name): 75}
+                    )
+                },
+            )
+            for name in ("live_failures", "writes.not_shadowed", "sampling.passed_over")
+        ),
+        ("a window that opened meanwhile", {"epochs": (epoch(windows=(windows.parse("12:00-13:00 UTC"),)),)}),
         ("a drop that was observed", {"present": reading({"outcome dropped": 1}, requests={"spam": 1_100})}),
     ],
 )
@@ -200,6 +212,20 @@ def test_what_was_counted_before_the_first_reading_does_not_count() -> None:
 def test_dropped_copies_are_told_by_reason_and_hours_that_ended_are_no_reason() -> None:
     now = {"outcome ok": 80, "outcome dropped": 40, "dropped_reason too_large": 20, "dropped_reason window_closed": 20}
     assert found(facts(now))[DROPS] == "20 of 100 copies for A were dropped: 20 too_large (in 60 s)"
+
+
+@pytest.mark.parametrize("reason", ["paused", "rate_limit", "bandwidth", "budget", "writes"])
+def test_a_version_that_is_paused_or_kept_to_its_rate_is_no_alarm(reason: str) -> None:
+    withheld = {"outcome dropped": 90, f"dropped_reason {reason}": 90}
+    assert not found(facts(withheld, shares={("spam", "A"): 1.0}))
+    assert not found(facts(withheld | {"outcome ok": 30}))
+    assert DROPS in unknown(facts(withheld)), "what is left tells no share"
+
+
+def test_a_circuit_that_is_open_is_an_alarm() -> None:
+    now = {"outcome error": 2, "error_reason INTERNAL": 2, "outcome dropped": 90, "dropped_reason circuit_open": 90}
+    assert "90 circuit_open" in found(facts(now))[DROPS]
+    assert SILENT in unknown(facts(now)), "what is not called cannot tell that it is back"
 
 
 def test_what_a_router_drops_while_nothing_reaches_the_log_is_seen_from_its_own_counters() -> None:

@@ -17,7 +17,11 @@ from multishadow_server.core import dead_letter_policy, dead_letters, windows
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.dead_letter_policy import DeadLetterPolicy
 from multishadow_server.core.dead_letters import DeadLetter, LetterState
+from multishadow_server.core.model import Version
 from multishadow_server.core.observation import Observation, Outcome
+from multishadow_server.core.privacy import Payloads, PrivacyTerms
+from multishadow_server.core.version_limits import Pause
+from multishadow_server.core.writes import Writes
 from multishadow_server.errors import InvalidInput, StoreUnavailable
 from multishadow_server.service.configuration_in_hand import ConfigurationInHand
 from multishadow_server.service.dead_letter_retries import OF_EACH, DeadLetterRetries, after
@@ -134,6 +138,9 @@ def a_letter(number: int = 1, *, attempts: int = 1, asked: bool = False, version
         (seen(Outcome.DROPPED, "in_flight_limit"), 1, False, LetterState.WAITING, 1),
         (seen(Outcome.DROPPED, "in_flight_limit"), 1, True, LetterState.WAITING, 1),
         (seen(Outcome.DROPPED, "internal_error"), 1, False, LetterState.PARKED, 2),
+        (seen(Outcome.DROPPED, "paused"), 1, False, LetterState.WAITING, 1),
+        (seen(Outcome.DROPPED, "too_large"), 1, False, LetterState.PARKED, 1),
+        (seen(Outcome.DROPPED, "writes"), 1, True, LetterState.PARKED, 1),
     ],
 )
 def test_an_attempt_decides_what_becomes_of_a_letter(
@@ -284,6 +291,43 @@ async def test_somebody_who_asks_for_it_may_have_it_tried_long_after() -> None:
         await until(lambda: 1 in queue.settled)
     assert queue.settled[1].state is LetterState.PARKED
     assert [address for address, _, _ in retrying.gateway.calls] == ["at-A"]
+
+
+async def retried(configuration: Configuration, letter: ClaimedLetter, **model: object) -> tuple[Attempt, Retrying]:
+    """What became of a letter, whose model has these settings by now."""
+    models = {name: replace(each, **model) for name, each in configuration.models.items()}  # type: ignore[arg-type]  # fields by name
+    queue = MemoryQueue(letter)
+    async with Retrying(queue, lambda _: AWAY, configuration=replace(configuration, models=models)) as retrying:
+        await until(lambda: letter.id in queue.settled)
+    return queue.settled[letter.id], retrying
+
+
+@pytest.mark.parametrize("asked", [False, True])
+@pytest.mark.parametrize(
+    ("settings", "reason"), [({"writes": Writes(all=True)}, "writes"), ({"max_request_bytes": 1}, "too_large")]
+)
+async def test_what_nobody_may_get_a_copy_of_by_now_is_not_sent_again_whoever_asks(
+    settings: dict[str, object], reason: str, *, asked: bool
+) -> None:
+    attempt, retrying = await retried(a_configuration(an_epoch("A")), a_letter(asked=asked), **settings)
+    assert (attempt.state, attempt.attempts, attempt.reason) == (LetterState.PARKED, 1, reason)
+    assert not retrying.gateway.calls
+
+
+async def test_a_letter_waits_while_its_version_is_paused() -> None:
+    paused = Version(model="spam", name="A", address="at-A", timeout=2.0, pause=Pause(since=0.0, until=None, by="ann"))
+    versions = (*a_configuration().models["spam"].versions[:1], paused)
+    attempt, retrying = await retried(a_configuration(an_epoch("A")), a_letter(asked=True), versions=versions)
+    assert (attempt.state, attempt.attempts, attempt.reason) == (LetterState.WAITING, 1, "paused")
+    assert not retrying.gateway.calls
+
+
+async def test_words_of_a_shadow_that_may_not_be_stored_any_more_are_not_stored_by_a_retry() -> None:
+    full, _ = await retried(a_configuration(an_epoch("A")), a_letter(asked=True))
+    assert full.detail == "gone"
+    strict = PrivacyTerms(payloads=Payloads.HASHED)
+    attempt, _ = await retried(a_configuration(an_epoch("A")), a_letter(asked=True), privacy=strict)
+    assert (attempt.state, attempt.reason, attempt.detail) == (LetterState.PARKED, "UNAVAILABLE", "")
 
 
 async def test_outside_its_experiments_windows_a_letter_is_postponed() -> None:

@@ -14,6 +14,7 @@ from fakes import ScriptedStream
 from multishadow.v1 import prediction_pb2
 from multishadow_server.adapters.openfeature_flags import ConfigurationProvider, OpenFeatureClaims
 from multishadow_server.adapters.streamed_answer import StreamedPrediction
+from multishadow_server.core import writes
 from multishadow_server.core.capture import Capture, CaptureBatch, Metadata
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.flags import claim_definition
@@ -362,6 +363,33 @@ async def test_a_stream_that_is_too_large_is_passed_on_and_counted_as_dropped(wo
     stream = await path.stream(REQUEST)
     assert len(await everything(stream)) == 2
     assert (world.captured, world.dropped) == ([], {"too_large": 1})
+
+
+async def test_a_stream_that_is_not_captured_takes_no_room_from_those_that_are(world: World) -> None:
+    path = world.live_path()
+    path.load(configuration(CLAIMS))
+    marked = replace(REQUEST, metadata=((writes.MARK, "1"),))
+    for left_out in (marked, replace(REQUEST, replayed=True)):
+        hung = ScriptedStream([chunk("x" * 90)], Answer(status_code=0), hangs=True)
+        world.gateway.streams["base"] = hung
+        await (await path.stream(left_out)).next()
+    world.gateway.streams["base"] = ScriptedStream([chunk("y" * 90)], Answer(status_code=0))
+    await everything(await path.stream(REQUEST))
+    assert (len(world.captured), world.dropped) == (1, {})
+    world.gateway.streams["base"] = ScriptedStream([chunk("z")], Answer(status_code=0))
+    await everything(await path.stream(marked))
+    assert (path.counters["sampled"], path.counters["writes.not_shadowed"], len(world.captured)) == (1, 1, 1)
+
+
+async def test_a_share_that_rises_while_an_answer_streams_captures_nothing_that_was_not_kept(world: World) -> None:
+    path = world.live_path()
+    path.load(configuration(CLAIMS))
+    world.sampling.share = 0.0
+    world.gateway.streams["base"] = ScriptedStream([chunk("a")], Answer(status_code=0))
+    stream = await path.stream(REQUEST)
+    world.sampling.share = 1.0
+    await everything(stream)
+    assert (world.captured, path.counters["sampling.passed_over"]) == ([], 1)
 
 
 async def test_a_caller_who_leaves_a_stream_ends_the_live_call_and_is_not_captured(world: World) -> None:

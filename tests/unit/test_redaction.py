@@ -388,6 +388,19 @@ async def test_a_worker_stores_by_its_models_terms() -> None:
         assert len(flush.answers) == terms.payloads.readable
 
 
+@pytest.mark.parametrize(
+    "sealed",
+    [
+        replace(A_CAPTURE, method="/inference.GRPCInferenceService/ModelInfer"),
+        replace(A_CAPTURE, response=pb.PredictResponse(text="x" * redaction.LARGEST_REDACTED).SerializeToString()),
+    ],
+)
+async def test_answers_that_are_stored_as_hashes_are_not_kept_to_be_labelled(sealed: Capture) -> None:
+    flush, _ = await concealed(EMAILS, sealed)
+    assert redaction.is_sealed(flush.comparisons[0].capture.response)
+    assert not flush.answers
+
+
 async def test_of_a_model_that_is_gone_nothing_is_stored() -> None:
     flush, _ = await concealed(None)
     assert SECRET not in repr(flush)

@@ -23,6 +23,7 @@ from multishadow_server.core.privacy import Pattern, Payloads, PrivacyTerms
 
 HIDDEN = "[redacted]"
 SEALED = "hmac-sha256:"
+SEALED_BYTES = len(SEALED) + 64
 # Larger payloads are stored as hashes where they should be redacted: nobody reads them, and a worker has better to do.
 LARGEST_REDACTED = 256 * 1024
 # Fewer bytes are redacted where they are met; more of them would hold up an event loop.
@@ -211,7 +212,7 @@ def redact_payload(policy: Policy, kind: Kind, method: str, payload: bytes) -> b
 
 def is_sealed(payload: bytes) -> bool:
     """Whether it is the hash of a payload, under any form but `full`."""
-    return payload.startswith(SEALED.encode()) and len(payload) == len(SEALED) + 64
+    return payload.startswith(SEALED.encode()) and len(payload) == SEALED_BYTES
 
 
 def redact_capture(policy: Policy, capture: Capture) -> Capture:

@@ -27,6 +27,7 @@ class Replayable:
         response: bytes of the answer that it is compared with; empty: nothing is compared.
         at: when it was received, seconds since the Unix epoch; None: nobody knows.
         latency: how long that answer took, in seconds; None: nobody knows.
+        marked: its caller said that it writes.
     """
 
     request: bytes
@@ -36,6 +37,7 @@ class Replayable:
     response: bytes = b""
     at: float | None = None
     latency: float | None = None
+    marked: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,6 +14,8 @@ from multishadow_server.core.experiment import Epoch
 
 # More would be read only by a worker that is hours behind, of which the alarm `lag` tells.
 MOST_BUCKETS = 200
+LEFT_OUT = ("live_failures", "writes.not_shadowed", "sampling.passed_over")
+"""Counters of routers, of requests that nobody gets a copy of, or of which nothing is observed for a candidate."""
 
 
 class BucketCell(NamedTuple):

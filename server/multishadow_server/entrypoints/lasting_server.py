@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 import grpc.aio
@@ -59,9 +60,12 @@ class LastingServer:
         return bound
 
     async def stop(self, grace: float | None) -> None:
-        """Take no more calls; those under way have `grace` seconds."""
+        """Take no more calls; those under way have `grace` seconds, also those of servers that broke."""
         await end(self._watch)
+        until = time.monotonic() + (grace or 0.0)
         await self._server.stop(grace)
+        if self._ending:
+            await asyncio.wait(set(self._ending), timeout=max(0.0, until - time.monotonic()))
         await end(*self._ending)
 
     async def _replace_broken(self, address: str) -> None:

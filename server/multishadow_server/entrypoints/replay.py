@@ -11,7 +11,8 @@ from google.protobuf.message import DecodeError
 
 from multishadow.v1 import prediction_pb2, replay_pb2_grpc
 from multishadow.v1 import replay_pb2 as pb
-from multishadow_server.core import replay
+from multishadow_server.core import replay, writes
+from multishadow_server.core.protocols import Protocol
 from multishadow_server.core.replay import Pace, Replayable, ReplayResult
 from multishadow_server.entrypoints.answering import Context, actor_of, answering
 from multishadow_server.entrypoints.moments import seconds_of
@@ -20,6 +21,7 @@ from multishadow_server.service import replaying
 from multishadow_server.service.ports import Comparer, ControlStore, ModelGateway, RequestFilter, StoredRequests
 from multishadow_server.service.probing import PREDICT
 from multishadow_server.service.replaying import Replaying, Target
+from multishadow_server.structs import json_of
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ReplayService"].full_name
 
@@ -61,6 +63,11 @@ class ReplayServicer(replay_pb2_grpc.ReplayServiceServicer):
             target = await replaying.target_of(
                 self._store, model=terms.model, version=terms.version, router=terms.router
             )
+            if target.protocol is not Protocol.MULTISHADOW and not terms.HasField("stored"):
+                raise InvalidInput(
+                    f"requests: {target.model} has `protocol: {target.protocol}`, and a file holds requests of "
+                    "PredictionService; replay stored ones (`--stored`)"
+                )
             keys = await replaying.find(self._stored, _filter(terms)) if terms.HasField("stored") else None
             source = "the caller" if keys is None else f"{len(keys)} stored requests"
             actor = actor_of(terms.actor, context)
@@ -71,7 +78,9 @@ class ReplayServicer(replay_pb2_grpc.ReplayServiceServicer):
             given = _given(requests, target) if keys is None else replaying.load(self._stored, keys)
             async for result in running.results(given):
                 yield pb.ReplayResponse(result=_result(result, with_response=terms.with_responses))
-            yield pb.ReplayResponse(ended=pb.ReplayEnded(sent=running.sent, gone=max(0, total - running.sent)))
+            yield pb.ReplayResponse(
+                ended=pb.ReplayEnded(sent=running.sent, gone=max(0, total - running.sent - running.withheld))
+            )
 
 
 async def _terms(requests: AsyncIterator[pb.ReplayRequest]) -> pb.ReplayTerms:
@@ -126,7 +135,12 @@ def _replayable(index: int, message: pb.ReplayRequest, target: Target) -> Replay
         response=given.response,
         at=seconds_of("requests.at", given.at) if given.HasField("at") else None,
         latency=given.latency_ms / 1000 if given.HasField("latency_ms") else None,
+        marked=_is_marked(request),
     )
+
+
+def _is_marked(request: prediction_pb2.PredictRequest) -> bool:
+    return writes.MARK in request.attributes.fields and writes.is_marked((), json_of(request.attributes))
 
 
 def _result(result: ReplayResult, *, with_response: bool) -> pb.ReplayResult:

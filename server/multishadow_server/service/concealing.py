@@ -54,7 +54,7 @@ class Concealing:
         without its payloads.
         """
         captures = [*(item.capture for item in flush.comparisons), *(item.capture for item in flush.answers)]
-        flush = replace(flush, dead_letters=[self._letter(letter, models) for letter in flush.dead_letters])
+        flush = replace(flush, dead_letters=tuple(self._letter(letter, models) for letter in flush.dead_letters))
         if all(_terms(models, capture).payloads is Payloads.FULL for capture in captures):
             return flush
         comparisons = [await self._comparison(item, _terms(models, item.capture)) for item in flush.comparisons]
@@ -84,6 +84,9 @@ class Concealing:
         stored = replace(item.capture, request=b"", attributes={}, metadata=())
         capture, observations, payloads = await self._safely(stored, item.observations, terms)
         if not payloads.readable:
+            return None
+        # Of another protocol, or too large to be redacted: a label held against a hash would call everybody wrong.
+        if any(map(redaction.is_sealed, (capture.response, *(seen.response for seen in observations)))):
             return None
         return replace(item, capture=capture, observations=observations, payloads=payloads)
 

@@ -15,6 +15,8 @@ from multishadow_server.core.dead_letters import LONGEST_DETAIL, LetterState
 from multishadow_server.core.experiment import Epoch
 from multishadow_server.core.model import Model, flag_key
 from multishadow_server.core.observation import Observation, Outcome
+from multishadow_server.core.privacy import Payloads
+from multishadow_server.core.withheld import TOO_LARGE, WRITES
 from multishadow_server.errors import MultishadowError, StoreUnavailable
 from multishadow_server.service.ending import INNER_PATIENCE_SECONDS, end
 from multishadow_server.service.outage import Outage
@@ -28,6 +30,8 @@ OF_EACH = 4
 POSTPONED_SECONDS = 30.0
 GIVE_BACK_SECONDS = 1.0
 _ANSWERED = frozenset({Outcome.OK, Outcome.DIVERGED, Outcome.UNCOMPARABLE})
+# What nobody may get a copy of is not sent later either; and nobody was asked, so that it is no attempt.
+_WITHHELD = frozenset({TOO_LARGE, WRITES})
 # Asked again later, a version that does not exist, or our own fault, would be so still.
 _FINAL_DROPS = frozenset({dead_letters.INTERNAL_ERROR, "unknown_version"})
 
@@ -138,6 +142,9 @@ class DeadLetterRetries:
         else:
             seen = await self._shadowing.ask_again(letter.capture, epoch, configuration, letter.version)
             attempt = after(letter, seen, policy, draw=self._draw())
+            if model is not None and model.privacy.payloads is not Payloads.FULL:
+                # The letter is of a time when more might be stored; what a shadow says now may repeat the request.
+                attempt = replace(attempt, detail="")
         self._untried.pop(letter.id, None)
         if await self._queue.settle(letter, attempt):
             self._counters[f"dead_letter_retries.{attempt.state}"] += 1
@@ -172,6 +179,8 @@ def after(letter: ClaimedLetter, seen: Observation, policy: DeadLetterPolicy | N
     )
     if seen.outcome in _ANSWERED:
         return replace(attempt, state=LetterState.ANSWERED, similarity=seen.similarity)
+    if seen.outcome is Outcome.DROPPED and seen.reason in _WITHHELD:
+        return replace(attempt, attempts=letter.attempts)
     if seen.outcome is Outcome.DROPPED and seen.reason not in _FINAL_DROPS:
         # Nobody was asked: that is no attempt.
         wait = POSTPONED_SECONDS * (0.5 + draw / 2)

@@ -175,7 +175,10 @@ class LivePath:
         except asyncio.CancelledError:
             self._note_cancelled(attempt)
             raise
-        kept = KeptAnswer(self._streaming, self._room) if attempt.shadows_beside(version) else None
+        # Decided once: the share may be another one when the answer ends. What nobody will get takes no room meanwhile.
+        copied = bool(attempt.shadows_beside(version)) and not request.replayed
+        left_out = self._left_out(attempt) if copied else ""
+        kept = KeptAnswer(self._streaming, self._room) if copied and not left_out else None
         return LiveStream(
             opened,
             first,
@@ -183,8 +186,8 @@ class LivePath:
             version=version,
             revision=attempt.decision.revision,
             kept=kept,
-            on_end=partial(self._note_stream, attempt, version, kept),
-            on_abandon=partial(self._note_cancelled, attempt),
+            on_end=partial(self._note_stream, attempt, version, kept, left_out),
+            on_abandon=partial(self._note_cancelled, attempt, left_out=left_out),
         )
 
     async def pass_on(self, request: LiveRequest) -> LiveAnswer:
@@ -288,17 +291,17 @@ class LivePath:
         return opened, await opened.next()
 
     def _note_stream(
-        self, attempt: _Attempt, version: str, kept: KeptAnswer | None, answer: ports.Answer
+        self, attempt: _Attempt, version: str, kept: KeptAnswer | None, left_out: str, answer: ports.Answer
     ) -> ports.Answer:
         """A streamed answer has ended; how it ended, for the caller."""
         self._count(attempt, version, answer)
         lost = kept.lost if kept is not None and not answer.status_code else ""
         whole = kept.whole() if kept is not None else b""
         response = b"" if answer.status_code else whole
-        self._capture(attempt, version, replace(answer, response=response), lost=lost)
+        self._capture(attempt, version, replace(answer, response=response), lost=lost, left_out=left_out)
         return explained(answer, attempt.route, version)
 
-    def _note_cancelled(self, attempt: _Attempt) -> None:
+    def _note_cancelled(self, attempt: _Attempt, *, left_out: str | None = None) -> None:
         """The caller went away: nothing is captured. Or its deadline passed: that is the live version's failure."""
         now = self._monotonic()
         if now < attempt.deadline:
@@ -307,7 +310,7 @@ class LivePath:
         seconds = now - attempt.started
         timeout = ports.Answer(status_code=DEADLINE_EXCEEDED, status_message="Deadline Exceeded", latency=seconds)
         self._count(attempt, attempt.decision.live, timeout)
-        self._capture(attempt, attempt.decision.live, timeout)
+        self._capture(attempt, attempt.decision.live, timeout, left_out=left_out)
 
     def _count(self, attempt: _Attempt, version: str, answer: ports.Answer) -> None:
         """Count it for the version that was chosen: if another one had to answer, that is the chosen one's failure."""
@@ -324,14 +327,22 @@ class LivePath:
             covered=covered,
         )
 
-    def _capture(self, attempt: _Attempt, version: str, answer: ports.Answer, *, lost: str = "") -> None:
-        """Offer what happened to the buffer, if anybody shadows this request; or count why it is lost."""
+    def _capture(
+        self, attempt: _Attempt, version: str, answer: ports.Answer, *, lost: str = "", left_out: str | None = None
+    ) -> None:
+        """Offer what happened to the buffer, if anybody shadows this request; or count why it is lost.
+
+        `left_out` is what `_left_out` said of it, where it was asked before.
+        """
         if attempt.request.replayed:
             return
         if answer.status_code:
             self.counters["live_failures"] += 1
         shadows = attempt.shadows_beside(version)
-        if not shadows or self._is_passed_over(attempt):
+        if not shadows:
+            return
+        if reason := self._left_out(attempt) if left_out is None else left_out:
+            self.counters[reason] += 1
             return
         self.counters["sampled"] += 1
         if attempt.route.caps and self._is_over_cap(attempt, live=version, shadows=shadows):
@@ -342,21 +353,19 @@ class LivePath:
         else:
             self._buffer.offer(size_of(attempt.request.body, answer.response), captured)
 
-    def _is_passed_over(self, attempt: _Attempt) -> bool:
-        """Whether this request is no part of the sample, although flags say so."""
+    def _left_out(self, attempt: _Attempt) -> str:
+        """Why this request is no part of the sample although flags say so, as a counter's name; empty when it is."""
         request, declared = attempt.request, attempt.route.writes
         if (declared is not None and declared.covers(request.method)) or writes.is_marked(
             request.metadata, request.attributes
         ):
-            self.counters["writes.not_shadowed"] += 1
-            return True
+            return "writes.not_shadowed"
         share = self._sampling.share
         if share < 1 and share <= sampling_share.draw(
             request.model, session_id=request.session_id, request_id=request.request_id
         ):
-            self.counters["sampling.passed_over"] += 1
-            return True
-        return False
+            return "sampling.passed_over"
+        return ""
 
     def _is_over_cap(self, attempt: _Attempt, *, live: str, shadows: tuple[str, ...]) -> bool:
         """Whether none of the shadows may get so large a request; then that is all that is captured of it.

@@ -123,7 +123,7 @@ class ProbeRounds:
         answer = await self._gateway.call(
             version.address,
             PREDICT,
-            probe.request,
+            version.asked(probe.request),
             metadata=_metadata(claim, probe),
             deadline=time.monotonic() + version.timeout,
         )

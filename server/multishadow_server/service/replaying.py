@@ -12,7 +12,10 @@ from multishadow_server.core import protocols, replay
 from multishadow_server.core.capture import Metadata
 from multishadow_server.core.metadata import REPLAY_KEY, header_text
 from multishadow_server.core.model import Comparator
+from multishadow_server.core.protocols import Protocol
 from multishadow_server.core.replay import Pace, Replayable, ReplayOutcome, ReplayResult
+from multishadow_server.core.withheld import WRITES
+from multishadow_server.core.writes import NO_WRITES, Writes
 from multishadow_server.errors import FailedPrecondition, InvalidInput, NotFound
 from multishadow_server.service import names
 from multishadow_server.service.ending import INNER_PATIENCE_SECONDS, end
@@ -47,6 +50,8 @@ class Target:
         timeout: longest time of a call in seconds.
         comparator: when two answers agree.
         renaming: put after a request, so that it names the model as its server does; see `protocols.renaming`.
+        protocol: what the model speaks.
+        writes: which of its requests write.
     """
 
     model: str
@@ -55,6 +60,8 @@ class Target:
     timeout: float
     comparator: Comparator
     renaming: bytes = b""
+    protocol: Protocol = Protocol.MULTISHADOW
+    writes: Writes = NO_WRITES
 
     @property
     def described(self) -> str:
@@ -74,7 +81,7 @@ async def target_of(store: ControlStore, *, model: str, version: str, router: st
         StoreUnavailable: the database is away.
     """
     found = names.model_of(await store.read(experiments=False), model)
-    if found.writes.covers(protocols.CALLED_BY[found.protocol]):
+    if found.writes.covers(f"/{protocols.CALLED_BY[found.protocol]}"):
         raise FailedPrecondition(
             f"requests of {found.name} write (`writes`, `writing_methods`): they are not sent again"
         )
@@ -87,6 +94,8 @@ async def target_of(store: ControlStore, *, model: str, version: str, router: st
             address=router,
             timeout=found.default_timeout,
             comparator=found.comparator,
+            protocol=found.protocol,
+            writes=found.writes,
         )
     chosen = names.version_of(found, version)
     return Target(
@@ -96,6 +105,8 @@ async def target_of(store: ControlStore, *, model: str, version: str, router: st
         timeout=chosen.timeout,
         comparator=found.comparator,
         renaming=protocols.renaming(chosen.served_name, chosen.served_version),
+        protocol=found.protocol,
+        writes=found.writes,
     )
 
 
@@ -153,6 +164,7 @@ class Replaying:
         self._tails: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.sent = 0
+        self.withheld = 0
 
     async def results(self, requests: AsyncIterable[Replayable]) -> AsyncIterator[ReplayResult]:
         """Send them and give what became of each, as they end. Who stops asking for results stops the replay.
@@ -209,6 +221,13 @@ class Replaying:
     async def _one(self, index: int, each: Replayable, due: float, previous: asyncio.Task[None] | None) -> None:
         if previous is not None:
             await asyncio.wait([previous])
+        if each.marked or self._target.writes.covers(each.method):
+            self.withheld += 1
+            detail = "it writes: it is not sent again"
+            self._finished.put_nowait(
+                ReplayResult(index=index, replayed=each, outcome=ReplayOutcome.ERROR, reason=WRITES, detail=detail)
+            )
+            return
         async with self._slots:
             late = max(0.0, time.monotonic() - due)
             self.sent += 1

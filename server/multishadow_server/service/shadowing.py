@@ -196,7 +196,13 @@ class Shadowing:
     async def ask_again(
         self, capture: Capture, epoch: Epoch, configuration: Configuration, version: str
     ) -> Observation:
-        """Call one shadow with a capture that it was called with before; never raises, as above."""
+        """Call one shadow with a capture that it was called with before; never raises, as above.
+
+        What nobody may get a copy of any more, since its model was said to write, is not sent again either.
+        """
+        self._guard.follow(configuration)
+        if refused := self._guard.refuses(capture):
+            return _dropped(version, refused)
         return await self._observe(capture, epoch, configuration, version, _metadata(capture))
 
     async def _observe(

@@ -17,7 +17,7 @@ from multishadow_server.adapters.postgres.tables import AlarmRow, AuditRow, Proc
 from multishadow_server.core.alarms import Alarm, AlarmKey, AlarmKind, Turn
 from multishadow_server.core.experiment import Epoch
 from multishadow_server.core.rollup import Family
-from multishadow_server.core.watch_readings import BucketCell, Reading, buckets_of
+from multishadow_server.core.watch_readings import LEFT_OUT, BucketCell, Reading, buckets_of
 from multishadow_server.service.ports import Past, ProcessStatus, Span
 
 FAMILIES = (Family.OUTCOME, Family.ERROR_REASON, Family.DROPPED_REASON, Family.UNCOMPARABLE_REASON)
@@ -56,7 +56,7 @@ class PostgresAlarms:
                 (row.instance, name): int(n)
                 for row in await connection.execute(_ROUTERS)
                 for name, n in row.counters.items()
-                if name == "captured" or name.startswith("dropped.")
+                if name in {"captured", *LEFT_OUT} or name.startswith("dropped.")
             }
         oldest = {epoch_id: starts[0] for epoch_id, starts in buckets.items()}
         return Reading(at=at, oldest=oldest, cells=cells, requests=requests, routers=routers)

@@ -170,6 +170,7 @@ def _parameters(letter: DeadLetter) -> dict[str, Any]:
         "model": letter.model,
         "version": letter.version,
         "request_id": storable_text(capture.request_id) if capture else "",
+        "session_id": storable_text(capture.session_id) if capture else "",
         "epoch_id": letter.epoch_id,
         "state": letter.state.value,
         "attempts": 0 if capture is None else 1,
@@ -244,11 +245,12 @@ _LINE: tuple[Any, ...] = tuple(getattr(DeadLetterRow, name) for name in LetterLi
 _PRESENT = text("SELECT count(*) FROM (SELECT 1 FROM dead_letter WHERE model = :model LIMIT :most) AS present")
 _WRITE = text(
     """
-    INSERT INTO dead_letter (model, version, request_id, epoch_id, state, attempts, outcome, reason, detail,
+    INSERT INTO dead_letter (model, version, request_id, session_id, epoch_id, state, attempts, outcome, reason, detail,
                              received_at, cut, payload, created_at, changed_at, next_attempt_at, expires_at, claim,
                              retry)
-    VALUES (:model, :version, :request_id, :epoch_id, :state, :attempts, :outcome, :reason, :detail, :received_at,
-            :cut, :payload, clock_timestamp(), clock_timestamp(), clock_timestamp() + make_interval(secs => :wait),
+    VALUES (:model, :version, :request_id, :session_id, :epoch_id, :state, :attempts, :outcome, :reason, :detail,
+            :received_at, :cut, :payload, clock_timestamp(), clock_timestamp(),
+            clock_timestamp() + make_interval(secs => :wait),
             clock_timestamp() + make_interval(secs => :keep), '', '')
     """
 )

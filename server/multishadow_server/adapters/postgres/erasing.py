@@ -34,7 +34,9 @@ _LABELS = (
 _LETTERS = (
     "model = :model"
     " AND (CAST(:before AS timestamptz) IS NULL OR coalesce(received_at, created_at) < :before)"
-    " AND (CAST(:label_ids AS text[]) IS NULL OR request_id = ANY(CAST(:label_ids AS text[])))"
+    # A letter may be all that is stored of its request: no comparison tells whose it is.
+    " AND (CAST(:label_ids AS text[]) IS NULL OR request_id = ANY(CAST(:label_ids AS text[]))"
+    " OR session_id = ANY(CAST(:session_ids AS text[])))"
 )
 # Deleting a day's rows at a time takes no longer than a day's; deleting all of them might never end.
 _PARTITIONS = text(

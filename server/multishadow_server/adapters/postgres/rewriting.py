@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import date
 from typing import Any
 
-from sqlalchemy import Label, Row, literal_column, text, tuple_, update
+from sqlalchemy import Label, Row, TextClause, literal_column, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col, select
 
@@ -64,9 +64,10 @@ class Rewriting:
         await self._all(self._comparisons)
         if self._policy.terms.payloads.readable:
             await self._all(self._answers)
+            await self._delete_answers(_DELETE_SEALED)
             await self._labels()
         else:
-            await self._delete_answers()
+            await self._delete_answers(_DELETE_ANSWERS)
         await self._delete_letters()
         await self._levels()
         return self._counts
@@ -195,9 +196,10 @@ class Rewriting:
                 return
             after = rows[-1][0]
 
-    async def _delete_answers(self) -> None:
+    async def _delete_answers(self, statement: TextClause) -> None:
+        """Those that no label can be held against."""
         async with self._transaction() as connection:
-            gone = (await connection.execute(_DELETE_ANSWERS, {"model": self._model.name})).scalars().all()
+            gone = (await connection.execute(statement, {"model": self._model.name})).scalars().all()
         self._counts["deleted"] += len(gone)
         self.touched.update(gone)
 
@@ -271,6 +273,17 @@ _PUT_LABEL = text(
 _DELETE_LABEL = text("DELETE FROM label WHERE model = :model AND request_id = :former")
 _DELETE_LETTERS = text("DELETE FROM dead_letter WHERE model = :model")
 _DELETE_ANSWERS = text("DELETE FROM answer WHERE model = :model RETURNING tableoid::regclass::text")
+# Those of which something could not be redacted, and is a hash now; see `redaction.is_sealed`.
+_DELETE_SEALED = text(
+    f"""
+    DELETE FROM answer
+    WHERE model = :model AND payloads <> 'full' AND EXISTS (
+        SELECT FROM unnest(live || responses) AS each
+        WHERE octet_length(each) = {redaction.SEALED_BYTES}
+            AND substring(each FOR {len(redaction.SEALED)}) = CAST('{redaction.SEALED}' AS bytea))
+    RETURNING tableoid::regclass::text
+    """  # noqa: S608  constants
+)
 _FORGET_LEVEL = text("DELETE FROM rollup WHERE epoch_id = :epoch_id AND family = ANY(:families) AND level = :level")
 _MERGE_LEVEL = text(
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -11,6 +12,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from multishadow_server.adapters.postgres.engine import reaching
 from multishadow_server.adapters.postgres.records import moment
 from multishadow_server.adapters.postgres.tables import ComparisonRow, EpochRow, ExperimentRow
+from multishadow_server.core import redaction, writes
+from multishadow_server.core.privacy import Payloads
 from multishadow_server.core.replay import Replayable
 from multishadow_server.service.ports import RequestFilter, StoredKey
 
@@ -34,8 +37,7 @@ class PostgresStoredRequests:
             select(col(ComparisonRow.day), col(ComparisonRow.id))
             .join(EpochRow, col(EpochRow.id) == ComparisonRow.epoch_id)
             .join(ExperimentRow, col(ExperimentRow.id) == EpochRow.experiment_id)
-            # A hash of a request cannot be sent.
-            .where(ExperimentRow.model == wanted.model, col(ComparisonRow.payloads).in_(("full", "redacted")))
+            .where(ExperimentRow.model == wanted.model, _SENDABLE)
             .order_by(col(ComparisonRow.received_at).desc(), col(ComparisonRow.id).desc())
             .limit(wanted.most)
         )
@@ -64,13 +66,25 @@ class PostgresStoredRequests:
         return [_replayable(rows[key.id]) for key in keys if key.id in rows]
 
 
+# A hash of a request cannot be sent. Under `redacted`, what could not be read is stored as its hash, too.
+_SENDABLE = (col(ComparisonRow.payloads) == Payloads.FULL) | (
+    (col(ComparisonRow.payloads) == Payloads.REDACTED)
+    & (
+        (func.octet_length(ComparisonRow.request) != redaction.SEALED_BYTES)
+        | (func.substring(ComparisonRow.request, 1, len(redaction.SEALED)) != redaction.SEALED.encode())
+    )
+)
+
+
 def _replayable(row: ComparisonRow) -> Replayable:
     return Replayable(
         request=row.request,
         request_id=row.request_id,
         session_id=row.session_id,
         method=row.method,
-        response=row.response,
+        # Nothing can be held against a hash.
+        response=b"" if row.payloads != Payloads.FULL and redaction.is_sealed(row.response) else row.response,
         at=row.received_at.timestamp(),
         latency=row.live_latency,
+        marked=writes.is_marked((), row.attributes),
     )

@@ -36,6 +36,7 @@ class DeadLetterRow(Table, table=True):
     model: str
     version: str
     request_id: str
+    session_id: str
     epoch_id: int | None = Field(default=None, sa_type=BigInteger)
     state: str
     attempts: int
