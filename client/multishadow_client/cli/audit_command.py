@@ -29,7 +29,7 @@ EXAMPLES = examples(
 )
 PAGE = 1_000
 EVERY = 1.0
-_MOMENTS = frozenset({"expires_at", "former_until"})
+_MOMENTS = frozenset({"before", "expires_at", "former_until"})
 
 
 def _moment(typed: str | datetime) -> datetime:
