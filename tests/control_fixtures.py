@@ -14,6 +14,8 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from multishadow.v1 import (
+    access_pb2,
+    access_pb2_grpc,
     alarms_pb2,
     alarms_pb2_grpc,
     control_pb2,
@@ -278,6 +280,7 @@ def serving(canned: CannedControl) -> Iterator[CannedControl]:
         (sessions_pb2, sessions_pb2_grpc, "SessionService"),
         (alarms_pb2, alarms_pb2_grpc, "AlarmService"),
         (deadletters_pb2, deadletters_pb2_grpc, "DeadLetterService"),
+        (access_pb2, access_pb2_grpc, "AccessService"),
     ):
         servicer = _servicer(canned, getattr(grpc_module, f"{name}Servicer"), module.DESCRIPTOR.services_by_name[name])
         getattr(grpc_module, f"add_{name}Servicer_to_server")(servicer, server)

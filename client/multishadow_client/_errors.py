@@ -111,7 +111,7 @@ class Unreachable(Unavailable):
 
 
 class NotSpoken(MultishadowError):
-    """The server at the address does not know this call: the wrong port, or an older release."""
+    """Whom it came to does not know this call: the wrong port, an older release, or a version that lacks the method."""
 
 
 class ServerFailed(MultishadowError):
@@ -152,6 +152,9 @@ def from_status(code: grpc.StatusCode, details: str, *, address: str, trailing: 
         kind, message = Unreachable, f"nothing answers at {address}: {_cause(details)}"
     elif kind is DeadlineExpired and details in {"", "Deadline Exceeded"}:
         message = f"no answer from {address} in time"
+    elif kind is NotSpoken and trailing.get("x-multishadow-version"):
+        # A router passed it on: the address is right, and whoever is live cannot do it.
+        message = f"{trailing['x-multishadow-version']}, which is live, does not know this call ({details})"
     elif kind is NotSpoken:
         message = f"{address} does not know this call ({details}); is it the right port?"
     elif kind is ServerFailed:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import grpc
 import pytest
@@ -18,7 +18,7 @@ import canned_router
 import control_fixtures as reports
 from canned_router import Router
 from control_fixtures import CannedControl, models
-from multishadow.v1 import control_pb2, flags_pb2, prediction_pb2, rollouts_pb2
+from multishadow.v1 import access_pb2, alarms_pb2, control_pb2, flags_pb2, prediction_pb2, rollouts_pb2
 from multishadow_client import cli
 
 SHADOWCTL = str(Path(sys.executable).with_name("shadowctl"))
@@ -402,6 +402,36 @@ def test_lists_are_tables_for_people(control: CannedControl, shadowctl: Shadowct
     }
 
 
+def test_what_few_models_have_stands_beneath_their_list(control: CannedControl, shadowctl: Shadowctl) -> None:
+    chat = control_pb2.Model(
+        name="chat",
+        sessions=control_pb2.SessionTerms(idle_seconds=1800, turn="chat.turn", unit="session"),
+        probes=alarms_pb2.ProbeSet(probes=[alarms_pb2.Probe(name="hello")]),
+        writes=control_pb2.WriteTerms(methods=["Update"]),
+        max_request_bytes=1_000_000,
+    )
+    control.answers["ListModels"] = control_pb2.ListModelsResponse(models=[control_pb2.Model(name="plain"), chat])
+    assert shadowctl("get", "models").out.splitlines()[4:] == [
+        "chat: sessions end after 30 m, turns numbered by chat.turn, ranked by session",
+        "chat: probes: hello",
+        "chat: requests of Update write, and are never shadowed",
+        "chat: requests above 1,000,000 bytes are not captured",
+    ]
+
+
+def test_an_audited_detail_is_written_as_people_write_it(
+    control: CannedControl, shadowctl: Shadowctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detail = Struct()
+    detail.update({"experiment": 4, "candidates": ["A", "B"], "ids": [6], "expires_at": 7200.5, "share": 0.25})
+    line = access_pb2.AuditLine(id=1, at=reports.at(0), actor="ann", action="start", subject="spam", detail=detail)
+    control.answers["ListAudit"] = access_pb2.ListAuditResponse(lines=[line])
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = shadowctl("audit").out
+    for said in ("experiment 4", "candidates [A; B]", "ids 6", "expires_at 1970-01-01 02:00 UTC", "share 0.25"):
+        assert said in shown
+
+
 def test_an_empty_list_says_how_to_fill_it(control: CannedControl, shadowctl: Shadowctl) -> None:
     control.answers["ListExperiments"] = control_pb2.ListExperimentsResponse()
     assert shadowctl("get", "experiments").out == "no experiments yet: shadowctl start\n"
@@ -549,6 +579,8 @@ def test_the_shell_completes_names_that_exist(control: CannedControl) -> None:
     control.answers["ListModels"] = models(spam=["base", "A", "B"], eggs=["old"])
     assert completed("shadowctl use s") == ["spam"]
     assert completed("shadowctl promote A --plan c") == ["cautious"]
+    assert completed("shadowctl token create ann --role o") == ["operator"]
+    assert completed("shadowctl probes s") == ["spam"]
     assert completed("shadowctl compare --model spam A ") == ["base", "B"]
     keys = ["checkout", "spam.base", "spam.A", "spam.B"]
     control.answers["ListFlagDefinitions"] = lambda request: flags_pb2.ListFlagDefinitionsResponse(
@@ -584,6 +616,18 @@ def test_an_input_that_cannot_be_sent_is_named(shadowctl: Shadowctl, arguments: 
     result = shadowctl("predict", "spam", *arguments)
     assert (result.code, result.out) == (2, "")
     assert said in result.err
+
+
+def test_a_version_that_lacks_the_method_is_not_taken_for_a_wrong_port(shadowctl: Shadowctl, router: Router) -> None:
+    def lacking(_request: prediction_pb2.PredictRequest, context: grpc.ServicerContext) -> NoReturn:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not implemented!")
+
+    router.answer = lacking
+    result = shadowctl("predict", "chat", "--text", "hi", "--router", router.address)
+    assert result.code == 1
+    assert "A, which is live, does not know this call" in result.err
+    assert "`predict --stream`" in result.err
+    assert "50052" not in result.err
 
 
 def test_a_streamed_prediction_is_shown_as_it_comes_and_then_who_gave_it(shadowctl: Shadowctl, router: Router) -> None:

@@ -172,7 +172,7 @@ def test_what_use_is_told_of_a_connection_is_remembered_for_that_server_alone(
     file.chmod(0o600)
     monkeypatch.chdir(tmp_path)
     used = shadowctl("use", "spam", "--server", control.address, "--token-file", "token")
-    assert f"they connect to {control.address}" in used.out
+    assert f"commands connect to {control.address}" in used.out
     kept = yaml.safe_load((tmp_path / "config/multishadow/connection.yaml").read_text())
     assert kept == {"server": control.address, "token_file": str(file)}
     assert TOKEN not in (tmp_path / "config/multishadow/connection.yaml").read_text()

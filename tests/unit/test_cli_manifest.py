@@ -15,6 +15,8 @@ from multishadow.v1.control_pb2 import (
 )
 from multishadow_client.cli import manifest
 from multishadow_client.cli.exit_code import Mistake
+from multishadow_server.core import registration
+from multishadow_server.entrypoints import control_messages
 
 WHOLE = """\
 model: spam
@@ -66,6 +68,14 @@ def test_the_documented_file_names_every_key_there_is(tmp_path: Path) -> None:
     for message in (ApplyModelRequest, Comparator, VersionSpec):
         keys = {field.name for field in message.DESCRIPTOR.fields} - {"actor"}
         assert not {key for key in keys if f"{key}:" not in written}
+
+
+def test_the_documented_file_can_be_applied_as_it_stands(tmp_path: Path) -> None:
+    documentation = Path(__file__, "../../../docs/shadowctl.md").resolve().read_text(encoding="utf-8")
+    (document,) = read(tmp_path, documentation.split("```yaml\n")[1].split("```")[0])
+    model = registration.register(None, control_messages.model_spec(document.request), now=0.0).model
+    assert model.probes
+    assert model.dead_letters
 
 
 def test_what_is_not_said_stays_as_it_is(tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ def test_a_changed_answer_and_a_wrong_one_are_told_beneath_the_table(
         read_at=at(NOON),
     )
     out = shadowctl("probes").out
-    assert "A, hello: ham, not spam" in out
+    assert "A, hello: not the known answer (`live` here): ham, not spam" in out
     assert "A, hello: the answer changed 2 times at the same address 10.0.0.7:9000, last 1 m ago" in out
     assert json.loads(shadowctl("probes", "-o", "json").out)["standings"][0]["answer"] == {"raw": "AAE="}
 

@@ -10,7 +10,7 @@ from multishadow.v1 import alarms_pb2 as pb
 from multishadow_client import _prediction_json
 from multishadow_client._address import CONTROL
 from multishadow_client._client import ControlClient
-from multishadow_client.cli import alarm_view, document, duration, selection, terminal, watching
+from multishadow_client.cli import alarm_view, completion, document, duration, selection, terminal, watching
 from multishadow_client.cli.exit_code import ExitCode
 from multishadow_client.cli.options import DEFAULT_TIMEOUT, Output, Server, Timeout, actor, examples
 from multishadow_client.cli.terminal import Format
@@ -117,7 +117,13 @@ def history(
 def probes(
     *,
     model: Annotated[
-        str, typer.Argument(metavar="[MODEL]", help="Only this model's; default: all.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="Only this model's; default: all.",
+            autocompletion=completion.models,
+            show_default=False,
+        ),
     ] = "",
     changes: Annotated[bool, typer.Option("--history", help="What became of them, newest first.")] = False,
     version: Annotated[str, typer.Option("--version", metavar="VERSION", help="With --history: only this one's.")] = "",

@@ -35,9 +35,8 @@ def alarms(response: ListAlarmsResponse) -> RenderableType:
 
 def _alarm(alarm: Alarm, now: datetime) -> Iterator[Text]:
     style = "dim" if alarm.HasField("acknowledged_at") else "bold red"
-    of = f" ({alarm.model})" if alarm.model else ""
     since = f", on for {figures.span(now.timestamp() - alarm.raised_at.seconds)}"
-    yield Text.assemble((f"{alarm.id}  ", "dim"), (f"{alarm.kind} {alarm.subject}{of}", style), (since, "dim"))
+    yield Text.assemble((f"{alarm.id}  ", "dim"), (_named(alarm), style), (since, "dim"))
     yield Text(f"    {alarm.detail}")
     yield Text(f"    → {alarm.remedy}", style="dim")
     if alarm.HasField("acknowledged_at"):
@@ -47,22 +46,23 @@ def _alarm(alarm: Alarm, now: datetime) -> Iterator[Text]:
         )
 
 
+def _named(alarm: Alarm) -> str:
+    return f"{alarm.kind} {alarm.subject}{f' ({alarm.model})' if alarm.model else ''}"
+
+
 def history(response: ListAlarmHistoryResponse) -> RenderableType:
     """Alarms on or over, newest first."""
     rows = (
         (
             str(alarm.id),
-            alarm.kind,
-            alarm.model or figures.NONE,
-            alarm.subject,
             figures.moment(alarm.raised_at),
             figures.span(alarm.cleared_at.seconds - alarm.raised_at.seconds) if alarm.HasField("cleared_at") else "on",
             alarm.acknowledged_by or figures.NONE,
-            alarm.detail,
+            f"{_named(alarm)}: {alarm.detail}",
         )
         for alarm in response.alarms
     )
-    headers = ("id", "kind", "model", "subject", "raised", "lasted", "acknowledged", "found last")
+    headers = ("id", "raised", "lasted", "acknowledged", "what, as it was found last")
     return table(headers, rows, nothing="there never was an alarm")
 
 
@@ -141,7 +141,9 @@ def probe_summary(standings: Sequence[ProbeStanding]) -> Iterator[Text]:
 
 def _notes(standing: ProbeStanding, now: datetime) -> Iterator[str]:
     who = f"{standing.version}, {standing.probe}"
-    if standing.outcome in {"wrong", "failing"}:
+    if standing.outcome == "wrong":
+        yield f"{who}: not the known answer (`live` here): {standing.detail or standing.reason}"
+    if standing.outcome == "failing":
         yield f"{who}: {standing.detail or standing.reason}"
     if standing.HasField("changed_at"):
         often = "once" if standing.changes == 1 else f"{figures.count(standing.changes)} times"

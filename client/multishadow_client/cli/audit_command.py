@@ -29,6 +29,7 @@ EXAMPLES = examples(
 )
 PAGE = 1_000
 EVERY = 1.0
+_MOMENTS = frozenset({"before", "expires_at", "former_until"})
 
 
 def _moment(typed: str | datetime) -> datetime:
@@ -161,7 +162,24 @@ def _cells(line: pb.AuditLine) -> tuple[str, ...]:
 def _detail(line: pb.AuditLine) -> str:
     detail = document.plain(line)["detail"] or {}
     said = {name: value for name, value in detail.items() if value not in ("", None, [], {})}
-    return ", ".join(f"{name} {value if isinstance(value, str) else json.dumps(value)}" for name, value in said.items())
+    return ", ".join(f"{name} {_words(name, value)}" for name, value in said.items())
+
+
+def _words(name: str, value: object) -> str:
+    """A detail as people write it: a Struct has all numbers as floats, and moments as seconds since 1970."""
+    match value:
+        case str():
+            return value
+        case float() if name in _MOMENTS:
+            return figures.moment(Timestamp(seconds=int(value)))
+        case float() if value.is_integer():
+            return str(int(value))
+        case list() if len(value) == 1:
+            return _words(name, value[0])
+        case list():
+            return f"[{'; '.join(_words(name, each) for each in value)}]"
+        case _:
+            return json.dumps(value, ensure_ascii=False)
 
 
 def _timestamp(at: datetime | None) -> Timestamp | None:

@@ -24,8 +24,9 @@ def footnotes(response: CompareResponse, labels: Mapping[str, str]) -> Iterator[
     yield from _noise(response, labels)
     yield from _bursts(response, labels)
     if response.live_failures:
-        number = figures.count(response.live_failures)
-        yield Text(f"{number} sampled requests count for nobody: live itself failed on them.", style="dim")
+        one = response.live_failures == 1
+        which = "1 sampled request counts" if one else f"{figures.count(response.live_failures)} sampled requests count"
+        yield Text(f"{which} for nobody: live itself failed on {'it' if one else 'them'}.", style="dim")
     yield from review_view.verdicts(response.review_verdicts, labels)
     if response.HasField("quality"):
         yield from quality_view.footnotes(response.quality, labels)

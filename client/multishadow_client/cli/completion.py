@@ -30,7 +30,7 @@ def versions(context: typer.Context, incomplete: str) -> list[str]:
     named = context.params.get("model") or os.environ.get("MULTISHADOW_MODEL", "") or _remembered()
     typed = context.params.get("versions") or []
     names = [version for model, versions in _registered(context) if named in {"", model} for version in versions]
-    return _matching([name for name in names if name not in typed], incomplete)
+    return _matching([name for name in dict.fromkeys(names) if name not in typed], incomplete)
 
 
 def flags(context: typer.Context, incomplete: str) -> list[str]:
@@ -52,6 +52,11 @@ def claims(incomplete: str) -> list[str]:
 def plans(incomplete: str) -> list[str]:
     """Plans of a staged promotion."""
     return _matching(["auto", "cautious", "bold"], incomplete)
+
+
+def roles(incomplete: str) -> list[str]:
+    """What a token may allow."""
+    return _matching(["viewer", "operator", "admin"], incomplete)
 
 
 def variants(context: typer.Context, incomplete: str) -> list[str]:

@@ -38,6 +38,8 @@ def of(error: Exception) -> ExitCode:
 
 def hint(error: Exception) -> str:
     """What to do about an error whose message cannot know; empty when its message says enough."""
+    if isinstance(error, NotSpoken) and error.version:
+        return "a version server answers Predict, PredictStream (`predict --stream`), or both: try the other one"
     return _HINTS.get(type(error), "")
 
 

@@ -32,9 +32,11 @@ def _limits(of: VersionLimits) -> Iterator[str]:
         yield f"{terms.failures} failures in a row or {100 * terms.share:g} %"
 
 
-def claim(version: Version) -> str:
-    """What a version claims, and that it is paused."""
-    return f"{version.claim}, {pause(version.pause)}" if version.HasField("pause") else version.claim
+def claim(version: Version, *, in_short: bool = False) -> str:
+    """What a version claims, and that it is paused: in short, or with until when, by whom and why."""
+    if not version.HasField("pause"):
+        return version.claim
+    return f"{version.claim}, {'paused' if in_short else pause(version.pause)}"
 
 
 def pause(of: Pause) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -28,16 +28,26 @@ def models(items: Sequence[Model]) -> RenderableType:
     )
     listed = table(("model", "live", "versions", "answers agree when"), rows, nothing="no models yet: shadowctl apply")
     # Beneath the table: most models have none.
-    stored = [(model.name, privacy_view.in_short(model.privacy)) for model in items]
-    notes = [
-        *(Text(f"{name}: {said}", style="dim") for name, said in stored if said),
-        *(
-            Text(f"{model.name}: dead letters: {dead_letter_terms.in_a_line(model.dead_letters)}", style="dim")
-            for model in items
-            if model.HasField("dead_letters")
-        ),
-    ]
+    notes = [Text(f"{model.name}: {said}", style="dim") for model in items for said in _settings(model)]
     return Group(listed, *notes) if notes else listed
+
+
+def _settings(model: Model) -> Iterator[str]:
+    """What a model has that most have not, a sentence each."""
+    if stored := privacy_view.in_short(model.privacy):
+        yield stored
+    if model.HasField("sessions"):
+        terms = model.sessions
+        turns = f", turns numbered by {terms.turn}" if terms.turn else ""
+        yield f"sessions end after {figures.span(terms.idle_seconds)}{turns}, ranked by {terms.unit}"
+    if model.probes.probes:
+        yield f"probes: {', '.join(probe.name for probe in model.probes.probes)}"
+    if writes := limits_view.writes(model):
+        yield writes
+    if model.max_request_bytes:
+        yield f"requests above {model.max_request_bytes:,} bytes are not captured"
+    if model.HasField("dead_letters"):
+        yield f"dead letters: {dead_letter_terms.in_a_line(model.dead_letters)}"
 
 
 def versions(items: Sequence[Version]) -> RenderableType:
@@ -48,7 +58,7 @@ def versions(items: Sequence[Version]) -> RenderableType:
         (
             version.model,
             version.name,
-            limits_view.claim(version),
+            limits_view.claim(version, in_short=True),
             protocol_view.address(version),
             f"{version.timeout_ms:,} ms",
             str(version.max_in_flight),
@@ -57,7 +67,14 @@ def versions(items: Sequence[Version]) -> RenderableType:
         for version in items
     )
     headers = ("model", "version", "claim", "address", "timeout", "in flight", *(["at most"] if limited else []))
-    return table(headers, rows, nothing="no versions yet: shadowctl apply")
+    listed = table(headers, rows, nothing="no versions yet: shadowctl apply")
+    # Beneath the table: who paused it and why is a sentence, and would press the columns flat.
+    paused = [
+        Text(f"{version.model}.{version.name}: {limits_view.pause(version.pause)}", style="dim")
+        for version in items
+        if version.HasField("pause")
+    ]
+    return Group(listed, *paused) if paused else listed
 
 
 def flags(items: Sequence[Flag]) -> RenderableType:

@@ -82,7 +82,7 @@ def use(
     said = f"commands are about {chosen} ({selection.file()})" if chosen else "no model is chosen"
     kept = connection.remembered()
     if kept.server or kept.how() or kept.token_file:
-        said += f"\nthey connect to {connection.words(kept)} ({connection.file()})"
+        said += f"\ncommands connect to {connection.words(kept)} ({connection.file()})"
     terminal.show(output, Text(said), {"model": chosen or None, "connection": connection.plain(kept)})
 
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 def title(name: str, about: str) -> Text:
     """What a table is called, and what it is about."""
-    return Text.assemble((name, "bold"), "  ", (about, "dim"), overflow="ellipsis", no_wrap=True)
+    return Text.assemble((name, "bold"), "  ", (about, "dim"))
 
 
 def table(*columns: tuple[str, str]) -> Table:

@@ -13,7 +13,7 @@ from rich.text import Text
 from multishadow.v1 import access_pb2 as pb
 from multishadow_client._address import CONTROL
 from multishadow_client._client import ControlClient
-from multishadow_client.cli import document, duration, figures, listing_view, terminal
+from multishadow_client.cli import completion, document, duration, figures, listing_view, terminal
 from multishadow_client.cli.exit_code import Mistake
 from multishadow_client.cli.options import DEFAULT_TIMEOUT, Output, Reason, Server, Timeout, actor, examples
 from multishadow_client.cli.terminal import Format
@@ -43,7 +43,9 @@ Save = Annotated[
 def create(
     *,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is.", show_default=False)],
-    role: Annotated[str, typer.Option("--role", metavar="ROLE", help="viewer, operator or admin.")],
+    role: Annotated[
+        str, typer.Option("--role", metavar="ROLE", help="viewer, operator or admin.", autocompletion=completion.roles)
+    ],
     expires: Expires = None,
     save: Save = None,
     server: Server = CONTROL,
