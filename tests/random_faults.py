@@ -208,8 +208,10 @@ class System:
         """The living processes of a role or an engine of this system."""
         if target == "postgres":
             return _family(self._postmaster())
-        ours = psutil.Process().children(recursive=True)
-        return [process for process in ours if _runs(process, target)]
+        ours = [process for process in psutil.Process().children(recursive=True) if _runs(process, target)]
+        # Other tests of this process share a nats-server, which is none of ours.
+        folder = str(self.settings.data_dir.resolve())
+        return [process for process in ours if target != "nats-server" or _names(process, folder)]
 
     def _postmaster(self) -> int:
         try:
@@ -298,6 +300,14 @@ def _listens(process: psutil.Process) -> bool:
     try:
         return any(each.status == psutil.CONN_LISTEN for each in process.net_connections())
     except psutil.NoSuchProcess:
+        return False
+
+
+def _names(process: psutil.Process, folder: str) -> bool:
+    """Whether a path in this folder is among its arguments."""
+    try:
+        return any(word.startswith(folder) for word in process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
         return False
 
 

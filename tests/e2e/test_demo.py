@@ -53,7 +53,7 @@ def test_the_demo_ranks_promotes_rolls_back_and_leaves_nothing(temporary: Path) 
 @pytest.mark.timeout(WITHIN_SECONDS + 60.0)
 def test_an_interrupted_demo_cleans_up(temporary: Path) -> None:
     with running("demo", environment={"TMPDIR": str(temporary)}) as demo:
-        demo.line_with("undecided", within=WITHIN_SECONDS)
+        demo.line_with("samples as traffic", within=WITHIN_SECONDS)
         demo.process.send_signal(signal.SIGINT)
         begin = time.monotonic()
         assert demo.ended(within=60.0) == 130, demo.output

@@ -216,7 +216,7 @@ async def test_no_secret_is_stored_logged_or_written_but_where_the_terms_say_so(
         assert "payload not stored (privacy: none)" in shadowctl(at, "review", "show", str(lines.comparisons[0].id))
 
         erased = shadowctl(at, "privacy", "purge", "full", "--yes", "--reason", "for a test")
-        assert f"{REQUESTS} answers and {REQUESTS} labels are erased" in erased
+        assert f"{REQUESTS} answers, {REQUESTS} labels and 0 dead letters are erased" in erased
         # What is left are levels of segments: "full" says that callers' attributes may be counted by.
         left = re.sub(rb"attributes\.[a-z]+=\S+", b"", everything(at.database_url))
         assert found_in(left, "full") == []
