@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import time
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from multishadow.v1 import control_pb2 as pb
 from multishadow_server.core.version_limits import (
@@ -17,6 +14,7 @@ from multishadow_server.core.version_limits import (
     VersionLimits,
 )
 from multishadow_server.core.writes import Writes
+from multishadow_server.entrypoints.moments import moment
 
 
 def limits_of(message: pb.VersionLimits) -> VersionLimits:
@@ -59,8 +57,7 @@ def pause_message(pause: Pause | None) -> pb.Pause | None:
     """A pause that holds now; what has ended by itself is none."""
     if pause is None or not pause.holds_at(time.time()):
         return None
-    until = None if pause.until is None else _moment(pause.until)
-    return pb.Pause(since=_moment(pause.since), until=until, by=pause.by, reason=pause.reason)
+    return pb.Pause(since=moment(pause.since), until=moment(pause.until), by=pause.by, reason=pause.reason)
 
 
 def writes_of(message: pb.WriteTerms) -> Writes:
@@ -71,8 +68,3 @@ def writes_of(message: pb.WriteTerms) -> Writes:
 def writes_message(writes: Writes) -> pb.WriteTerms | None:
     """Which requests write, where any do."""
     return pb.WriteTerms(all=writes.all, methods=writes.methods) if writes else None
-
-
-def _moment(seconds: float) -> Timestamp:
-    whole = math.floor(seconds)
-    return Timestamp(seconds=whole, nanos=min(999_999_999, round((seconds - whole) * 1e9)))
