@@ -24,7 +24,7 @@ import signal
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +34,7 @@ import nats
 import numpy as np
 import psutil
 from envoy_mirror import Case, mirror
+from intervals import interval_of, with_interval
 from nats.js import JetStreamContext
 from rich.console import Console
 from rich.table import Table
@@ -268,13 +269,6 @@ def _envoy_name(case: Case) -> str:
 # --- what it comes to ---------------------------------------------------------------------------------------------
 
 
-def interval_of(estimate: Callable[[Sequence[int]], float], rounds: int) -> tuple[float, float]:
-    """A 95 % interval of what is estimated from some rounds, by the bootstrap over rounds."""
-    draws = np.random.default_rng(7).integers(0, rounds, (1_000, rounds)).tolist()
-    low, high = np.quantile([estimate(draw) for draw in draws], (0.025, 0.975))
-    return float(low), float(high)
-
-
 def median_ratio(own: Sequence[float], other: Sequence[float]) -> tuple[float, float, float]:
     """The median of the rounds' ratios, and its interval."""
     ratios = [mine / theirs for mine, theirs in zip(own, other, strict=True)]
@@ -319,14 +313,9 @@ def _figures(name: str, own: Seen, seen: Mapping[str, Seen]) -> Sequence[str]:
     if name == DIRECT:
         return ["", "", "", "", "", "", ""]
     cpu = f"{statistics.median(own.cpu):.0f}"
-    ratio = "1" if name == BARE else _with_interval(median_ratio(own.cpu, seen[BARE].cpu))
-    latencies = [_with_interval(added(own, seen[DIRECT], share)) for share in (0.5, 0.99)]
+    ratio = "1" if name == BARE else with_interval(median_ratio(own.cpu, seen[BARE].cpu))
+    latencies = [with_interval(added(own, seen[DIRECT], share)) for share in (0.5, 0.99)]
     return [cpu, ratio, *latencies, *(f"{statistics.median(each):.0f}" if each else "" for each in own.beside.values())]
-
-
-def _with_interval(figures: tuple[float, float, float]) -> str:
-    value, low, high = figures
-    return f"{value:.2f} ({low:.2f}–{high:.2f})"
 
 
 def conclusions(seen: Mapping[str, Seen]) -> Sequence[str]:
@@ -340,7 +329,7 @@ def conclusions(seen: Mapping[str, Seen]) -> Sequence[str]:
     envoy = seen.get(_envoy_name(GOAL_CASE))
     if envoy:
         whole = [cpu + sum(more) for cpu, *more in zip(own.cpu, *own.beside.values(), strict=True)]
-        live, all_of_it = (_with_interval(median_ratio(each, envoy.cpu)) for each in (own.cpu, whole))
+        live, all_of_it = (with_interval(median_ratio(each, envoy.cpu)) for each in (own.cpu, whole))
         lines.append(
             f"Envoy at 100 % to three: the router takes {live} × its processor time; with worker, log and database, "
             f"which compare and count what Envoy throws away, {all_of_it} ×."
@@ -357,7 +346,7 @@ def main() -> None:
     parser.add_argument("--hung", action="store_true", help="the latency while shadows hang, and nothing else")
     options = parser.parse_args()
     if options.hung:
-        hung_shadows.main()
+        hung_shadows.run()
         return
     chosen = QUICK if options.quick else FULL
     rounds = chosen.rounds if options.rounds is None else options.rounds

@@ -231,6 +231,24 @@ async def load(address: str, requests: Sequence[bytes], *, concurrency: int) -> 
     return latencies
 
 
+async def paced(address: str, requests: Sequence[bytes], *, rate: float) -> list[float]:
+    """Send so many a second, whether or not those before were answered; each one's latency in seconds."""
+    async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(PREDICT)
+
+        async def one(body: bytes) -> float:
+            started = time.perf_counter()
+            await call(body, timeout=30.0)
+            return time.perf_counter() - started
+
+        begun = time.perf_counter()
+        calls = []
+        for number, body in enumerate(requests):
+            await asyncio.sleep(begun + number / rate - time.perf_counter())
+            calls.append(asyncio.create_task(one(body)))
+        return await asyncio.gather(*calls)
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """The value below which this share of them lies."""
     return statistics.quantiles(values, n=1000, method="inclusive")[round(share * 1000) - 1]

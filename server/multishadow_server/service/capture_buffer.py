@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,8 +29,8 @@ BUFFER_FULL = "buffer_full"
 LOG_FULL = "log_full"
 UNWRITABLE = "unwritable"
 
-# Fingerprinting so much takes a twentieth of a millisecond.
-BRIEF_BYTES = 16 * 1024
+# Longest time that making captures holds up callers in one go, seconds.
+BRIEF_SECONDS = 0.0003
 FIRST_RETRY = 0.05
 LAST_RETRY = 1.0
 # Drops are told apart by minute, which is finer than any rollup's bucket.
@@ -160,14 +161,17 @@ class CaptureBuffer:
                 await self._enough.wait()
 
     async def _taken(self) -> list[Capture]:
-        """The oldest captures, at most `flush_captures`: encoding more at once would hold up callers."""
-        taken = []
+        """The oldest captures, at most `flush_captures`.
+
+        Making one takes the fingerprint of its input: callers come between, or a flush would be their p99.
+        """
+        taken: list[Capture] = []
+        begun = time.perf_counter()
         for _ in range(min(len(self._pending), self._limits.flush_captures)):
-            capture = self._pending.popleft()()
-            taken.append(capture)
-            # Making one takes the fingerprint of its input: not so many of large inputs in one go.
-            if capture.size > BRIEF_BYTES:
+            taken.append(self._pending.popleft()())
+            if time.perf_counter() - begun > BRIEF_SECONDS:
                 await asyncio.sleep(0)
+                begun = time.perf_counter()
         return taken
 
     def _next_messages(self, taken: Iterable[Capture]) -> list[_Message]:
@@ -213,11 +217,17 @@ class CaptureBuffer:
     # --- appending ---
 
     async def _append_all(self, messages: Iterable[_Message]) -> None:
-        """Append them: partitions at once, a partition's own in their order."""
+        """Append them: partitions at once, a partition's own in their order.
+
+        They begin one turn of the event loop after the other, because encoding each takes its time.
+        """
         by_partition: dict[int, list[_Message]] = defaultdict(list)
         for message in messages:
             by_partition[message.partition].append(message)
-        await asyncio.gather(*(self._append_in_order(own) for own in by_partition.values()))
+        async with asyncio.TaskGroup() as appending:
+            for own in by_partition.values():
+                appending.create_task(self._append_in_order(own))
+                await asyncio.sleep(0)
 
     async def _append_in_order(self, messages: Iterable[_Message]) -> None:
         for message in messages:
