@@ -64,6 +64,10 @@ class Settings(BaseSettings):
     reflection: Literal["on", "off"] = Field(
         default="on", description="Whether routers and control describe their services to gRPC reflection: on or off."
     )
+    ui_hosts: str = Field(
+        default="",
+        description="Names by which browsers may open the web page while nobody needs a token, apart by commas.",
+    )
     max_message_bytes: int = Field(default=16 * MEBIBYTE, gt=0, description="Largest request or response.")
 
     buffer_captures: int = Field(default=10_000, gt=0, description="Most captures that a router holds before the log.")
@@ -176,3 +180,8 @@ class Settings(BaseSettings):
         ge=0,
         description="Seconds for which routers and control say NOT_SERVING and go on serving when they stop.",
     )
+
+    @property
+    def ui_host_names(self) -> tuple[str, ...]:
+        """The names of `ui_hosts`."""
+        return tuple(name.strip().lower() for name in self.ui_hosts.split(",") if name.strip())

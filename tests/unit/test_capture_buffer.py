@@ -11,7 +11,7 @@ import pytest
 
 from multishadow_server.core.capture import Capture, CaptureBatch, DropTally, partition_of
 from multishadow_server.errors import LogFull, LogUnavailable, MessageTooLarge
-from multishadow_server.service.capture_buffer import BRIEF_BYTES, MOST_TALLIES, CaptureBuffer, Limits
+from multishadow_server.service.capture_buffer import BRIEF_SECONDS, MOST_TALLIES, CaptureBuffer, Limits
 from waiting import until
 
 LIMITS = Limits(
@@ -106,21 +106,23 @@ async def test_captures_of_one_input_meet_in_one_partition() -> None:
 
 async def test_a_capture_is_made_when_its_batch_is_and_in_time_for_others() -> None:
     log, made, began = FakeLog(), 0, asyncio.Event()
+    now = 0.0
 
     def make() -> Capture:
-        nonlocal made
+        nonlocal made, now
         made += 1
+        now += 0.6 * BRIEF_SECONDS
         began.set()
-        return a_capture(request=bytes(BRIEF_BYTES))
+        return a_capture()
 
-    buffer = CaptureBuffer(log, router="router-1", limits=LIMITS)
+    buffer = CaptureBuffer(log, router="router-1", limits=LIMITS, monotonic=lambda: now)
     for _ in range(10):
-        assert buffer.offer(BRIEF_BYTES + 512, make)
+        assert buffer.offer(a_capture().size, make)
     assert (made, buffer.held_captures) == (0, 10)
     task = asyncio.create_task(buffer.run())
     await began.wait()
-    # Others had their turn after the first, which is large.
-    assert made == 1
+    # Others had their turn after the second: both took longer than callers are held up.
+    assert made == 2
     await buffer.close(within=5)
     task.cancel()
     await asyncio.wait([task])

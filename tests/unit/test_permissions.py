@@ -17,7 +17,7 @@ from openfeature.schemas.protobuf.flagd.sync.v1 import sync_pb2
 import multishadow.v1
 from multishadow_server.core.access import Role
 from multishadow_server.entrypoints import permissions
-from multishadow_server.entrypoints.permissions import ADMIN, FLAGS, OPEN, VIEWER
+from multishadow_server.entrypoints.permissions import ADMIN, FLAGS, OPEN, OPERATOR, VIEWER
 
 # Which routers and version servers answer, not control.
 ELSEWHERE = {"multishadow.v1.PredictionService", "inference.GRPCInferenceService"}
@@ -98,12 +98,26 @@ def test_what_is_not_listed_needs_an_admin(method: str, need: permissions.Need) 
         ("/metrics", VIEWER),
         ("/ofrep/v1/evaluate/flags", FLAGS),
         ("/ofrep", ADMIN),
-        ("/", ADMIN),
-        ("", ADMIN),
+        # They lead to the page.
+        ("/", OPEN),
+        ("/ui", OPEN),
+        ("/ui/", VIEWER),
+        ("/ui/flags/fraud.A", VIEWER),
+        ("/ui/static/page.css", OPEN),
+        ("/ui/sign-in", OPEN),
+        ("/ui/sign-inn", VIEWER),
+        ("/uix", ADMIN),
+        ("//", ADMIN),
     ],
 )
 def test_what_each_path_needs(path: str, need: permissions.Need) -> None:
     assert permissions.of_path(path) is need
+
+
+def test_changing_something_on_the_page_takes_an_operator() -> None:
+    assert permissions.of_path("/ui/flags/fraud.A", "POST") is OPERATOR
+    assert permissions.of_path("/ui/flags/fraud.A", "HEAD") is VIEWER
+    assert permissions.of_path("/ui/sign-in", "POST") is OPEN
 
 
 def test_flags_are_read_without_a_token_only_where_that_is_set() -> None:

@@ -49,6 +49,9 @@ from multishadow_server.entrypoints.replay import ReplayServicer
 from multishadow_server.entrypoints.rollouts import RolloutServicer
 from multishadow_server.entrypoints.sessions import SessionServicer
 from multishadow_server.entrypoints.shadowing import ShadowingServicer
+from multishadow_server.entrypoints.web import application as web
+from multishadow_server.entrypoints.web.desk import Desk
+from multishadow_server.entrypoints.web.pages import Pages
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.configuration_watch import ConfigurationWatch
 from multishadow_server.service.flag_feed import FlagFeed
@@ -120,9 +123,30 @@ async def run(
             describe=settings.reflection == "on",
             interceptors=door.interceptors,
         )
+        desk = Desk(
+            store=store,
+            probe=probe,
+            labels=labels,
+            reviews=PostgresReviews(engine),
+            backlog=backlog,
+            alarms=PostgresAlarms(engine),
+            probes=PostgresProbes(engine),
+            rollouts=rollouts,
+            dead_letters=PostgresDeadLetters(engine),
+            sessions=PostgresSessions(engine),
+            audit=PostgresAudit(engine),
+        )
+        pages = Pages(tokens=door.doorkeeper is not None)
         ofrep = Ofrep(feed, evaluations_per_second=settings.ofrep_evaluations_per_second)
         http = HttpServer(
-            door.guarding(application(probes.routes(feed, leaving=stop.is_set), ofrep.routes())),
+            door.guarding(
+                application(
+                    probes.routes(feed, leaving=stop.is_set),
+                    ofrep.routes(),
+                    web.routes(desk, pages, doorkeeper=door.doorkeeper, hosts=settings.ui_host_names),
+                ),
+                pages,
+            ),
             drain_seconds=settings.drain_seconds,
             tls=None if serving is None else serving.ssl_context(),
         )

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
 import grpc.aio
 from starlette.types import ASGIApp
@@ -16,6 +17,8 @@ from multishadow_server.adapters.tls import ServingTls
 from multishadow_server.app import running
 from multishadow_server.core import exposure
 from multishadow_server.entrypoints.authorisation import Authorisation, HttpAuthorisation
+from multishadow_server.entrypoints.web.application import refusal
+from multishadow_server.entrypoints.web.pages import Pages
 from multishadow_server.service.doorkeeper import Doorkeeper
 from multishadow_server.service.ports import TokenStore
 from multishadow_server.service.token_watch import TokenWatch
@@ -31,12 +34,14 @@ class Door:
         guarding: puts it before an application that is served over HTTP.
         counters: who was not let in.
         changed: to be told of each change of a token that is made here.
+        doorkeeper: lets in by tokens; None without.
     """
 
     interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
-    guarding: Callable[[ASGIApp], ASGIApp] = field(default=lambda app: app)
+    guarding: Callable[[ASGIApp, Pages], ASGIApp] = field(default=lambda app, _: app)
     counters: Callable[[], Mapping[str, int]] = dict
     changed: Callable[[], Awaitable[None]] = field(default=lambda: asyncio.sleep(0))
+    doorkeeper: Doorkeeper | None = None
 
 
 async def open_door(settings: Settings, store: TokenStore, stop: asyncio.Event, stack: AsyncExitStack) -> Door:
@@ -49,9 +54,12 @@ async def open_door(settings: Settings, store: TokenStore, stop: asyncio.Event, 
     flags_open = settings.flags_auth == "open"
     return Door(
         interceptors=(Authorisation(doorkeeper, flags_open=flags_open),),
-        guarding=lambda app: HttpAuthorisation(app, doorkeeper, flags_open=flags_open),
+        guarding=lambda app, pages: HttpAuthorisation(
+            app, doorkeeper, flags_open=flags_open, page=partial(refusal, pages)
+        ),
         counters=doorkeeper.counters,
         changed=watch.note_change,
+        doorkeeper=doorkeeper,
     )
 
 

@@ -9,11 +9,14 @@ from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from multishadow_server.core.access import Role
 from multishadow_server.entrypoints import callers, permissions
 from multishadow_server.entrypoints.status import code_of
+from multishadow_server.entrypoints.web.signing_in import TOKEN_COOKIE, token_of
 from multishadow_server.errors import MultishadowError, NotAuthenticated, NotPermitted
 from multishadow_server.service.doorkeeper import Caller, Doorkeeper
 from multishadow_server.service.ending import end
@@ -121,34 +124,61 @@ class HttpAuthorisation:
         app: what is behind the door.
         doorkeeper: decides.
         flags_open: whether applications read flags without a token.
+        page: what somebody sees who is not let in to the web page.
     """
 
-    def __init__(self, app: ASGIApp, doorkeeper: Doorkeeper, *, flags_open: bool) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        doorkeeper: Doorkeeper,
+        *,
+        flags_open: bool,
+        page: Callable[[Request, MultishadowError], Response],
+    ) -> None:
         self._app = app
         self._doorkeeper = doorkeeper
         self._flags_open = flags_open
+        self._page = page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         least = self._least(scope)
         if least is not None:
-            shown = [value for key, value in scope["headers"] if key == AUTHORIZATION.encode()]
             try:
-                caller = await self._doorkeeper.admit(shown, least, to=str(scope["path"]))
+                await self._admit(scope, least)
             except MultishadowError as error:
-                await self._refuse(error, scope, send)
+                await self._refuse(error, scope, receive, send)
                 return
-            callers.current.set(caller)
         await self._app(scope, receive, send)
+
+    async def _admit(self, scope: Scope, least: Role) -> None:
+        shown = [value for key, value in scope["headers"] if key == AUTHORIZATION.encode()]
+        path = str(scope["path"])
+        if not shown and path.startswith(permissions.PAGE) and (token := token_of(Request(scope).cookies)):
+            shown = [f"Bearer {token}".encode()]
+        if path.startswith(permissions.PAGE) and least is not Role.VIEWER:
+            # Who may look and not change is told so on a page that knows who they are.
+            callers.current.set(await self._doorkeeper.admit(shown, Role.VIEWER, to=path))
+        callers.current.set(await self._doorkeeper.admit(shown, least, to=path))
 
     def _least(self, scope: Scope) -> Role | None:
         if scope["type"] != "http":
             return None
-        return permissions.least(permissions.of_path(str(scope["path"])), flags_open=self._flags_open)
+        need = permissions.of_path(str(scope["path"]), str(scope["method"]))
+        return permissions.least(need, flags_open=self._flags_open)
 
-    async def _refuse(self, error: MultishadowError, scope: Scope, send: Send) -> None:
+    async def _refuse(self, error: MultishadowError, scope: Scope, receive: Receive, send: Send) -> None:
         client = scope.get("client")
-        throttled = self._doorkeeper.note_refusal(client[0] if client else "", error, to=str(scope["path"]))
+        path = str(scope["path"])
+        bare = isinstance(error, NotAuthenticated) and not Request(scope).cookies.get(TOKEN_COOKIE)
+        # A browser that never signed in is led to where it can; that is no attempt of anybody's.
+        if path.startswith(permissions.PAGE) and bare:
+            await self._page(Request(scope), error)(scope, receive, send)
+            return
+        throttled = self._doorkeeper.note_refusal(client[0] if client else "", error, to=path)
+        if path.startswith(permissions.PAGE) and not throttled:
+            await self._page(Request(scope), error)(scope, receive, send)
+            return
         status, headers = _answer(error, throttled=throttled)
         body = json.dumps({"errorDetails": _THROTTLED if throttled else str(error)}).encode()
         headers = [*headers, (b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]

@@ -123,7 +123,18 @@ PATHS: Mapping[str, Need] = {
     "/readyz": OPEN,
     "/metrics": VIEWER,
     "/ofrep/": FLAGS,
+    # It leads to the page.
+    "": OPEN,
+    "/ui": OPEN,
+    "/ui/": VIEWER,
+    # What a browser needs before anybody signed in.
+    "/ui/static/": OPEN,
+    "/ui/sign-in": OPEN,
+    "/ui/sign-out": OPEN,
+    "/ui/theme": OPEN,
 }
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+PAGE = "/ui/"
 
 
 def of_call(method: str) -> Need:
@@ -133,10 +144,11 @@ def of_call(method: str) -> Need:
     return listed.get(name.rstrip("/"), ADMIN) if isinstance(listed, Mapping) else listed
 
 
-def of_path(path: str) -> Need:
-    """What a request over HTTP needs."""
+def of_path(path: str, method: str = "GET") -> Need:
+    """What a request over HTTP needs: on the page, viewers read, and what changes something takes an operator."""
     fitting = [beginning for beginning in PATHS if _begins(path, beginning)]
-    return PATHS[max(fitting, key=len)] if fitting else ADMIN
+    need = PATHS[max(fitting, key=len)] if fitting else ADMIN
+    return OPERATOR if need is VIEWER and path.startswith(PAGE) and method not in READING else need
 
 
 def least(need: Need, *, flags_open: bool) -> Role | None:

@@ -56,6 +56,7 @@ class CaptureBuffer:
         log: the capture log.
         router: this process's name, written into every batch.
         limits: bounds of what it holds and of what it sends at once.
+        monotonic: seconds of a clock that only goes forward.
 
     Attributes:
         appended: captures that the log has.
@@ -63,8 +64,16 @@ class CaptureBuffer:
         held_captures, held_bytes: what it holds now, with what is being appended.
     """
 
-    def __init__(self, log: ports.CaptureLog, *, router: str, limits: Limits) -> None:
+    def __init__(
+        self,
+        log: ports.CaptureLog,
+        *,
+        router: str,
+        limits: Limits,
+        monotonic: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._log = log
+        self._monotonic = monotonic
         self._router = router
         self._limits = limits
         self._pending: deque[Callable[[], Capture]] = deque()
@@ -166,12 +175,12 @@ class CaptureBuffer:
         Making one takes the fingerprint of its input: callers come between, or a flush would be their p99.
         """
         taken: list[Capture] = []
-        begun = time.perf_counter()
+        begun = self._monotonic()
         for _ in range(min(len(self._pending), self._limits.flush_captures)):
             taken.append(self._pending.popleft()())
-            if time.perf_counter() - begun > BRIEF_SECONDS:
+            if self._monotonic() - begun > BRIEF_SECONDS:
                 await asyncio.sleep(0)
-                begun = time.perf_counter()
+                begun = self._monotonic()
         return taken
 
     def _next_messages(self, taken: Iterable[Capture]) -> list[_Message]:

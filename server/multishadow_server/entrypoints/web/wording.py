@@ -1,0 +1,73 @@
+"""How figures and times are written on the page; the filters of its templates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+NONE = "–"
+_STEPS = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"))
+_BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def count(value: int | None) -> str:
+    """A whole number with its thousands apart: 1,234,567."""
+    return NONE if value is None else f"{value:,}"
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    """A share as a percentage: 0.0312 is 3.12 %."""
+    return NONE if value is None or math.isnan(value) else f"{value * 100:.{digits}f} %"
+
+
+def milliseconds(seconds: float | None) -> str:
+    """A latency: 0.0123 is 12.3 ms; a timeout is said to be one."""
+    if seconds is None:
+        return NONE
+    if math.isinf(seconds):
+        return "timed out"
+    shown = seconds * 1e3
+    return f"{shown:,.0f} ms" if shown >= 100 else f"{shown:.3g} ms"
+
+
+def duration(seconds: float | None) -> str:
+    """A span in its two largest units: 93784 is 1 d 2 h."""
+    if seconds is None or math.isinf(seconds):
+        return NONE
+    left, parts = abs(seconds), list[str]()
+    for size, unit in _STEPS:
+        whole, left = divmod(left, size)
+        if whole or (unit == "s" and not parts):
+            parts.append(f"{whole:.0f} {unit}")
+    return " ".join(parts[:2])
+
+
+def size(value: float | None) -> str:
+    """Bytes in binary units."""
+    if value is None:
+        return NONE
+    power = min(int(math.log(value, 1024)), len(_BYTES) - 1) if value >= 1 else 0
+    return f"{value / 1024**power:.3g} {_BYTES[power]}"
+
+
+def moment(at: float | None) -> str:
+    """A point in time, UTC."""
+    return NONE if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def machine_moment(at: float | None) -> str:
+    """The same for `<time datetime>`, from which the browser shows how long ago it was."""
+    return "" if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+
+
+FILTERS: Mapping[str, Callable[..., Any]] = {
+    "count": count,
+    "percent": percent,
+    "milliseconds": milliseconds,
+    "duration": duration,
+    "size": size,
+    "moment": moment,
+    "machine_moment": machine_moment,
+}
