@@ -33,6 +33,8 @@ class VersionLine:
         claim: what its flag says, in words.
         live: whether it serves when no rollout and no attribute says otherwise.
         serves: whether some request may be answered by it.
+        answers: whether it stands among those that callers get answers of: it is live, or gets a share beside the live
+            one, or got requests lately. One that serves and does not answer stands by for when the live one is away.
         compared: whether the running experiment compares it.
         paused: whether nobody copies requests to it for now.
         figures: what callers got of it lately; None when it was chosen for nobody.
@@ -42,14 +44,10 @@ class VersionLine:
     claim: str
     live: bool
     serves: bool
+    answers: bool
     compared: bool
     paused: bool
     figures: LiveFigures | None
-
-    @property
-    def answers(self) -> bool:
-        """Whether it stands among those that callers get answers of."""
-        return self.live or bool(self.figures and self.figures.counts.requests)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +57,7 @@ class ModelCard:
     Args:
         view: the model with what its flags say.
         lines: its versions, in order of registration.
-        since: the promotion by which the live version is live; None while it is live since it was registered.
+        last: the newest promotion that nobody took back; what a rollback takes back.
         experiment: that runs; None when none does.
         rollout: that goes on; None when none does.
         alarms: of this model that are on.
@@ -68,16 +66,26 @@ class ModelCard:
 
     view: ModelView
     lines: tuple[VersionLine, ...]
-    since: PromotionLine | None
+    last: PromotionLine | None
     experiment: Experiment | None
     rollout: Rollout | None
     alarms: tuple[Alarm, ...]
     measured: float
 
     @property
+    def since(self) -> PromotionLine | None:
+        """The promotion by which the live version is live; None where it is so by its registration, or by hand."""
+        return self.last if self.last is not None and self.last.version == self.view.live else None
+
+    @property
     def answering(self) -> tuple[VersionLine, ...]:
         """The versions that callers get answers of, the live one first."""
         return tuple(sorted((line for line in self.lines if line.answers), key=lambda line: not line.live))
+
+    @property
+    def beside(self) -> tuple[VersionLine, ...]:
+        """The versions whose answers callers do not see."""
+        return tuple(line for line in self.lines if not line.answers)
 
     @property
     def others(self) -> tuple[VersionLine, ...]:
@@ -111,24 +119,27 @@ def card(model: Model, flags: serving.Flags, going_on: GoingOn) -> ModelCard:
     view = models.view_of(model, flags)
     experiment = next((each for each in going_on.experiments if each.model == model.name), None)
     serves = serving.serving_versions(model, flags)
-    lines = tuple(
-        VersionLine(
+    live = model.version(view.live)
+
+    def line(version: Version) -> VersionLine:
+        figures = going_on.figures.get((model.name, version.name))
+        newer = live is not None and version.ordinal > live.ordinal
+        return VersionLine(
             version=version,
             claim=view.claims[version.name],
-            live=version.name == view.live,
+            live=version == live,
             serves=version.name in serves,
+            answers=version == live or (newer and version.name in serves) or bool(figures and figures.counts.requests),
             compared=experiment is not None and version.name in experiment.candidates,
             paused=version.pause is not None and version.pause.holds_at(going_on.now),
-            figures=going_on.figures.get((model.name, version.name)),
+            figures=figures,
         )
-        for version in model.versions
-    )
-    since = going_on.standing.get(model.name)
+
+    lines = tuple(map(line, model.versions))
     return ModelCard(
         view=view,
         lines=lines,
-        # Somebody may have set flags by hand since.
-        since=since if since is not None and since.version == view.live else None,
+        last=going_on.standing.get(model.name),
         experiment=experiment,
         rollout=next((each for each in going_on.rollouts if each.model == model.name), None),
         alarms=tuple(alarm for alarm in going_on.alarms if alarm.key.model == model.name),
