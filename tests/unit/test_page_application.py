@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any, cast
 
 import httpx
@@ -31,6 +31,12 @@ from multishadow_server.service.refusals import MOST_IN_A_WINDOW
 PEER = ("198.51.100.7", 40_000)
 OURS = "http://control:50053"
 FOREIGN = {"origin": "https://evil.example"}
+
+
+@cache
+def rendering(*, tokens: bool) -> Pages:
+    """Shared by all tests: templates are compiled once."""
+    return Pages(tokens=tokens)
 
 
 class Log:
@@ -65,7 +71,7 @@ class Site:
         self.log, self.letters = Log(), Letters()
         ports: dict[str, Any] = dict.fromkeys(Desk.__dataclass_fields__, None)
         ports |= {"audit": self.log, "dead_letters": self.letters, "clock": lambda: 0.0, "warnings": tuple}
-        pages = Pages(tokens=place is not None)
+        pages = rendering(tokens=place is not None)
         doorkeeper = place.doorkeeper if place else None
         self.app: Any = application(web.routes(Desk(**ports), pages, doorkeeper=doorkeeper, hosts=hosts))
         if doorkeeper is not None:
