@@ -194,7 +194,7 @@ async def _count(store: PostgresControl, engine: AsyncEngine) -> None:
     # They go on speaking, however long somebody looks, and callers go on calling.
     async with engine.begin() as connection:
         for table in ("process", "live_count"):
-            await connection.execute(text(f"UPDATE {table} SET seen_at = seen_at + interval '1 day'"))  # noqa: S608  our own words
+            await connection.execute(text(f"UPDATE {table} SET seen_at = seen_at + interval '1 day'"))
 
 
 async def _alarm(engine: AsyncEngine) -> None:
