@@ -24,6 +24,7 @@ from multishadow_server.adapters.postgres.engine import open_engine
 from multishadow_server.adapters.postgres.labels import PostgresLabels
 from multishadow_server.adapters.postgres.probes import PostgresProbes
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
+from multishadow_server.adapters.postgres.promotions import PostgresLiveFigures, PostgresPromotions
 from multishadow_server.adapters.postgres.reviews import PostgresReviews
 from multishadow_server.adapters.postgres.rollouts import PostgresRollouts
 from multishadow_server.adapters.postgres.sessions import PostgresSessions
@@ -56,6 +57,7 @@ from multishadow_server.errors import InvalidInput
 from multishadow_server.service.configuration_watch import ConfigurationWatch
 from multishadow_server.service.flag_feed import FlagFeed
 from multishadow_server.service.housekeeping import Housekeeping
+from multishadow_server.service.live_window import LiveWindow
 from multishadow_server.service.process_report import ProcessReport
 from multishadow_server.service.rollout_rounds import RolloutRounds
 from multishadow_server.settings import Settings
@@ -135,6 +137,9 @@ async def run(
             dead_letters=PostgresDeadLetters(engine),
             sessions=PostgresSessions(engine),
             audit=PostgresAudit(engine),
+            promotions=PostgresPromotions(engine),
+            live=LiveWindow(PostgresLiveFigures(engine)),
+            warnings=lambda: guard.warnings(settings, listening, serving),
         )
         pages = Pages(tokens=door.doorkeeper is not None)
         ofrep = Ofrep(feed, evaluations_per_second=settings.ofrep_evaluations_per_second)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from multishadow_server.service.live_window import LiveWindow
+from multishadow_server.service.model_cards import ModelCards
 from multishadow_server.service.ports import (
     AlarmStore,
     AuditLog,
@@ -14,6 +16,7 @@ from multishadow_server.service.ports import (
     LabelStore,
     LetterStore,
     ProbeStore,
+    PromotionHistory,
     ReviewStore,
     RolloutStore,
     SessionRecords,
@@ -37,6 +40,9 @@ class Desk:
         dead_letters: shadow calls that failed for good.
         sessions: what is known of sessions.
         audit: who changed what.
+        promotions: what was made live.
+        live: what callers got lately.
+        warnings: what of this process's setup is not as it should be.
         clock: the time, in seconds since the Unix epoch.
     """
 
@@ -51,4 +57,19 @@ class Desk:
     dead_letters: LetterStore
     sessions: SessionRecords
     audit: AuditLog
+    promotions: PromotionHistory
+    live: LiveWindow
+    warnings: Callable[[], Sequence[str]] = tuple
     clock: Callable[[], float] = time.time
+
+    @property
+    def cards(self) -> ModelCards:
+        """Makes the cards of models."""
+        return ModelCards(
+            store=self.store,
+            promotions=self.promotions,
+            rollouts=self.rollouts,
+            alarms=self.alarms,
+            live=self.live,
+            clock=self.clock,
+        )

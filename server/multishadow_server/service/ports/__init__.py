@@ -8,6 +8,7 @@ from multishadow_server.service.ports.capture_log import (
     CaptureReader,
     LoggedBatch,
     LogPressure,
+    LogSize,
     LogState,
     PartitionLeases,
     PartitionReader,
@@ -37,6 +38,7 @@ from multishadow_server.service.ports.privacy import (
 )
 from multishadow_server.service.ports.probes import ProbeClaim, ProbeKey, ProbeStore
 from multishadow_server.service.ports.processes import ProcessRegistry, ProcessStatus
+from multishadow_server.service.ports.promotions import LiveFigureReader, PromotionHistory, PromotionLine
 from multishadow_server.service.ports.reviews import ComparisonLine, KeptComparison, ReviewStore
 from multishadow_server.service.ports.rollouts import (
     NewRollout,
@@ -92,7 +94,9 @@ __all__ = [
     "LetterStore",
     "LiveCountReader",
     "LiveCountStore",
+    "LiveFigureReader",
     "LogPressure",
+    "LogSize",
     "LogState",
     "LoggedBatch",
     "ModelGateway",
@@ -108,6 +112,8 @@ __all__ = [
     "ProcessRegistry",
     "ProcessStatus",
     "Promotion",
+    "PromotionHistory",
+    "PromotionLine",
     "PublishedFlags",
     "RequestFilter",
     "ReviewStore",
