@@ -136,6 +136,7 @@ async def run(
             sessions=PostgresSessions(engine),
             audit=PostgresAudit(engine),
         )
+        stack.push_async_callback(desk.recent.aclose)
         pages = Pages(tokens=door.doorkeeper is not None)
         ofrep = Ofrep(feed, evaluations_per_second=settings.ofrep_evaluations_per_second)
         http = HttpServer(

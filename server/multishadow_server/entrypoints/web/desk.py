@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from multishadow_server.service.ports import (
     AlarmStore,
@@ -19,6 +19,7 @@ from multishadow_server.service.ports import (
     SessionRecords,
     VersionProbe,
 )
+from multishadow_server.service.recent import Recent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +39,7 @@ class Desk:
         sessions: what is known of sessions.
         audit: who changed what.
         clock: the time, in seconds since the Unix epoch.
+        recent: what was worked out lately, and is dear to work out again.
     """
 
     store: ControlStore
@@ -52,3 +54,4 @@ class Desk:
     sessions: SessionRecords
     audit: AuditLog
     clock: Callable[[], float] = time.time
+    recent: Recent = field(default_factory=Recent)
