@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -70,9 +71,7 @@ async def _measure(url: str, asked: argparse.Namespace) -> None:
     print(f"{total:,} comparisons of {len(RATES)} candidates in {asked.hours} hours")
     stop, served = asyncio.Event(), asyncio.get_running_loop().create_future()
     settings = Settings(database_url=url, control_listen="127.0.0.1:0", http_listen=f"127.0.0.1:{asked.port}")
-    role = asyncio.create_task(
-        control.run(settings, stop, ready=lambda _: None, http_ready=lambda address: served.set_result(address))
-    )
+    role = asyncio.create_task(control.run(settings, stop, ready=lambda _: None, http_ready=served.set_result))
     address = await served
     async with httpx.AsyncClient(base_url=f"http://{address}", timeout=60) as client:
         for page in ("/ui/experiments", *(f"/ui/experiments/{epoch.experiment_id}{page}" for page in PAGES)):
@@ -129,11 +128,10 @@ async def _begin(url: str, *, hours: int) -> Epoch:
     await engine.dispose()
     with psycopg.connect(url, autocommit=True) as connection:
         for statement in (
-            f"UPDATE experiment SET started_at = started_at - interval '{hours} hours', "
-            f"ends_at = ends_at - interval '{hours} hours'",
-            f"UPDATE epoch SET opened_at = opened_at - interval '{hours} hours'",
+            "UPDATE experiment SET started_at = started_at - %s, ends_at = ends_at - %s",
+            "UPDATE epoch SET opened_at = opened_at - %s + 0 * %s",
         ):
-            connection.execute(statement.encode())
+            connection.execute(statement.encode(), [timedelta(hours=hours)] * 2)
     engine = open_engine(url)
     (epoch,) = (await PostgresControl(engine).read()).epochs
     await engine.dispose()
@@ -167,7 +165,7 @@ def _add(tally: Tally, epoch: Epoch, start: int, *, late: bool, draw: random.Ran
         for version, rate in RATES.items()
     ]
     noise = _observation("prod", 0.001, country, 1.0, draw) if draw.random() < 0.08 else None
-    confidence = draw.random()
+    tenth = int(10 * draw.random())
     tally.add_capture(
         epoch,
         received_at=received,
@@ -177,7 +175,7 @@ def _add(tally: Tally, epoch: Epoch, start: int, *, late: bool, draw: random.Ran
         segments=[
             f"hour (UTC)={int(received // HOUR) % 24:02d}",
             f"request bytes=[{draw.choice(('100, 200', '200, 500', '500, 1000', '50, 100'))})",
-            f"live confidence=[{int(10 * confidence) / 10:g}, {(int(10 * confidence) + 1) / 10:g}{']' if confidence >= 0.9 else ')'}",
+            f"live confidence=[{tenth / 10:g}, {(tenth + 1) / 10:g}{']' if tenth == 9 else ')'}",
             f"attributes.country={country}",
             f"attributes.client={client}",
         ],

@@ -76,7 +76,7 @@ def build(
     seconds = _width(starts, bucket_seconds, most)
     owners = [start // seconds * seconds for start in starts]
     if not starts:
-        return DivergenceCourse(seconds=seconds, starts=(), periods={version: () for version in versions})
+        return DivergenceCourse(seconds=seconds, starts=(), periods=dict.fromkeys(versions, ()))
     counts: Floats = np.array([rank_basis.divergence(tables, versions) for tables in buckets.values()])
     lasts = _lasts(owners)
     lower, upper = _proven(counts, lasts, log_threshold=math.log(max(len(versions), 1) / alpha))

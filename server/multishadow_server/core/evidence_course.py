@@ -37,7 +37,7 @@ class PairEvidence:
     log_second_worse: tuple[float, ...]
 
     def log_worse(self, version: str) -> tuple[float, ...]:
-        """ln of the evidence that this one of the two is worse than the other."""
+        """Ln of the evidence that this one of the two is worse than the other."""
         return self.log_first_worse if version == self.first else self.log_second_worse
 
 

@@ -95,27 +95,24 @@ def expectation(
     """What is to be expected of a gate; None when it passes or holds nothing up."""
     if not gate.holds_up:
         return None
-    if gate.state is GateState.FAIL:
-        return Expectation(prospect=Prospect.NOT_SO)
-    if gate.awaits is Awaits.PEOPLE:
+    if gate.awaits is Awaits.PEOPLE and gate.state is not GateState.FAIL:
         return Expectation(prospect=Prospect.PEOPLE)
-    if pace.ends_at is None:
-        # Nothing is counted any more.
+    # Of an experiment that has ended nothing is counted any more.
+    if gate.state is GateState.FAIL or pace.ends_at is None:
         return Expectation(prospect=Prospect.NOT_SO)
     if gate.name is GateName.MINIMUM_DURATION:
-        return _by(pace.collected_until, pace)
+        return _by(pace.collected_until, ends_at=pace.ends_at)
     needed = _needed(gate.name, candidate=candidate, report=report, limits=limits, pace=pace)
-    if needed is None:
-        return Expectation(prospect=Prospect.UNKNOWN)
-    if math.isinf(needed):
+    if needed is not None and math.isinf(needed):
         return Expectation(prospect=Prospect.NOT_SO)
-    return _by(pace.now + needed / pace.per_second if pace.per_second else None, pace)
+    known = needed is not None and pace.per_second
+    return _by(pace.now + needed / pace.per_second if known else None, ends_at=pace.ends_at)
 
 
-def _by(at: float | None, pace: Pace) -> Expectation:
-    if at is None or pace.ends_at is None:
+def _by(at: float | None, *, ends_at: float) -> Expectation:
+    if at is None:
         return Expectation(prospect=Prospect.UNKNOWN)
-    return Expectation(prospect=Prospect.TOO_LATE if at > pace.ends_at else Prospect.LIKELY, at=at)
+    return Expectation(prospect=Prospect.TOO_LATE if at > ends_at else Prospect.LIKELY, at=at)
 
 
 def _needed(

@@ -1,9 +1,8 @@
-"""Distributions of similarity and of confidence, to be drawn beside the threshold that tells agreement from divergence."""
+"""Distributions of similarity and of confidence, to be drawn beside the threshold from which answers agree."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from multishadow_server.core.rollup import Family, Tables
@@ -32,10 +31,15 @@ class SimilarityShape:
     below: float
     mean: float
 
-    @property
-    def highest(self) -> float:
-        """The largest share, to scale a picture by."""
-        return max(*self.shares, self.exact)
+    def height(self, share: float) -> float:
+        """How high a share is drawn, 1 being the highest: by its logarithm, so that single answers among many show.
+
+        A single answer of n has twice the share that is drawn at 0.
+        """
+        if not share:
+            return 0.0
+        nothing = 0.5 / self.n
+        return math.log(share / nothing) / math.log(max(*self.shares, self.exact) / nothing)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -132,7 +132,9 @@ class _Shown:
             lambda: experiment_course.course(self._desk.store, experiment_id=of.experiment.id, clock=self._desk.clock),
         )
         view = await asyncio.to_thread(course_charts.view, course, found.report)
-        return self._render(request, of, "course", found=found, course=course, view=view)
+        # A rate that has changed varies too; no burst made it.
+        moved = {each.version for each in found.report.candidates if each.rate_moved}
+        return self._render(request, of, "course", found=found, course=course, view=view, moved=moved)
 
     async def answers(self, request: Request, of: Head) -> Response:
         found = await report(self._desk, of.experiment.id)
@@ -168,5 +170,5 @@ class _Shown:
         view = experiment_segments.view(found, every="all" in request.query_params)
         return self._render(request, of, "segments", found=found, view=view, candidate=candidate)
 
-    def _render(self, request: Request, of: Head, tab: str, **values: Any) -> Response:
+    def _render(self, request: Request, of: Head, tab: str, **values: Any) -> Response:  # noqa: ANN401  as templates take them
         return self._pages.render(request, f"experiment_{tab}.html", section=SECTION, head=of, tab=tab, **values)

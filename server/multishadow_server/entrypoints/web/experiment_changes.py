@@ -73,7 +73,7 @@ class _Asked:
         last = await promotion_preview.last_promotion(self._desk.store, model=of.experiment.model, actor=actor())
         return self._page(request, of, "rollback", last=last)
 
-    def _page(self, request: Request, of: experiment.Head, change: str, **values: Any) -> Response:
+    def _page(self, request: Request, of: experiment.Head, change: str, **values: Any) -> Response:  # noqa: ANN401  as templates take them
         return self._pages.render(
             request, f"experiment_{change}.html", section=SECTION, head=of, tab="", change=change, **values
         )

@@ -100,8 +100,8 @@ def _conclusion(version: str, known: tuple[Segment, ...], alerts: list[Segment],
     if worse:
         others = f", and on {len(worse) - 1} more" if len(worse) > 1 else ""
         return (
-            f"{version} diverges more often where {_beside_the_rest(worse[0])}{others}: look at such requests before you "
-            "promote."
+            f"{version} diverges more often where {_beside_the_rest(worse[0])}{others}: look at such requests "
+            "before you promote."
         )
     if alerts:
         return (

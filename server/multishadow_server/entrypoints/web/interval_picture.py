@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from multishadow_client.cli import figures
 from multishadow_server.core.findings import Interval
@@ -82,8 +83,8 @@ class IntervalPicture:
 def of_rates(intervals: Iterable[tuple[str, Interval | None]]) -> IntervalPicture:
     """Rates from 0 up, by square root, over the bands of divergence.
 
-    On a linear axis one young candidate, whose interval still reaches 80 %, would squeeze the bands below 10 %, where all
-    decisions are made, into a corner.
+    On a linear axis one young candidate, whose interval still reaches 80 %, would squeeze the bands below 10 %, where
+    all decisions are made, into a corner.
     """
     named = list(intervals)
     highest = max((interval.upper for _, interval in named if interval), default=0.0)
@@ -113,7 +114,7 @@ def _rate_row(name: str, interval: Interval | None, place: Callable[[float], flo
 
 
 def of_differences(intervals: Iterable[tuple[str, Interval | None]], *, margin: float = 0.0) -> IntervalPicture:
-    """Differences of shares about zero, on a linear axis as wide on both sides, over what counts as equivalent.
+    """Differences of shares about zero, by square root to both sides, over what counts as equivalent.
 
     Args:
         intervals: differences in [-1, 1], by what they are of.
@@ -121,11 +122,13 @@ def of_differences(intervals: Iterable[tuple[str, Interval | None]], *, margin: 
     """
     named = list(intervals)
     reach = _reach(named)
-    start, end = _signed(-margin, reach), _signed(margin, reach)
+    start, end = _rooted(-margin, reach), _rooted(margin, reach)
     return IntervalPicture(
-        ticks=_signed_ticks(f"{100 * reach:g} pp"),
+        ticks=tuple(_difference_ticks(reach)),
         bands=(Stretch(name="equivalent", start=start, width=end - start),) if margin else (),
-        rows=tuple(_signed_row(name, each, reach, figures.points, figures.points_range) for name, each in named),
+        rows=tuple(
+            _signed_row(name, each, _rooted, reach, figures.points, figures.points_range) for name, each in named
+        ),
     )
 
 
@@ -138,10 +141,10 @@ def of_correlations(intervals: Iterable[tuple[str, Interval]]) -> IntervalPictur
         return f"{rho:+.3f}".replace("-", "−")
 
     return IntervalPicture(
-        ticks=_signed_ticks(f"{reach:g}"),
+        ticks=tuple(Tick(place=_signed(at, reach), label=_sign(at)) for at in (-reach, 0.0, reach)),
         bands=(),
         rows=tuple(
-            _signed_row(name, each, reach, figure, lambda lower, upper: f"[{figure(lower)}, {figure(upper)}]")
+            _signed_row(name, each, _signed, reach, figure, lambda lower, upper: f"[{figure(lower)}, {figure(upper)}]")
             for name, each in named
         ),
     )
@@ -156,20 +159,30 @@ def _signed(value: float, reach: float) -> float:
     return round(50 + 50 * min(max(value / reach, -1.0), 1.0), 3)
 
 
-def _signed_ticks(end: str) -> tuple[Tick, ...]:
-    return Tick(place=0.0, label=f"−{end}"), Tick(place=50.0, label="0"), Tick(place=100.0, label=f"+{end}")
+def _rooted(value: float, reach: float) -> float:
+    return _signed(math.copysign(math.sqrt(abs(value)), value), math.sqrt(reach))
+
+
+def _sign(value: float) -> str:
+    return f"{value:+g}".replace("-", "−") if value else "0"
+
+
+def _difference_ticks(reach: float) -> Iterator[Tick]:
+    for at in (-reach, -reach / 10, 0.0, reach / 10, reach):
+        yield Tick(place=_rooted(at, reach), label=f"{_sign(100 * at)} pp" if at else "0")
 
 
 def _signed_row(
     name: str,
     interval: Interval | None,
-    reach: float,
+    *,
+    place: Callable[[float], float],
     figure: Callable[[float], str],
     figure_range: Callable[[float, float], str],
 ) -> Row:
     if interval is None:
         return Row(name=name, whisker=None, estimate=figures.NONE, interval="")
-    lower, estimate, upper = (_signed(each, reach) for each in (interval.lower, interval.estimate, interval.upper))
+    lower, estimate, upper = (place(each) for each in (interval.lower, interval.estimate, interval.upper))
     return Row(
         name=name,
         whisker=Whisker(lower=lower, estimate=estimate, upper=upper),
@@ -180,7 +193,7 @@ def _signed_row(
 
 def _bands(top: float, *edges: float) -> Iterator[Stretch]:
     ends = [0.0, *edges, 100.0]
-    for name, begin, start, end in zip(_BAND_NAMES, (0.0, *EDGES), ends, ends[1:], strict=True):
+    for name, begin, (start, end) in zip(_BAND_NAMES, (0.0, *EDGES), pairwise(ends), strict=True):
         if begin < top:
             yield Stretch(name=name, start=start, width=round(end - start, 3))
 

@@ -2,7 +2,8 @@
 (() => {
   "use strict";
 
-  const MINUTE = 60, HOUR = 3600, DAY = 86400;
+  const DAY = 86400;
+  const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
   const SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹";
   const styles = () => getComputedStyle(document.documentElement);
   const drawn = new Map();
@@ -26,9 +27,23 @@
     return splits;
   }
 
+  // Evidence of several times what is needed says nothing more, and would flatten what is being decided.
+  function roofOf(chart) {
+    const needed = Math.max(...chart.lines.filter((line) => line.dashed).map((line) => line.values.at(-1)));
+    return Math.max(4 * needed, 6);
+  }
+
+  function dayOrHour(u, splits, axis, space, step) {
+    return splits.map((seconds) => {
+      const iso = new Date(seconds * 1000).toISOString();
+      const [, month, day] = iso.slice(0, 10).split("-");
+      return step >= DAY || iso.endsWith("T00:00:00.000Z") ? `${Number(day)} ${MONTHS[month - 1]}` : iso.slice(11, 16);
+    });
+  }
+
   const KINDS = {
-    evidence: { write: power, range: (u, low, high) => [Math.min(low, -2), high + Math.max(0.3, (high - low) * 0.06)], splits: powers },
-    share: { write: share, range: (u, low, high) => [0, (high || 0.01) * 1.08] },
+    evidence: { write: power, top: (chart, high) => Math.min(high + 0.5, roofOf(chart)), bottom: (low) => Math.min(low, 0), splits: powers },
+    share: { write: share, top: (chart) => (highest(chart) || 0.01) * 1.08, bottom: () => 0 },
   };
 
   function moment(seconds) {
@@ -55,7 +70,7 @@
         columns.push(line.low, line.high);
       }
       series.push({
-        label: line.label, stroke: line.dashed ? faded(line.colour, 70) : colour(line.colour), width: line.dashed ? 1.25 : 2,
+        label: line.label, stroke: line.dashed ? faded(line.colour, 70) : colour(line.colour), width: line.dashed ? 1.25 : line.low.length ? 1.5 : 2,
         dash: line.dashed ? [6, 5] : undefined, points: { show: !line.dashed && few, size: 5 }, value: (u, value) => write(value),
         spanGaps: false,
       });
@@ -73,21 +88,36 @@
     const chart = JSON.parse(place.parentElement.querySelector("script[type='application/json']").textContent);
     const kind = KINDS[chart.kind];
     const { series, columns, bands } = seriesOf(chart, kind.write);
-    // The highest bounds are those of the first hours, before anything was known: they must not flatten all the rest.
-    const settled = chart.kind === "share" ? highest(chart) : null;
     const options = {
       width: Math.max(place.clientWidth, 200), height: Number(place.dataset.height), series, bands,
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
-      scales: { x: { time: true }, y: { range: (u, low, high) => kind.range(u, low, settled ?? high) } },
-      axes: [axisOf({ space: 70 }), axisOf({ size: 62, splits: kind.splits, values: (u, splits) => splits.map(kind.write) })],
+      scales: { x: { time: true }, y: { range: (u, low, high) => [kind.bottom(low), kind.top(chart, high)] } },
+      axes: [axisOf({ space: 60, values: dayOrHour }), axisOf({ size: 62, splits: kind.splits, values: (u, splits) => splits.map(kind.write) })],
       cursor: { sync: place.dataset.sync ? { key: place.dataset.sync } : undefined, drag: { x: true, y: false }, points: { size: 6 } },
       legend: { live: true, markers: { width: 2 } },
+      hooks: { draw: [(u) => nameThresholds(u, chart, kind)] },
     };
     const plot = new uPlot(options, columns, place);
     drawn.set(place, plot);
     makeReachable(place, plot);
   }
 
+  // On the line itself, so that nobody has to look for it in the legend.
+  function nameThresholds(u, chart, kind) {
+    const { ctx, bbox } = u;
+    ctx.save();
+    ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
+    ctx.fillStyle = colour("--faint");
+    ctx.textAlign = "left";
+    for (const line of chart.lines) {
+      if (!line.dashed || !line.values.length) continue;
+      const y = u.valToPos(line.values[0], "y", true);
+      if (y > bbox.top && y < bbox.top + bbox.height) ctx.fillText(line.label, bbox.left + 6 * devicePixelRatio, y - 5 * devicePixelRatio);
+    }
+    ctx.restore();
+  }
+
+  // The highest bounds are those of the first hours, before anything was known: they must not flatten all the rest.
   function highest(chart) {
     let most = 0;
     for (const line of chart.lines) {
@@ -106,6 +136,8 @@
     for (const [index, row] of [...place.querySelectorAll(".u-legend .u-series")].entries()) {
       const name = row.querySelector("th");
       if (!index || !name) continue;
+      // Named where it is drawn.
+      row.hidden = Boolean(plot.series[index].dash);
       name.tabIndex = 0;
       name.setAttribute("role", "button");
       name.setAttribute("aria-pressed", "true");
