@@ -127,7 +127,14 @@ def of_differences(intervals: Iterable[tuple[str, Interval | None]], *, margin: 
         ticks=tuple(_difference_ticks(reach)),
         bands=(Stretch(name="equivalent", start=start, width=end - start),) if margin else (),
         rows=tuple(
-            _signed_row(name, each, _rooted, reach, figures.points, figures.points_range) for name, each in named
+            _signed_row(
+                name,
+                each,
+                place=lambda value: _rooted(value, reach),
+                figure=figures.points,
+                figure_range=figures.points_range,
+            )
+            for name, each in named
         ),
     )
 
@@ -144,7 +151,13 @@ def of_correlations(intervals: Iterable[tuple[str, Interval]]) -> IntervalPictur
         ticks=tuple(Tick(place=_signed(at, reach), label=_sign(at)) for at in (-reach, 0.0, reach)),
         bands=(),
         rows=tuple(
-            _signed_row(name, each, _signed, reach, figure, lambda lower, upper: f"[{figure(lower)}, {figure(upper)}]")
+            _signed_row(
+                name,
+                each,
+                place=lambda value: _signed(value, reach),
+                figure=figure,
+                figure_range=lambda lower, upper: f"[{figure(lower)}, {figure(upper)}]",
+            )
             for name, each in named
         ),
     )

@@ -92,7 +92,7 @@
       width: Math.max(place.clientWidth, 200), height: Number(place.dataset.height), series, bands,
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
       scales: { x: { time: true }, y: { range: (u, low, high) => [kind.bottom(low), kind.top(chart, high)] } },
-      axes: [axisOf({ space: 60, values: dayOrHour }), axisOf({ size: 62, splits: kind.splits, values: (u, splits) => splits.map(kind.write) })],
+      axes: [axisOf({ size: 32, space: 60, values: dayOrHour }), axisOf({ size: 62, splits: kind.splits, values: (u, splits) => splits.map(kind.write) })],
       cursor: { sync: place.dataset.sync ? { key: place.dataset.sync } : undefined, drag: { x: true, y: false }, points: { size: 6 } },
       legend: { live: true, markers: { width: 2 } },
       hooks: { draw: [(u) => nameThresholds(u, chart, kind)] },
