@@ -105,8 +105,11 @@ def expectation(
     needed = _needed(gate.name, candidate=candidate, report=report, limits=limits, pace=pace)
     if needed is not None and math.isinf(needed):
         return Expectation(prospect=Prospect.NOT_SO)
-    known = needed is not None and pace.per_second
-    return _by(pace.now + needed / pace.per_second if known else None, ends_at=pace.ends_at)
+    return _by(_reached(needed, pace), ends_at=pace.ends_at)
+
+
+def _reached(needed: float | None, pace: Pace) -> float | None:
+    return None if needed is None or not pace.per_second else pace.now + needed / pace.per_second
 
 
 def _by(at: float | None, *, ends_at: float) -> Expectation:
