@@ -141,6 +141,7 @@ async def run(
             live=LiveWindow(PostgresLiveFigures(engine)),
             warnings=lambda: guard.warnings(settings, listening, serving),
         )
+        stack.push_async_callback(desk.recent.aclose)
         pages = Pages(tokens=door.doorkeeper is not None)
         ofrep = Ofrep(feed, evaluations_per_second=settings.ofrep_evaluations_per_second)
         http = HttpServer(

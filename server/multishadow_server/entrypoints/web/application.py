@@ -22,6 +22,9 @@ from multishadow_server.entrypoints.web import (
     alarms,
     audit,
     dead_letters,
+    experiment,
+    experiment_changes,
+    experiments,
     flags,
     models,
     overview,
@@ -54,6 +57,9 @@ PARTS: Sequence[Callable[[Pages, Desk], Sequence[BaseRoute]]] = (
     alarms.routes,
     audit.routes,
     system.routes,
+    experiments.routes,
+    experiment.routes,
+    experiment_changes.routes,
 )
 
 # Scripts and everything else come from here alone; pictures carry their sizes in style attributes.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from multishadow_server.service.live_window import LiveWindow
 from multishadow_server.service.model_cards import ModelCards
@@ -22,6 +22,7 @@ from multishadow_server.service.ports import (
     SessionRecords,
     VersionProbe,
 )
+from multishadow_server.service.recent import Recent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +45,7 @@ class Desk:
         live: what callers got lately.
         warnings: what of this process's setup is not as it should be.
         clock: the time, in seconds since the Unix epoch.
+        recent: what was worked out lately, and is dear to work out again.
     """
 
     store: ControlStore
@@ -61,6 +63,7 @@ class Desk:
     live: LiveWindow
     warnings: Callable[[], Sequence[str]] = tuple
     clock: Callable[[], float] = time.time
+    recent: Recent = field(default_factory=Recent)
 
     @property
     def cards(self) -> ModelCards:

@@ -9,6 +9,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from multishadow_client.cli import figures
+
 NONE = "–"
 _STEPS = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"))
 _BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -106,6 +108,14 @@ def machine_moment(at: float | None) -> str:
     return "" if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
 
 
+def marked(text: str) -> Markup:
+    """Text with what stands in backticks as code, as messages write commands."""
+    parts = [escape(part) for part in text.split("`")]
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else part for place, part in enumerate(parts)
+    )
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     **{f"{what}_kind": _kind_of(what) for what in _KINDS},
     "code": code,
@@ -119,4 +129,12 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "size": size,
     "moment": moment,
     "machine_moment": machine_moment,
+    "marked": marked,
+    # As the terminal writes them: the same figures are to look the same everywhere.
+    "share": figures.percent,
+    "share_range": figures.percent_range,
+    "points": figures.points,
+    "points_range": figures.points_range,
+    "evidence": figures.evidence,
+    "p_value": figures.p_value,
 }
