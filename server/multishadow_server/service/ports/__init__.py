@@ -12,6 +12,12 @@ from multishadow_server.service.ports.capture_log import (
     PartitionLeases,
     PartitionReader,
 )
+from multishadow_server.service.ports.comparison_lists import (
+    ComparisonLists,
+    ComparisonPage,
+    ListedComparison,
+    WholeComparison,
+)
 from multishadow_server.service.ports.configuration import ClaimReader, ConfigurationSource
 from multishadow_server.service.ports.control import Change, ControlStore, FlagRecord, FlagRevision, Promotion
 from multishadow_server.service.ports.dead_letters import (
@@ -73,6 +79,8 @@ __all__ = [
     "ClaimedLetter",
     "Comparer",
     "ComparisonLine",
+    "ComparisonLists",
+    "ComparisonPage",
     "ConfigurationSource",
     "ControlStore",
     "Erased",
@@ -90,6 +98,7 @@ __all__ = [
     "LetterLine",
     "LetterQueue",
     "LetterStore",
+    "ListedComparison",
     "LiveCountReader",
     "LiveCountStore",
     "LogPressure",
@@ -132,4 +141,5 @@ __all__ = [
     "TokenStore",
     "TrafficStore",
     "VersionProbe",
+    "WholeComparison",
 ]
