@@ -12,11 +12,11 @@ from psycopg.errors import LockNotAvailable
 from sqlalchemy import Engine, NullPool, create_engine
 from sqlalchemy.exc import OperationalError
 
-from multishadow_server.adapters.postgres import migrate, partition_indexes
+from multishadow_server.adapters.postgres import PostgresControl, migrate, partition_indexes
 from multishadow_server.adapters.postgres.engine import driver_url
 from multishadow_server.adapters.postgres.migration import alembic_config
 from multishadow_server.adapters.postgres.observations import PostgresObservations
-from store_fixtures import PostgresControl, comparison, flush, open_first_epoch, opened, rows
+from store_fixtures import comparison, flush, open_first_epoch, opened, rows
 
 INVALID = "SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE NOT indisvalid"
 # Of each index of the table, how many partitions have a part of it.

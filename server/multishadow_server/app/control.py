@@ -17,6 +17,7 @@ from multishadow_server.adapters.payload_rewriting import ProtobufPayloadRewrite
 from multishadow_server.adapters.postgres.access import PostgresTokens
 from multishadow_server.adapters.postgres.alarms import PostgresAlarms
 from multishadow_server.adapters.postgres.audit import PostgresAudit
+from multishadow_server.adapters.postgres.comparison_lists import PostgresComparisonLists
 from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
 from multishadow_server.adapters.postgres.control import PostgresControl
 from multishadow_server.adapters.postgres.dead_letters import PostgresDeadLetters
@@ -29,6 +30,7 @@ from multishadow_server.adapters.postgres.rollouts import PostgresRollouts
 from multishadow_server.adapters.postgres.sessions import PostgresSessions
 from multishadow_server.adapters.postgres.stored_requests import PostgresStoredRequests
 from multishadow_server.adapters.postgres.traffic import PostgresTraffic
+from multishadow_server.adapters.stored_messages import ProtobufStoredMessages
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
 from multishadow_server.app import door as guard
 from multishadow_server.app import running, securing
@@ -135,6 +137,10 @@ async def run(
             dead_letters=PostgresDeadLetters(engine),
             sessions=PostgresSessions(engine),
             audit=PostgresAudit(engine),
+            comparisons=PostgresComparisonLists(engine),
+            messages=ProtobufStoredMessages(),
+            gateway=watchers.gateway,
+            comparer=watchers.comparer,
         )
         pages = Pages(tokens=door.doorkeeper is not None)
         ofrep = Ofrep(feed, evaluations_per_second=settings.ofrep_evaluations_per_second)

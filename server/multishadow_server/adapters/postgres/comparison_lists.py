@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import RowMapping, TextClause, text
@@ -11,7 +11,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from multishadow_server.adapters.postgres.engine import reaching
-from multishadow_server.adapters.postgres.records import moment, observation_of
+from multishadow_server.adapters.postgres.records import moment, observation_of, storable_text
 from multishadow_server.adapters.postgres.reviews import PostgresReviews
 from multishadow_server.adapters.postgres.tables import ComparisonRow
 from multishadow_server.core.comparison_lists import ComparisonFilter, Place, Sort
@@ -73,7 +73,7 @@ class PostgresComparisonLists:
             # `select` has overloads for four columns.
         ).add_columns(col(ComparisonRow.live_latency), col(ComparisonRow.kept_because))
         async with reaching(self._engine, "reading a comparison"), AsyncSession(self._engine) as session:
-            found = (await session.execute(wanted.where(ComparisonRow.id == comparison_id))).first()
+            found = (await session.execute(wanted.where(col(ComparisonRow.id) == comparison_id))).first()
         if kept is None or found is None:
             return None
         return WholeComparison(
@@ -85,6 +85,12 @@ class PostgresComparisonLists:
             live_latency=found.live_latency,
             kept_because=Kept(found.kept_because),
         )
+
+    async def session(self, epoch_id: int, session_id: str, *, most: int) -> Sequence[ListedComparison]:
+        """The first stored turns of one session, as they were received, without bytes; placed by time."""
+        bound = {"epoch_id": epoch_id, "session_id": storable_text(session_id), "most": most}
+        async with reaching(self._engine, "reading a session"), self._engine.connect() as connection:
+            return [_listed(row) for row in (await connection.execute(_SESSION, bound)).mappings()]
 
 
 class _Walk:
@@ -151,6 +157,13 @@ _COLUMNS = (
 )
 _REVIEWED = "ARRAY(SELECT version FROM review WHERE review.comparison_id = numbered.id)"
 
+_SESSION = text(
+    f"SELECT numbered.*, {_REVIEWED} AS reviewed "  # noqa: S608  made of constants
+    f"FROM (SELECT {_COLUMNS}, received_at AS value FROM comparison "
+    "WHERE epoch_id = :epoch_id AND session_id = :session_id ORDER BY received_at, id LIMIT :most) AS numbered "
+    "ORDER BY received_at, id"
+)
+
 
 def _span(which: ComparisonFilter) -> Iterator[str]:
     """Bounds of time; the day leaves out whole partitions."""
@@ -174,11 +187,11 @@ def _conditions(which: ComparisonFilter) -> Iterator[tuple[str, Mapping[str, Any
             answer.append(condition)
             values[name] = value
     if values:
-        yield f"EXISTS (SELECT FROM {_SEEN} WHERE {' AND '.join(answer)})", values  # noqa: S608  made of constants
+        yield f"EXISTS (SELECT FROM {_SEEN} WHERE {' AND '.join(answer)})", values
     if which.reviewed is not None:
         said = "review.comparison_id = kept.id AND :reviewed_version IN ('', review.version)"
         yield (
-            f"{'' if which.reviewed else 'NOT '}EXISTS (SELECT FROM review WHERE {said})",  # noqa: S608  as above
+            f"{'' if which.reviewed else 'NOT '}EXISTS (SELECT FROM review WHERE {said})",
             {"reviewed_version": which.version},
         )
     if which.segment is not None:

@@ -31,8 +31,7 @@ def complete(engine: Engine, *, patience: float) -> int:
         psycopg.errors.LockNotAvailable (wrapped by SQLAlchemy): a table could not be had in all that time.
     """
     until = time.monotonic() + patience
-    with engine.connect() as connection:
-        connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+    with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         if not connection.execute(_LACKING).first():
             return 0
         connection.execute(text(f"SET lock_timeout = '{_LOCK_TIMEOUT}'"))

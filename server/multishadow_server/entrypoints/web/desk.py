@@ -10,13 +10,17 @@ from multishadow_server.service.ports import (
     AlarmStore,
     AuditLog,
     CaptureBacklog,
+    Comparer,
+    ComparisonLists,
     ControlStore,
     LabelStore,
     LetterStore,
+    ModelGateway,
     ProbeStore,
     ReviewStore,
     RolloutStore,
     SessionRecords,
+    StoredMessages,
     VersionProbe,
 )
 
@@ -37,6 +41,10 @@ class Desk:
         dead_letters: shadow calls that failed for good.
         sessions: what is known of sessions.
         audit: who changed what.
+        comparisons: stored comparisons as lists.
+        messages: reads what is stored.
+        gateway: calls versions, for who asks them again.
+        comparer: compares what they answer.
         clock: the time, in seconds since the Unix epoch.
     """
 
@@ -51,4 +59,8 @@ class Desk:
     dead_letters: LetterStore
     sessions: SessionRecords
     audit: AuditLog
+    comparisons: ComparisonLists
+    messages: StoredMessages
+    gateway: ModelGateway
+    comparer: Comparer
     clock: Callable[[], float] = time.time

@@ -52,6 +52,7 @@ from multishadow_server.service.ports.rollouts import (
     StageCounts,
 )
 from multishadow_server.service.ports.sessions import SessionRecords, SessionStore, StoredTurn
+from multishadow_server.service.ports.stored_messages import StoredMessages
 from multishadow_server.service.ports.stored_requests import RequestFilter, StoredKey, StoredRequests
 from multishadow_server.service.ports.versions import (
     Answer,
@@ -133,6 +134,7 @@ __all__ = [
     "StoredComparison",
     "StoredKey",
     "StoredLetter",
+    "StoredMessages",
     "StoredRequests",
     "StoredTraffic",
     "StoredTurn",

@@ -113,3 +113,7 @@ class ComparisonLists(Protocol):
     async def whole(self, comparison_id: int) -> WholeComparison | None:
         """One with everything that was stored of it; None when there is none."""
         ...
+
+    async def session(self, epoch_id: int, session_id: str, *, most: int) -> Sequence[ListedComparison]:
+        """The first stored turns of one session, as they were received, without bytes; placed by time."""
+        ...
