@@ -88,10 +88,9 @@ def seen(
     if isinstance(answer, Outcome):
         reason = "INTERNAL" if answer is Outcome.ERROR else ""
         bad = answer in {Outcome.ERROR, Outcome.TIMEOUT}
-        took = None if answer is Outcome.TIMEOUT else latency
-        return Observation(
-            version=version, outcome=answer, reason=reason, similarity=0.0 if bad else None, latency=took if bad else None
-        )
+        took = latency if answer is Outcome.ERROR else None
+        similarity = 0.0 if bad else None
+        return Observation(version=version, outcome=answer, reason=reason, similarity=similarity, latency=took)
     codec = AnswerCodec()
     told = comparison.compare(comparator, codec.decode(comparator, live), codec.decode(comparator, answer))
     return Observation(

@@ -211,7 +211,8 @@ def shown(messages: StoredMessages, found: WholeComparison) -> ShownComparison:
                 review=said.get(seen.version),
                 can_be_reviewed=reviews.can_be_reviewed(seen) and kept.payloads.readable,
             )
-            for seen in kept.observations
+            # What diverged first: it is what somebody came for.
+            for seen in sorted(kept.observations, key=lambda seen: seen.outcome is not Outcome.DIVERGED)
         ],
     )
 

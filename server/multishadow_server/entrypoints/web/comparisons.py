@@ -38,10 +38,11 @@ _WORDS: Mapping[ReviewVerdict, str] = {verdict: verdict.capitalize() for verdict
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judged:
-    """A verdict that was just given, and can be undone: on which answer, and what was said of it before."""
+    """A verdict that was just given, and can be undone: on which answer, what it says, and what was said before."""
 
     comparison_id: int
     version: str
+    verdict: str
     before: str
 
 
@@ -93,12 +94,16 @@ class _ComparisonPage:
             said = await self._say(comparison_id, version, verdict)
             if "undo" not in fields:
                 found = await divergences.whole(self._desk.comparisons, comparison_id)
-                then.append(await self._next(found, terms, version, before=fields.get("before", "")))
+                judged = {"judged": comparison_id, "judged_version": version, "judged_as": verdict or ""}
+                judged["judged_before"] = fields.get("before", "")
+                then.append(await self._next(found, terms, judged))
             return said
 
         response = await act(request, change, back=back)
         if then:
             response.headers["location"] = then[0]
+            # The next page says it itself, beside the button that undoes it.
+            response.delete_cookie(flash.COOKIE, path=UI)
         return response
 
     async def rerun(self, request: Request) -> Response:
@@ -166,9 +171,8 @@ class _ComparisonPage:
         )
         return f"Comparison {comparison_id}, {chosen}: {verdict}."
 
-    async def _next(self, found: WholeComparison, terms: Terms, version: str, *, before: str) -> str:
-        """Where to go on after a verdict: the next candidate's answer, the next request, or back to the list."""
-        judged = {"judged": found.kept.id, "judged_version": version, "judged_before": before}
+    async def _next(self, found: WholeComparison, terms: Terms, judged: Mapping[str, object]) -> str:
+        """Where to go on after a verdict: to another candidate's answer, to the next request, or nowhere."""
         shown = await asyncio.to_thread(divergences.shown, self._desk.messages, found)
         waiting = _waiting(shown, terms)
         if waiting is not None:
@@ -227,11 +231,15 @@ def _judged(request: Request) -> Judged | None:
     number = query.get("judged", "")
     if not number.isascii() or not number.isdigit() or len(number) > 19:
         return None
-    before = query.get("judged_before", "")
+    words = {each.value for each in ReviewVerdict}
+    verdict, before = (query.get(name, "") for name in ("judged_as", "judged_before"))
+    if verdict not in words:
+        return None
     return Judged(
         comparison_id=int(number),
         version=query.get("judged_version", ""),
-        before=before if before in set(ReviewVerdict) else "",
+        verdict=verdict,
+        before=before if before in words else "",
     )
 
 
@@ -241,9 +249,9 @@ def _waiting(shown: ShownComparison, terms: Terms) -> CandidateAnswer | None:
 
 
 def _current(shown: ShownComparison, terms: Terms) -> str:
-    """Whose answer keys judge: the first that waits for a verdict, or the first of all."""
-    waiting = _waiting(shown, terms)
-    chosen = waiting or next(iter(_meant(shown, terms)), None)
+    """Whose answer keys judge: the first that the list is about and that waits for a verdict, or the first of all."""
+    others = (each for each in (*_meant(shown, terms), *shown.candidates) if each.can_be_reviewed)
+    chosen = _waiting(shown, terms) or next(others, None)
     return chosen.seen.version if chosen else ""
 
 

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from multishadow_server.core import comparison_lists
+from multishadow_server.core import comparison_lists, segments
 from multishadow_server.core.comparison_lists import Sort, Which
 from multishadow_server.entrypoints.web.desk import Desk
 from multishadow_server.entrypoints.web.divergence_terms import default_sort, terms_of
@@ -55,6 +55,7 @@ def routes(pages: Pages, desk: Desk) -> Sequence[BaseRoute]:
             sorts=tuple(Sort),
             default_sort=default_sort(terms.which.which),
             choices=CHOICES,
+            levels_of=segments.attribute_levels,
             after=after,
         )
 
