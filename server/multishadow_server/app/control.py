@@ -17,6 +17,7 @@ from multishadow_server.adapters.payload_rewriting import ProtobufPayloadRewrite
 from multishadow_server.adapters.postgres.access import PostgresTokens
 from multishadow_server.adapters.postgres.alarms import PostgresAlarms
 from multishadow_server.adapters.postgres.audit import PostgresAudit
+from multishadow_server.adapters.postgres.comparison_lists import PostgresComparisonLists
 from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
 from multishadow_server.adapters.postgres.control import PostgresControl
 from multishadow_server.adapters.postgres.dead_letters import PostgresDeadLetters
@@ -30,6 +31,7 @@ from multishadow_server.adapters.postgres.rollouts import PostgresRollouts
 from multishadow_server.adapters.postgres.sessions import PostgresSessions
 from multishadow_server.adapters.postgres.stored_requests import PostgresStoredRequests
 from multishadow_server.adapters.postgres.traffic import PostgresTraffic
+from multishadow_server.adapters.stored_messages import ProtobufStoredMessages
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
 from multishadow_server.app import door as guard
 from multishadow_server.app import running, securing
@@ -140,6 +142,10 @@ async def run(
             promotions=PostgresPromotions(engine),
             live=LiveWindow(PostgresLiveFigures(engine)),
             warnings=lambda: guard.warnings(settings, listening, serving),
+            comparisons=PostgresComparisonLists(engine),
+            messages=ProtobufStoredMessages(),
+            gateway=watchers.gateway,
+            comparer=watchers.comparer,
         )
         stack.push_async_callback(desk.recent.aclose)
         pages = Pages(tokens=door.doorkeeper is not None)

@@ -21,7 +21,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from multishadow_server.entrypoints.web import (
     alarms,
     audit,
+    comparisons,
     dead_letters,
+    divergences,
     experiment,
     experiment_changes,
     experiments,
@@ -60,6 +62,8 @@ PARTS: Sequence[Callable[[Pages, Desk], Sequence[BaseRoute]]] = (
     experiments.routes,
     experiment.routes,
     experiment_changes.routes,
+    divergences.routes,
+    comparisons.routes,
 )
 
 # Scripts and everything else come from here alone; pictures carry their sizes in style attributes.

@@ -12,14 +12,18 @@ from multishadow_server.service.ports import (
     AlarmStore,
     AuditLog,
     CaptureBacklog,
+    Comparer,
+    ComparisonLists,
     ControlStore,
     LabelStore,
     LetterStore,
+    ModelGateway,
     ProbeStore,
     PromotionHistory,
     ReviewStore,
     RolloutStore,
     SessionRecords,
+    StoredMessages,
     VersionProbe,
 )
 from multishadow_server.service.recent import Recent
@@ -44,6 +48,10 @@ class Desk:
         promotions: what was made live.
         live: what callers got lately.
         warnings: what of this process's setup is not as it should be.
+        comparisons: stored comparisons as lists.
+        messages: reads what is stored.
+        gateway: calls versions, for who asks them again.
+        comparer: compares what they answer.
         clock: the time, in seconds since the Unix epoch.
         recent: what was worked out lately, and is dear to work out again.
     """
@@ -62,6 +70,10 @@ class Desk:
     promotions: PromotionHistory
     live: LiveWindow
     warnings: Callable[[], Sequence[str]] = tuple
+    comparisons: ComparisonLists
+    messages: StoredMessages
+    gateway: ModelGateway
+    comparer: Comparer
     clock: Callable[[], float] = time.time
     recent: Recent = field(default_factory=Recent)
 

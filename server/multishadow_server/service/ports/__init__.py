@@ -13,6 +13,12 @@ from multishadow_server.service.ports.capture_log import (
     PartitionLeases,
     PartitionReader,
 )
+from multishadow_server.service.ports.comparison_lists import (
+    ComparisonLists,
+    ComparisonPage,
+    ListedComparison,
+    WholeComparison,
+)
 from multishadow_server.service.ports.configuration import ClaimReader, ConfigurationSource
 from multishadow_server.service.ports.control import Change, ControlStore, FlagRecord, FlagRevision, Promotion
 from multishadow_server.service.ports.dead_letters import (
@@ -48,6 +54,7 @@ from multishadow_server.service.ports.rollouts import (
     StageCounts,
 )
 from multishadow_server.service.ports.sessions import SessionRecords, SessionStore, StoredTurn
+from multishadow_server.service.ports.stored_messages import StoredMessages
 from multishadow_server.service.ports.stored_requests import RequestFilter, StoredKey, StoredRequests
 from multishadow_server.service.ports.versions import (
     Answer,
@@ -75,6 +82,8 @@ __all__ = [
     "ClaimedLetter",
     "Comparer",
     "ComparisonLine",
+    "ComparisonLists",
+    "ComparisonPage",
     "ConfigurationSource",
     "ControlStore",
     "Erased",
@@ -92,6 +101,7 @@ __all__ = [
     "LetterLine",
     "LetterQueue",
     "LetterStore",
+    "ListedComparison",
     "LiveCountReader",
     "LiveCountStore",
     "LiveFigureReader",
@@ -130,6 +140,7 @@ __all__ = [
     "StoredComparison",
     "StoredKey",
     "StoredLetter",
+    "StoredMessages",
     "StoredRequests",
     "StoredTraffic",
     "StoredTurn",
@@ -138,4 +149,5 @@ __all__ = [
     "TokenStore",
     "TrafficStore",
     "VersionProbe",
+    "WholeComparison",
 ]
