@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from multishadow_server.core import latency
+from multishadow_server.core import latency, latency_ladder
+from multishadow_server.core.latency_ladder import Distribution
 
 # Revisions that a router keeps counting for: requests under way belong to the revision that they began by.
 MOST_REVISIONS = 256
@@ -58,15 +59,51 @@ class LiveCounts:
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LiveTotal:
+    """What became of all live requests that a version was chosen for, by whatever revision; see LiveCounts.
+
+    `timed_out` of the failed ones took too long; they are in `latencies`, too, beyond its last rung.
+    """
+
+    requests: int = 0
+    failed: int = 0
+    covered: int = 0
+    timed_out: int = 0
+    latencies: Distribution = field(default_factory=Distribution)
+
+    def __add__(self, other: LiveTotal) -> LiveTotal:
+        return LiveTotal(
+            requests=self.requests + other.requests,
+            failed=self.failed + other.failed,
+            covered=self.covered + other.covered,
+            timed_out=self.timed_out + other.timed_out,
+            latencies=self.latencies + other.latencies,
+        )
+
+
 class _Count:
     """Counts of one share, as they grow."""
 
-    __slots__ = ("changed", "covered", "failed", "latencies", "requests")
+    __slots__ = ("_total", "changed", "covered", "failed", "latencies", "requests")
 
     def __init__(self) -> None:
         self.requests = self.failed = self.covered = 0
         self.latencies: dict[float, int] = {}
         self.changed = False
+        self._total = LiveTotal()
+
+    def total(self) -> LiveTotal:
+        # Of hundreds of revisions one or two still grow; the others are added up once.
+        if self._total.requests != self.requests:
+            self._total = LiveTotal(
+                requests=self.requests,
+                failed=self.failed,
+                covered=self.covered,
+                timed_out=self.latencies.get(math.inf, 0),
+                latencies=latency_ladder.of_bins(self.latencies),
+            )
+        return self._total
 
     def value(self) -> LiveCounts:
         return LiveCounts(
@@ -89,6 +126,7 @@ class LiveTally:
     def __init__(self) -> None:
         self._counts: dict[Share, _Count] = {}
         self._oldest = 0
+        self._forgotten: dict[tuple[str, str], LiveTotal] = {}
         self.late = 0
 
     def note(
@@ -126,6 +164,13 @@ class LiveTally:
             count.changed = False
         return {share: count.value() for share, count in counts.items()}
 
+    def totals(self) -> Mapping[tuple[str, str], LiveTotal]:
+        """Counts since the beginning by model and version; revisions that were forgotten are in them."""
+        totals = dict(self._forgotten)
+        for share, count in self._counts.items():
+            _add(totals, share, count)
+        return totals
+
     def not_saved(self, shares: Iterable[Share]) -> None:
         """Have `changed` give these again: they could not be saved."""
         for share in shares:
@@ -142,5 +187,10 @@ class LiveTally:
     def _forget(self, *, before: int) -> None:
         """A share that is begun anew would overwrite what was saved of it, so forgotten revisions stay forgotten."""
         for share in [share for share, count in self._counts.items() if share.revision < before and not count.changed]:
-            del self._counts[share]
+            _add(self._forgotten, share, self._counts.pop(share))
         self._oldest = max(self._oldest, before)
+
+
+def _add(totals: dict[tuple[str, str], LiveTotal], share: Share, count: _Count) -> None:
+    key = share.model, share.version
+    totals[key] = totals.get(key, LiveTotal()) + count.total()
