@@ -92,25 +92,25 @@ async def test_a_worker_tells_of_shadows(database_url: str, nats_url: str, log_n
         report_interval=0.05, metrics_listen=FREE,
     )  # fmt: skip
     metrics: list[str] = []
-    async with staged(settings, {"A": answering(), "B": failing(grpc.StatusCode.INTERNAL)}) as stage:
-        async with working(settings, metrics_ready=metrics.append):
-            await append(stage.log, stage.captures(20))
-            await stage.counts.reach(40)
+    behaviours = {"A": answering(), "B": failing(grpc.StatusCode.INTERNAL)}
+    async with staged(settings, behaviours) as stage, working(settings, metrics_ready=metrics.append):
+        await append(stage.log, stage.captures(20))
+        await stage.counts.reach(40)
 
-            async def committed() -> bool:
-                found = await scrape(metrics[0])
-                return found.value("shadow_captures_total", role="shadow", fate="observed") == 20
-
-            await until(committed)
+        async def committed() -> bool:
             found = await scrape(metrics[0])
-            assert found.families == described("worker")
-            assert found.total("comparisons_total", model="spam", version="A", outcome="agreed") == 20
-            assert found.total("shadow_errors_total", version="B", code="INTERNAL") == 20
-            assert found.total("shadow_latency_seconds_count", version="A") == 20
-            assert found.total("worker_partitions") == 2
-            names = await counters_of(database_url, "worker")
-            assert names
-            assert [name for name in names if not metric_samples.WORKER.knows(name)] == []
+            return found.value("shadow_captures_total", role="shadow", fate="observed") == 20
+
+        await until(committed)
+        found = await scrape(metrics[0])
+        assert found.families == described("worker")
+        assert found.total("comparisons_total", model="spam", version="A", outcome="agreed") == 20
+        assert found.total("shadow_errors_total", version="B", code="INTERNAL") == 20
+        assert found.total("shadow_latency_seconds_count", version="A") == 20
+        assert found.total("worker_partitions") == 2
+        names = await counters_of(database_url, "worker")
+        assert names
+        assert [name for name in names if not metric_samples.WORKER.knows(name)] == []
 
 
 async def test_control_tells_how_everything_stands_also_while_postgresql_is_away(database_url: str) -> None:

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from test_gates import reviewed
+from test_rollout import rollout
 
 from multishadow_server.adapters.deployment import counted_up
 from multishadow_server.adapters.prometheus_text import Exposition
@@ -35,13 +37,11 @@ from multishadow_server.core.rollup import Cell, Family, Rollup
 from multishadow_server.core.shadow_counts import ShadowTally
 from scraping import Scraped, described, read
 from sightings import rollup_of
-from test_gates import reviewed
-from test_rollout import rollout
 
 FLAGS = FlagStanding(revision=7, age=0.5, stale_after=10.0)
 ROUTER = RouterStanding(
     counters={"requests": 5, "captured": 3, "dropped.log_full": 2, "sampled": 6, "flag_reads_late": 4},
-    served={},
+    served=(),
     flags=FLAGS,
     share=0.25,
     log=LogStanding(lag=12.5, fill=0.5, messages=4, size=1_000),
@@ -93,6 +93,12 @@ async def test_a_value_that_the_catalogue_does_not_have_is_refused() -> None:
         await scraped("router", [sample("captures_dropped_total", 1, why="x")])
 
 
+async def test_whatever_a_label_holds_is_read_as_it_was_written() -> None:
+    strange = 'a "quoted" \\ name\nof two lines'
+    found = await scraped("router", [sample("captures_dropped_total", 1, reason=strange)])
+    assert found.value("captures_dropped_total", role="shadow", reason=strange) == 1
+
+
 async def test_a_router_tells_of_its_path_to_the_log() -> None:
     found = await scraped("router", of_router(ROUTER))
     assert found.value("router_requests_total", role="live") == 5
@@ -138,7 +144,7 @@ async def test_live_requests_are_told_by_who_was_chosen_and_never_fall_when_revi
     assert found.value("live_latency_seconds_sum", **who) == pytest.approx(0.004 * 2 * MOST_REVISIONS, rel=0.01)
     # More is counted after a look, too.
     tally.note(last, seconds=0.004)
-    assert tally.totals()["spam", "A"].requests == 2 * MOST_REVISIONS + 4
+    assert dict(tally.totals())["spam", "A"].requests == 2 * MOST_REVISIONS + 4
 
 
 def test_bins_lie_on_the_ladder_where_their_latencies_do() -> None:

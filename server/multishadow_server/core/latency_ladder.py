@@ -33,6 +33,10 @@ class Distribution:
         counts = tuple(mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True))
         return Distribution(counts=counts, seconds=self.seconds + other.seconds)
 
+    def __sub__(self, other: Distribution) -> Distribution:
+        counts = tuple(mine - theirs for mine, theirs in zip(self.counts, other.counts, strict=True))
+        return Distribution(counts=counts, seconds=self.seconds - other.seconds)
+
 
 class Ladder:
     """A distribution as it grows."""

@@ -65,7 +65,7 @@ class RouterStanding:
     """
 
     counters: Mapping[str, int]
-    served: Mapping[tuple[str, str], LiveTotal]
+    served: Iterable[tuple[tuple[str, str], LiveTotal]]
     flags: FlagStanding
     share: float
     log: LogStanding | None
@@ -89,8 +89,8 @@ def of_router(router: RouterStanding) -> Iterator[Sample]:
         yield sample("log_lag_seconds", router.log.lag)
 
 
-def _served(served: Mapping[tuple[str, str], LiveTotal]) -> Iterator[Sample]:
-    for (model, version), total in served.items():
+def _served(served: Iterable[tuple[tuple[str, str], LiveTotal]]) -> Iterator[Sample]:
+    for (model, version), total in served:
         outcomes = {
             "ok": total.requests - total.failed,
             "failed": total.failed - total.covered - total.timed_out,
