@@ -27,12 +27,11 @@ from multishadow_server.adapters.postgres.live_counts import PostgresLiveCounts
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
 from multishadow_server.adapters.provider_claims import ProviderClaims
 from multishadow_server.adapters.streamed_answer import StreamedPrediction
-from multishadow_server.app import measuring, running, securing
+from multishadow_server.app import measuring, running, securing, tracing
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.live_counts import LiveTally
 from multishadow_server.core.process_metrics import FlagStanding, RouterStanding, of_router
 from multishadow_server.core.sampling_share import Bounds
-from multishadow_server.entrypoints.door import Door
 from multishadow_server.entrypoints.inference import InferenceHandler
 from multishadow_server.entrypoints.prediction import PredictionHandler, PredictionServer
 from multishadow_server.errors import InvalidInput
@@ -74,7 +73,7 @@ async def run(
     async with AsyncExitStack() as stack:
         engine = open_engine(settings.database_url)
         stack.push_async_callback(engine.dispose)
-        serving = securing.serving(settings)
+        traces, serving = tracing.begin("router", settings, stack), securing.serving(settings)
         measured = await measuring.expose(settings, "router", serving, stack, ready=metrics_ready)
         sampling = Sampling()
         buffer, sampling_watch = await _capture_buffer(settings, stack, sampling, drain)
@@ -95,7 +94,7 @@ async def run(
         )
         served = LiveTally()
         live_path = LivePath(
-            gateway=gateway,
+            gateway=traces.gateway(gateway),
             claims=claims,
             buffer=buffer,
             fingerprint=fingerprint,
@@ -107,7 +106,7 @@ async def run(
             served=served,
             sampling=sampling,
         )
-        door = Door(live_path, max_message_bytes=settings.max_message_bytes)
+        door = traces.door(live_path, max_message_bytes=settings.max_message_bytes)
         server = PredictionServer(
             settings.router_listen,
             PredictionHandler(door),

@@ -25,7 +25,7 @@ from multishadow_server.adapters.postgres.hash_key import PostgresHashKey
 from multishadow_server.adapters.postgres.live_totals import PostgresLiveTotals
 from multishadow_server.adapters.postgres.observations import PostgresObservations
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
-from multishadow_server.app import measuring, running, securing
+from multishadow_server.app import measuring, running, securing, tracing
 from multishadow_server.core.capture import CaptureBatch
 from multishadow_server.core.process_metrics import WorkerStanding, of_worker
 from multishadow_server.core.segments import KnownLevels
@@ -176,4 +176,5 @@ def _shadowing(settings: Settings, stack: AsyncExitStack, guard: VersionGuard, t
     stack.push_async_callback(gateway.aclose)
     comparer = ComparisonPool(processes=settings.comparison_processes)
     stack.push_async_callback(comparer.aclose)
-    return Shadowing(gateway=gateway, comparer=comparer, slots=CallSlots(), guard=guard, tally=tally)
+    traces = tracing.begin("worker", settings, stack)
+    return traces.shadowing(gateway=gateway, comparer=comparer, slots=CallSlots(), guard=guard, tally=tally)
