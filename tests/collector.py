@@ -67,7 +67,7 @@ def collecting() -> Iterator[Collector]:
     collector = Collector()
     with ThreadPoolExecutor(2) as pool:
         server = grpc.server(pool)
-        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)
+        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)  # type: ignore[no-untyped-call]  # generated
         collector.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         server.start()
         try:

@@ -185,15 +185,9 @@ def a_request(model: str = "spam", **fields: Any) -> bytes:
 
 
 @asynccontextmanager
-async def router(
-    database_url: str,
-    nats_url: str,
-    log_name: str,
-    *,
-    metrics_ready: Callable[[str], None] = lambda _: None,
-    **more: Any,
-) -> AsyncIterator[Caller]:
+async def router(database_url: str, nats_url: str, log_name: str, **more: Any) -> AsyncIterator[Caller]:
     """A router until the block ends, and a caller of it. The router's graceful stop is part of the block's end."""
+    metrics_ready: Callable[[str], None] = more.pop("metrics_ready", lambda _: None)
     settings = Settings(
         **{
             "database_url": database_url,

@@ -7,6 +7,7 @@ The client library's writer takes 5 ms for eight histograms, in one go: an etern
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +16,6 @@ from itertools import chain
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.utils import floatToGoString
 
 from multishadow_server.core import metric_catalogue
 from multishadow_server.core.latency_ladder import RUNGS, Distribution
@@ -68,7 +68,13 @@ class Exposition:
             total = "_total" if family.type == "counter" else ""
             yield f"# HELP {family.name}{total} {family.documentation}\n# TYPE {family.name}{total} {family.type}\n"
             for each in family.samples:
-                yield f"{each.name} {floatToGoString(each.value)}\n"
+                yield f"{each.name} {_number(each.value)}\n"
+
+
+def _number(value: float) -> str:
+    if math.isfinite(value):
+        return repr(float(value))
+    return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
 
 
 def _head(metric: Metric) -> str:
@@ -85,7 +91,7 @@ def _lines(each: Sample) -> Iterator[str]:
         yield from _histogram(metric.name, labels, each.value)
     else:
         braced = f"{{{labels}}}" if labels else ""
-        yield f"{metric.name}{braced} {floatToGoString(each.value)}\n"
+        yield f"{metric.name}{braced} {_number(each.value)}\n"
 
 
 def _histogram(name: str, labels: str, value: Distribution) -> Iterator[str]:
@@ -94,7 +100,7 @@ def _histogram(name: str, labels: str, value: Distribution) -> Iterator[str]:
         total += count
         yield f'{name}_bucket{{{labels},le="{bound}"}} {total}\n'
     yield f"{name}_count{{{labels}}} {total}\n"
-    yield f"{name}_sum{{{labels}}} {floatToGoString(value.seconds)}\n"
+    yield f"{name}_sum{{{labels}}} {_number(value.seconds)}\n"
 
 
 def _labels(metric: Metric, of: Sample) -> str:

@@ -79,6 +79,11 @@ ROUTER = Translation(
         "sampling.passed_over": ("sampling_requests_total", {"decision": "passed_over"}),
         "writes.not_shadowed": ("sampling_requests_total", {"decision": "write"}),
         "captured": ("captures_appended_total", _NONE),
+        # Known beforehand: Prometheus takes no rise from the first value of a series.
+        "dropped.buffer_full": ("captures_dropped_total", {"reason": "buffer_full"}),
+        "dropped.log_full": ("captures_dropped_total", {"reason": "log_full"}),
+        "dropped.too_large": ("captures_dropped_total", {"reason": "too_large"}),
+        "dropped.unwritable": ("captures_dropped_total", {"reason": "unwritable"}),
         "buffered": ("buffer_captures", _NONE),
         "buffered_bytes": ("buffer_bytes", _NONE),
     },

@@ -151,10 +151,23 @@ def _observed(seen: Mapping[Seen, int]) -> Iterator[Sample]:
     counts: Counter[tuple[str, tuple[tuple[str, str], ...]]] = Counter()
     # A worker goes on counting meanwhile.
     for each, count in list(seen.items()):
+        if each.version != NOISE:
+            counts.update(dict.fromkeys(_to_be_told_of(each.model, each.version), 0))
         for name, labels in _told_of(each):
             counts[name, tuple(labels.items())] += count
     for (name, pairs), count in counts.items():
         yield sample(name, count, **dict(pairs))
+
+
+def _to_be_told_of(model: str, version: str) -> Iterator[tuple[str, tuple[tuple[str, str], ...]]]:
+    """What is exposed of a shadow as 0 before it happens: Prometheus takes no rise from the first value of a series."""
+    whose = (("model", model), ("version", version))
+    for outcome in dict.fromkeys(_CALLED.values()):
+        yield "shadow_calls_total", (*whose, ("outcome", outcome))
+    for outcome in _COMPARED.values():
+        yield "comparisons_total", (*whose, ("outcome", outcome))
+    for reason in sorted(COMPARISON_CRASHES | {INTERNAL_ERROR}):
+        yield "comparator_failures_total", (*whose, ("reason", reason))
 
 
 def _told_of(each: Seen) -> Iterable[tuple[str, Mapping[str, str]]]:
