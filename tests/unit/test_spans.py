@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -24,7 +25,7 @@ from multishadow_server.app import tracing
 from multishadow_server.core.capture import Metadata
 from multishadow_server.core.protocols import PREDICT, Protocol
 from multishadow_server.core.request_ids import tellable
-from multishadow_server.entrypoints.door import Asked, Method
+from multishadow_server.entrypoints.door import Asked, Door, Method
 from multishadow_server.entrypoints.traced_door import TracedDoor
 from multishadow_server.errors import FailedPrecondition, InvalidInput, NotFound
 from multishadow_server.service.live_path import LiveAnswer, LivePath, LiveRequest
@@ -209,6 +210,12 @@ def test_a_line_of_the_log_says_which_span_it_belongs_to() -> None:
     assert f"{record.trace_id}" == SAMPLED[3:35]  # type: ignore[attr-defined]  # the filter's
 
 
+@pytest.fixture(autouse=True)
+def _no_traces_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("OTEL_")]:
+        monkeypatch.delenv(name)
+
+
 @pytest.mark.parametrize(
     ("environment", "wanted"),
     [
@@ -235,6 +242,14 @@ def test_the_environment_says_whether_there_are_traces(environment: Mapping[str,
 def test_what_cannot_be_had_is_refused_by_its_variables_name(environment: Mapping[str, str]) -> None:
     with pytest.raises(InvalidInput, match=f"^{[*environment][-1]}="):
         tracing.wanted(environment)
+
+
+async def test_without_traces_the_parts_are_what_they_would_be_anyway() -> None:
+    async with AsyncExitStack() as stack:
+        parts = tracing.begin("router", Settings(), stack)
+    gateway = FakeGateway()
+    assert parts.gateway(gateway) is gateway
+    assert type(parts.door(cast("LivePath", Path()), max_message_bytes=1)) is Door
 
 
 async def test_traces_without_the_extra_say_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
