@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
+import ssl
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import grpc
 import httpx
 import pytest
 
+from authorities import Authority
+from multishadow_server.adapters.embedded import EmbeddedPostgres
 from multishadow_server.adapters.postgres import PostgresControl, open_engine
+from multishadow_server.app import measuring, securing
 from multishadow_server.app import router as router_role
 from multishadow_server.app import worker as worker_role
 from multishadow_server.core import metric_samples
+from multishadow_server.core.metric_samples import sample
 from multishadow_server.core.routing import Claim
 from multishadow_server.errors import FailedPrecondition
 from multishadow_server.settings import Settings
 from routers import a_request, refusing, register, router, saying, version
+from running import running
 from running_control import asked, control_addresses
 from scraping import described, scrape
 from shadowed_traffic import append, staged, working
@@ -181,3 +190,31 @@ async def test_an_address_that_is_taken_says_which_setting_chooses_another(nobod
     )  # fmt: skip
     with pytest.raises(FailedPrecondition, match="choose another with MULTISHADOW_METRICS_LISTEN"):
         await router_role.run(settings, asyncio.Event(), ready=lambda _: None)
+
+
+async def test_metrics_are_served_over_tls_like_every_other_port(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.issue("metrics")
+    settings = Settings(metrics_listen=FREE, tls_cert=pair.cert, tls_key=pair.key)
+    trusting = ssl.create_default_context(cafile=str(authority.file))
+    addresses: list[str] = []
+    async with AsyncExitStack() as stack, httpx.AsyncClient(verify=trusting, trust_env=False) as client:
+        source = await measuring.expose(settings, "worker", securing.serving(settings), stack, ready=addresses.append)
+        source.read = lambda: [sample("worker_partitions", 3)]
+        answer = await client.get(f"https://{addresses[0]}/metrics")
+        assert 'multishadow_worker_partitions{role="shadow"} 3.0' in answer.text
+        with pytest.raises(httpx.TransportError):
+            await client.get(f"http://{addresses[0]}/metrics")
+
+
+def test_a_process_says_where_its_metrics_are_and_logs_in_json(postgres: EmbeddedPostgres, nats_url: str) -> None:
+    environment = {"MULTISHADOW_METRICS_LISTEN": FREE, "MULTISHADOW_LOG_FORMAT": "json", "MULTISHADOW_INSTANCE": "w-1"}
+    engines = ("--database-url", postgres.create_database("not_migrated"), "--nats-url", nats_url)
+    with running("worker", *engines, environment=environment) as command:
+        address = command.line_with("worker metrics on ").rpartition(" ")[2]
+        waiting = json.loads(command.line_with("waiting for the schema"))
+        assert (waiting["level"], waiting["role"], waiting["instance"]) == ("warning", "worker", "w-1")
+        # It cannot work yet, and can be looked at.
+        assert "multishadow_build_info" in httpx.get(f"http://{address}/metrics", trust_env=False).text
+        command.process.terminate()
+        assert command.ended() == 0

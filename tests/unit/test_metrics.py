@@ -11,7 +11,7 @@ import pytest
 from test_gates import reviewed
 from test_rollout import rollout
 
-from multishadow_server.adapters.deployment import counted_up
+from multishadow_server.adapters.deployment import Deployment, counted_up
 from multishadow_server.adapters.prometheus_text import Exposition
 from multishadow_server.core import latency, latency_ladder, metric_catalogue, metric_samples
 from multishadow_server.core.alarms import Alarm, AlarmKey, AlarmKind
@@ -35,6 +35,7 @@ from multishadow_server.core.report import build
 from multishadow_server.core.rollout import RolloutState
 from multishadow_server.core.rollup import Cell, Family, Rollup
 from multishadow_server.core.shadow_counts import ShadowTally
+from multishadow_server.settings import Settings
 from scraping import Scraped, described, read
 from sightings import rollup_of
 
@@ -332,3 +333,12 @@ def test_processes_of_one_machine_count_their_ports_up() -> None:
     ]
     assert counted_up("127.0.0.1:0", 2) == "127.0.0.1:0"
     assert counted_up("somewhere", 2) == "somewhere"
+
+
+def test_every_process_of_serve_has_metrics_of_its_own_and_keeps_them_when_it_starts_again() -> None:
+    settings = Settings(metrics_listen="127.0.0.1:9100")
+    deployment = Deployment(settings, routers=2, workers=2, report=print)
+    names = ["router-1", "router-2", "worker-1", "worker-2"]
+    listening = [deployment._program(name, settings).environment["MULTISHADOW_METRICS_LISTEN"] for name in names]
+    assert listening == [f"127.0.0.1:{port}" for port in (9100, 9101, 9102, 9103)]
+    assert "MULTISHADOW_METRICS_LISTEN" not in deployment._program("router-1", Settings()).environment
