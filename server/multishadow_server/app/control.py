@@ -35,6 +35,7 @@ from multishadow_server.adapters.stored_messages import ProtobufStoredMessages
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
 from multishadow_server.app import door as guard
 from multishadow_server.app import running, securing
+from multishadow_server.app.control_metrics import measure
 from multishadow_server.app.upkeep import keep_up
 from multishadow_server.app.watchers import Watchers, watch
 from multishadow_server.entrypoints import answering, probes
@@ -148,6 +149,7 @@ async def run(
             comparer=watchers.comparer,
         )
         stack.push_async_callback(desk.recent.aclose)
+        measured = measure(settings.database_url, feed, stale_after=settings.flag_stale_after, stack=stack)
         pages = Pages(tokens=door.doorkeeper is not None)
         ofrep = Ofrep(feed, evaluations_per_second=settings.ofrep_evaluations_per_second)
         http = HttpServer(
@@ -155,6 +157,7 @@ async def run(
                 application(
                     probes.routes(feed, leaving=stop.is_set),
                     ofrep.routes(),
+                    measured.routes(),
                     web.routes(desk, pages, doorkeeper=door.doorkeeper, hosts=settings.ui_host_names),
                 ),
                 pages,
@@ -167,7 +170,9 @@ async def run(
             own = {**housekeeping.counters(), **feed.counters(), **rounds.counters()}
             return {**own, **upkeep.counters(), **door.counters(), **answering.refused, **watchers.counters()}
 
-        status = running.status("control", settings, revision=lambda: housekeeping.revision, counters=counters)
+        status = running.status(
+            "control", settings, revision=lambda: housekeeping.revision, counters=measured.counting(counters)
+        )
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
         await stack.enter_async_context(running.background(report.run(stop), linger=running.WITHDRAW_SECONDS))
         await stack.enter_async_context(running.background(housekeeping.run(stop)))
