@@ -23,6 +23,7 @@ from multishadow_server.service.ports.dead_letters import (
     LetterStore,
     StoredLetter,
 )
+from multishadow_server.service.ports.evidence import EvidenceStore
 from multishadow_server.service.ports.flag_evaluation import Evaluation, FlagType, PublishedFlags
 from multishadow_server.service.ports.labels import LabelChange, LabelRecord, LabelStore
 from multishadow_server.service.ports.live_counts import LiveCountReader, LiveCountStore
@@ -56,6 +57,13 @@ from multishadow_server.service.ports.versions import (
     StreamedAnswer,
     VersionProbe,
 )
+from multishadow_server.service.ports.weekly_reports import (
+    KeptReport,
+    ReportLine,
+    ReportRenderer,
+    ReportTexts,
+    WeeklyReportStore,
+)
 
 __all__ = [
     "AlarmStore",
@@ -77,12 +85,14 @@ __all__ = [
     "ControlStore",
     "Erased",
     "Evaluation",
+    "EvidenceStore",
     "FlagRecord",
     "FlagRevision",
     "FlagType",
     "Flush",
     "KeptAnswers",
     "KeptComparison",
+    "KeptReport",
     "LabelChange",
     "LabelRecord",
     "LabelStore",
@@ -109,6 +119,9 @@ __all__ = [
     "ProcessStatus",
     "Promotion",
     "PublishedFlags",
+    "ReportLine",
+    "ReportRenderer",
+    "ReportTexts",
     "RequestFilter",
     "ReviewStore",
     "Rewritten",
@@ -132,4 +145,5 @@ __all__ = [
     "TokenStore",
     "TrafficStore",
     "VersionProbe",
+    "WeeklyReportStore",
 ]
