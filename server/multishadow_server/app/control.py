@@ -32,6 +32,7 @@ from multishadow_server.adapters.postgres.traffic import PostgresTraffic
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
 from multishadow_server.app import door as guard
 from multishadow_server.app import running, securing
+from multishadow_server.app.reporting import Reporting, keep_reporting
 from multishadow_server.app.upkeep import keep_up
 from multishadow_server.app.watchers import Watchers, watch
 from multishadow_server.entrypoints import answering, probes
@@ -46,6 +47,7 @@ from multishadow_server.entrypoints.http import HttpServer, application
 from multishadow_server.entrypoints.ofrep import Ofrep
 from multishadow_server.entrypoints.privacy import PrivacyServicer
 from multishadow_server.entrypoints.replay import ReplayServicer
+from multishadow_server.entrypoints.reports import ReportServicer
 from multishadow_server.entrypoints.rollouts import RolloutServicer
 from multishadow_server.entrypoints.sessions import SessionServicer
 from multishadow_server.entrypoints.shadowing import ShadowingServicer
@@ -103,6 +105,7 @@ async def run(
         door = await guard.open_door(settings, tokens, stop, stack)
         watchers = await watch(settings, settings.database_url, stop, stack)
         upkeep = await keep_up(settings, engine, stop, stack)
+        reporting = await keep_reporting(settings, engine, stop, stack)
         probe = GrpcVersionProbe(securing.calling(settings))
         server = ControlServer(
             ControlServicer(
@@ -118,6 +121,7 @@ async def run(
             RolloutServicer(store=store, records=rollouts, probe=probe),
             AccessServicer(tokens, PostgresAudit(engine), changed=door.changed),
             *_servicers(settings, engine, backlog, watchers),
+            _report_servicer(settings, store, reporting),
             later=flagd,
             credentials=None if serving is None else serving.grpc_credentials(),
             describe=settings.reflection == "on",
@@ -135,6 +139,9 @@ async def run(
             dead_letters=PostgresDeadLetters(engine),
             sessions=PostgresSessions(engine),
             audit=PostgresAudit(engine),
+            weekly_reports=reporting.store,
+            report_renderer=reporting.renderer,
+            hourly_counts_days=settings.hourly_counts_days,
         )
         pages = Pages(tokens=door.doorkeeper is not None)
         ofrep = Ofrep(feed, evaluations_per_second=settings.ofrep_evaluations_per_second)
@@ -153,6 +160,7 @@ async def run(
 
         def counters() -> Mapping[str, int]:
             own = {**housekeeping.counters(), **feed.counters(), **rounds.counters()}
+            own = {**own, **reporting.counters()}
             return {**own, **upkeep.counters(), **door.counters(), **answering.refused, **watchers.counters()}
 
         status = running.status("control", settings, revision=lambda: housekeeping.revision, counters=counters)
@@ -192,6 +200,15 @@ def _servicers(
         AlarmServicer(store=store, alarms=PostgresAlarms(engine), probes=PostgresProbes(engine)),
         ReplayServicer(store=store, stored=stored, gateway=watchers.gateway, comparer=watchers.comparer),
         DeadLetterServicer(PostgresDeadLetters(engine)),
+    )
+
+
+def _report_servicer(settings: Settings, store: PostgresControl, reporting: Reporting) -> ReportServicer:
+    return ReportServicer(
+        store=store,
+        reports=reporting.store,
+        renderer=reporting.renderer,
+        oldest_days=settings.hourly_counts_days,
     )
 
 

@@ -204,7 +204,15 @@ def estimate(
     """Work out what an experiment costs, at its shares and at others.
 
     Args:
-        model, experiment_id, live, shadows, traffic, price, box_days, days_left, pace: see Estimate.
+        model: see Estimate; so are those below.
+        experiment_id: likewise.
+        live: likewise.
+        shadows: likewise.
+        traffic: likewise.
+        price: likewise.
+        box_days: likewise.
+        days_left: likewise.
+        pace: likewise.
         fractions: the other shares; none: the usual ones.
     """
 
@@ -295,7 +303,8 @@ def prorated(counts: Iterable[tuple[float, float, int]], *, since: float, until:
 
     Args:
         counts: (began, told last, requests), each spread evenly over its own time.
-        since, until: seconds since the Unix epoch.
+        since: seconds since the Unix epoch.
+        until: likewise.
 
     Returns:
         Requests, and the seconds of that time from the first that anybody counted in it.

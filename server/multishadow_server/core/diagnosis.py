@@ -22,7 +22,7 @@ from multishadow_server.core.week_words import minute, per_cent
 from multishadow_server.core.withheld import CIRCUIT_OPEN
 
 LIMITS = AlarmLimits()
-# Versions that are meant to take over hardly ever differ on nearly everything; comparators that read the wrong thing do.
+# Versions that are meant to take over hardly ever differ on nearly all; comparators that read the wrong thing do.
 NEARLY_ALL = 0.9
 # A live version that differs from itself so often makes every figure beside it doubtful.
 LOUD_NOISE = 0.1
@@ -305,7 +305,8 @@ def _silent(suspect: Suspect, bucket_seconds: int) -> Iterator[Diagnosis]:
     yield Diagnosis(
         fault=Fault.SHADOW_SILENT,
         versions=(suspect.version,),
-        said=f"{suspect.version} got no copy {since}, while {missed:,} requests were sampled: nobody asked it anything.",
+        said=f"{suspect.version} got no copy {since}, while {missed:,} requests were sampled: nobody asked it "
+        "anything.",
         evidence=f"0 observations beside {missed:,} sampled requests; rule: {LIMITS.least_copies:.0f} of them or more",
         remedy="see what its flag says (`shadowctl get flags`), and that it was not paused or set to `off`",
     )
@@ -338,7 +339,8 @@ def _timeouts(suspect: Suspect, outage: Outage | None) -> Iterator[Diagnosis]:
         yield Diagnosis(
             fault=Fault.TIMEOUTS,
             versions=(suspect.version,),
-            said=f"{suspect.version} did not answer in time on {per_cent(seen.timeout / seen.compared)} of the requests.",
+            said=f"{suspect.version} did not answer in time on {per_cent(seen.timeout / seen.compared)} of the "
+            "requests.",
             evidence=f"{seen.timeout:,} of {seen.compared:,} comparisons; rule: {per_cent(NOTEWORTHY_TIMEOUTS)} and "
             f"{DEAD_AFTER} calls",
             remedy="give it more replicas or a longer `timeout_ms`, and compare its latency (`shadowctl compare`)",
@@ -368,8 +370,8 @@ def _drift(suspect: Suspect, outage: Outage | None) -> Iterator[Diagnosis]:
             f"{version} is drifting: from {minute(drift.at)} on it diverges {way} than before, on "
             f"{per_cent(alarm.then)} of requests after {per_cent(alarm.before)}. {meaning}."
         ),
-        evidence=f"e-detector over hours, both ways (`statistics/drift.py`): rang at {minute(drift.at)}; rule: evidence "
-        "of 2160, about one false alarm in 90 days",
+        evidence=f"e-detector over hours, both ways (`statistics/drift.py`): rang at {minute(drift.at)}; rule: "
+        "evidence of 2160, about one false alarm in 90 days",
         remedy="find out what changed then (`shadowctl audit`, deployments, upstream data), then start anew: figures "
         "from before and after do not belong together",
     )
@@ -395,8 +397,8 @@ def _segments(suspect: Suspect) -> Iterator[Diagnosis]:
             ),
             evidence=f"{bad:,} of {segment.n:,} comparisons there, {suspect.bad - bad:,} elsewhere; ln evidence "
             f"{segment.log_evidence:.1f}, e-BH over all segments",
-            remedy=f"`shadowctl segments {suspect.version}` shows all kinds; look at the cases below, and train or route "
-            "for these requests",
+            remedy=f"`shadowctl segments {suspect.version}` shows all kinds; look at the cases below, and train or "
+            "route for these requests",
         )
 
 
@@ -406,8 +408,8 @@ def _bursts(pairs: Iterable[PairReport]) -> Iterator[Diagnosis]:
             yield Diagnosis(
                 fault=Fault.BURSTS,
                 versions=(pair.first, pair.second),
-                said=f"{pair.first} and {pair.second} differ in bursts, not evenly: some hours hold far more of it than "
-                "chance would put there, so figures of this pair are surer of themselves than they should be.",
+                said=f"{pair.first} and {pair.second} differ in bursts, not evenly: some hours hold far more of it "
+                "than chance would put there, so figures of this pair are surer of themselves than they should be.",
                 evidence=f"variance {pair.dispersion:.2g} times that of independent requests (`statistics/"
                 "dispersion.py`); rule: above 1.5, and less likely by chance than 1 in 1,000",
                 remedy="look for repeated or related requests (`shadowctl segments`), or rank by sessions",

@@ -206,8 +206,7 @@ class _Bucket:
                 cells[Cell(_SEGMENT_FAMILIES[outcome], version, level)] += count
         cells[Cell(Family.LIVE, "", "answered")] += len(self.live_latencies)
         cells[Cell(Family.LIVE, "", "failed")] += self.live_failures
-        for (version, outcome), count in self.slow.items():
-            cells[Cell(Family.SLOW, version, outcome)] += count
+        cells.update({Cell(Family.SLOW, version, outcome): count for (version, outcome), count in self.slow.items()})
         for version in self.stored.keys() & self.places.keys():
             cells[Cell(Family.STORED, version, "divergent")] += self.stored[version]
         if self.live_latencies:

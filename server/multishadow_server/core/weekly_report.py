@@ -7,7 +7,7 @@ few worst comparisons are read one by one, by whoever calls `build`. Epochs are 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from multishadow_server.core import diagnosis, segment_report, week_counts, week_patterns, week_summary
 from multishadow_server.core.cost import Estimate
@@ -203,6 +203,18 @@ def build(*, model: str, week: Week, materials: Sequence[Material], live: LiveWe
         summary=week_summary.paragraph(model, week, epochs, live, partial=partial),
         live=live,
         epochs=epochs,
+    )
+
+
+def without_traffic(report: WeeklyReport) -> WeeklyReport:
+    """The report without what came from single requests: it is kept for good, and they may have to be erased."""
+
+    def candidate(of: CandidateWeek) -> CandidateWeek:
+        return replace(of, cases=tuple(replace(case, request_id="", detail="") for case in of.cases))
+
+    return replace(
+        report,
+        epochs=tuple(replace(epoch, candidates=tuple(map(candidate, epoch.candidates))) for epoch in report.epochs),
     )
 
 

@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from multishadow_server.entrypoints.web import overview, signing_in
+from multishadow_server.entrypoints.web import overview, reports, signing_in
 from multishadow_server.entrypoints.web.desk import Desk
 from multishadow_server.entrypoints.web.pages import FRAGMENT_HEADER, Pages
 from multishadow_server.entrypoints.web.paths import FILES, SIGN_IN, STATIC, UI
@@ -35,7 +35,10 @@ from multishadow_server.errors import (
 from multishadow_server.service.doorkeeper import Doorkeeper
 
 # Each has `routes(pages, desk)`.
-PARTS: Sequence[Callable[[Pages, Desk], Sequence[BaseRoute]]] = (overview.routes,)
+PARTS: Sequence[Callable[[Pages, Desk], Sequence[BaseRoute]]] = (
+    overview.routes,
+    reports.routes,
+)
 
 # Scripts and everything else come from here alone; pictures carry their sizes in style attributes.
 _POLICY = (

@@ -15,9 +15,11 @@ from multishadow_server.service.ports import (
     LetterStore,
     ProbeStore,
     ReviewStore,
+    ReportRenderer,
     RolloutStore,
     SessionRecords,
     VersionProbe,
+    WeeklyReportStore,
 )
 
 
@@ -37,6 +39,8 @@ class Desk:
         dead_letters: shadow calls that failed for good.
         sessions: what is known of sessions.
         audit: who changed what.
+        weekly_reports, report_renderer: where weekly reports are, and what writes them.
+        hourly_counts_days: days for which a week's counts can be told apart.
         clock: the time, in seconds since the Unix epoch.
     """
 
@@ -51,4 +55,7 @@ class Desk:
     dead_letters: LetterStore
     sessions: SessionRecords
     audit: AuditLog
+    weekly_reports: WeeklyReportStore
+    report_renderer: ReportRenderer
+    hourly_counts_days: int
     clock: Callable[[], float] = time.time

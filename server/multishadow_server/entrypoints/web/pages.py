@@ -42,6 +42,7 @@ SECTIONS: Sequence[Section] = (
     Section(name="Experiments", path="experiments"),
     Section(name="Flags", path="flags"),
     Section(name="Rollouts", path="rollouts"),
+    Section(name="Reports", path="reports"),
     Section(name="Dead letters", path="dead-letters"),
     Section(name="Alarms", path="alarms"),
     Section(name="Audit", path="audit"),
