@@ -159,8 +159,7 @@ async def run(
         )
 
         def counters() -> Mapping[str, int]:
-            own = {**housekeeping.counters(), **feed.counters(), **rounds.counters()}
-            own = {**own, **reporting.counters()}
+            own = {**housekeeping.counters(), **feed.counters(), **rounds.counters(), **reporting.counters()}
             return {**own, **upkeep.counters(), **door.counters(), **answering.refused, **watchers.counters()}
 
         status = running.status("control", settings, revision=lambda: housekeeping.revision, counters=counters)

@@ -22,6 +22,8 @@ from multishadow_server.core.week_words import minute, per_cent
 # With fewer bad ones there is no pattern to be seen yet.
 FEWEST_BAD = 20
 MOST_SHOWN = 5
+# From this share of failed calls on, what is bad is that it fails, and not how it answers.
+FAILING_SHARE = 0.9
 
 
 class Nature(StrEnum):
@@ -119,50 +121,48 @@ def find(
 
 def _nature(candidate: CandidateReport, week: Categories, alerts: Sequence[Segment], drift: Drift | None) -> Nature:
     failed, bad = candidate.errors + candidate.timeouts, candidate.diverged + candidate.errors + candidate.timeouts
-    if not candidate.n:
-        return Nature.TOO_LITTLE
-    # What failed in the week must not be called a kind of request, nor a change of how it answers.
-    if (bad >= FEWEST_BAD and failed >= 0.9 * bad) or (week.bad >= FEWEST_BAD and week.failed >= 0.9 * week.bad):
-        return Nature.FAILING
-    if alerts:
-        return Nature.SYSTEMATIC
-    if drift is not None or candidate.rate_moved:
-        return Nature.CHANGING
-    if not bad:
-        return Nature.NONE
     noise = candidate.over_noise
-    if noise is not None and noise.lower <= 0 <= noise.upper and bad >= FEWEST_BAD:
-        return Nature.CHANCE
-    return Nature.NO_PATTERN if bad >= FEWEST_BAD else Nature.TOO_LITTLE
+    # The first that holds. What failed in the week must not be called a kind of request, nor a change of its answers.
+    natures = (
+        (_mostly(failed, bad) or _mostly(week.failed, week.bad), Nature.FAILING),
+        (bool(alerts), Nature.SYSTEMATIC),
+        (drift is not None or candidate.rate_moved, Nature.CHANGING),
+        (bool(candidate.n) and not bad, Nature.NONE),
+        (bad < FEWEST_BAD, Nature.TOO_LITTLE),
+        (noise is not None and noise.lower <= 0 <= noise.upper, Nature.CHANCE),
+    )
+    return next((nature for holds, nature in natures if holds), Nature.NO_PATTERN)
+
+
+def _mostly(failed: int, bad: int) -> bool:
+    return bad >= FEWEST_BAD and failed >= FAILING_SHARE * bad
 
 
 def _said(nature: Nature, candidate: CandidateReport, live: str, alerts: Sequence[Segment], drift: Drift | None) -> str:
     version = candidate.version
-    match nature:
-        case Nature.NONE:
-            return f"{version} never diverged."
-        case Nature.FAILING:
-            return f"Systematic: nearly all of {version}'s divergence is calls that failed, and no different answers."
-        case Nature.SYSTEMATIC:
-            worse = [each for each in alerts if each.rest_rate is not None and each.rate.estimate > each.rest_rate]
-            kinds = listed(f"{each.feature} = {each.level}" for each in (worse or alerts)[:2])
-            how = "more" if worse else "less"
-            return f"Systematic: {version} diverges {how} often than elsewhere where {kinds}."
-        case Nature.CHANGING:
-            when = "" if drift is None else f", first seen {minute(drift.at)}"
-            return f"Systematic in time: how often {version} diverges has changed within the epoch{when}."
-        case Nature.CHANCE:
-            return (
-                f"Random, as far as can be told: {version} differs from {live} about as often as {live} differs from "
-                "itself when it is asked twice."
-            )
-        case Nature.NO_PATTERN:
-            return (
-                f"Random, as far as can be told: no kind of request, no hour and no burst holds more of {version}'s "
-                "divergence than chance would put there."
-            )
-        case Nature.TOO_LITTLE:
-            return f"There is too little divergence of {version} to tell whether it is random or systematic."
+    worse = [each for each in alerts if each.rest_rate is not None and each.rate.estimate > each.rest_rate]
+    kinds = listed(f"{each.feature} = {each.level}" for each in (worse or alerts)[:2])
+    when = "" if drift is None else f", first seen {minute(drift.at)}"
+    sentences = {
+        Nature.NONE: f"{version} never diverged.",
+        Nature.FAILING: (
+            f"Systematic: nearly all of {version}'s divergence is calls that failed, and no different answers."
+        ),
+        Nature.SYSTEMATIC: (
+            f"Systematic: {version} diverges {'more' if worse else 'less'} often than elsewhere where {kinds}."
+        ),
+        Nature.CHANGING: f"Systematic in time: how often {version} diverges has changed within the epoch{when}.",
+        Nature.CHANCE: (
+            f"Random, as far as can be told: {version} differs from {live} about as often as {live} differs from "
+            "itself when it is asked twice."
+        ),
+        Nature.NO_PATTERN: (
+            f"Random, as far as can be told: no kind of request, no hour and no burst holds more of {version}'s "
+            "divergence than chance would put there."
+        ),
+        Nature.TOO_LITTLE: (f"There is too little divergence of {version} to tell whether it is random or systematic."),
+    }
+    return sentences[nature]
 
 
 def _on_segments(report: SegmentReport, alerts: Sequence[Segment]) -> Look:
@@ -173,7 +173,8 @@ def _on_segments(report: SegmentReport, alerts: Sequence[Segment]) -> Look:
         return Look(
             test=test,
             found=False,
-            said=f"none of {len(report.segments):,} kinds of request stands out, in {report.finished_buckets:,} buckets",
+            said=f"none of {len(report.segments):,} kinds of request stands out, in {report.finished_buckets:,} time "
+            "buckets",
         )
     strongest = max(alerts, key=lambda each: each.log_evidence)
     return Look(

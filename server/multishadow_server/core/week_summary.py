@@ -50,10 +50,8 @@ def paragraph(model: str, week: Week, epochs: Sequence[EpochWeek], live: LiveWee
     said += [_rate(candidate, newest.epoch.live) for candidate in newest.candidates if candidate.rate.n]
     if newest.diagnoses:
         said.append("What is wrong: " + " ".join(each.said for each in newest.diagnoses[:2]))
-        if more := len(newest.diagnoses) - 2:
-            said.append(f"There {'is 1 more finding' if more == 1 else f'are {more} more findings'} below.") if (
-                more > 0
-            ) else None
+        if (more := len(newest.diagnoses) - 2) > 0:
+            said.append(f"There {'is 1 more finding' if more == 1 else f'are {more} more findings'} below.")
     said.append(f"Recommendation: {newest.report.advice}")
     if newest.cost is not None:
         said.append(_cost(newest.cost))
@@ -80,7 +78,8 @@ def _rate(candidate: CandidateWeek, live: str) -> str:
     interval = candidate.rate.interval
     assert interval is not None
     odds = one_in(interval.estimate)
-    said = f"{candidate.version} differed from {live} or failed on {per_cent(interval.estimate)}{f' ({odds})' if odds else ''}"
+    often = f"{per_cent(interval.estimate)}{f' ({odds})' if odds else ''}"
+    said = f"{candidate.version} differed from {live} or failed on {often}"
     if candidate.before is not None and candidate.before.interval is not None:
         former = candidate.before.interval.estimate
         way = "up" if interval.estimate > former else "down"

@@ -180,8 +180,10 @@ async def evidence_on(
     Args:
         store: the epoch's counts, and what gates look at.
         subject: which epoch.
-        alpha, unit, candidates: see `compare`.
+        alpha: see `compare`.
+        unit: likewise.
         now: seconds since the Unix epoch.
+        candidates: see `compare`.
 
     Raises:
         InvalidInput: there is no such unit, or a candidate is named twice.

@@ -63,8 +63,8 @@ async def build(
         raise InvalidInput(f"week: {wanted} has not begun; this is {weeks.at(now)}")
     if wanted.starts_at < now - 86_400.0 * oldest_days:
         raise FailedPrecondition(
-            f"{wanted} is more than {oldest_days} days ago (MULTISHADOW_HOURLY_COUNTS_DAYS), and counts of ended epochs "
-            "are added up by then; `shadowctl report list` names the reports that were kept"
+            f"{wanted} is more than {oldest_days} days ago (MULTISHADOW_HOURLY_COUNTS_DAYS), and counts of ended "
+            "epochs are added up by then; `shadowctl report --list` names the reports that were kept"
         )
     of = names.only_model(configuration, model)
     until = min(float(wanted.ends_at), now)
@@ -96,8 +96,13 @@ async def make(
     """Report on a model's week as `build` does, and write it.
 
     Args:
-        store, reports, model, week, oldest_days, now: see `build`.
+        store: see `build`.
+        reports: likewise.
         renderer: writes it.
+        model: see `build`.
+        week: likewise.
+        oldest_days: likewise.
+        now: likewise.
         to_keep: leave out what is erased when somebody asks for it, and would stay in a report that is kept.
     """
     report = await build(store, reports, model=model, week=week, oldest_days=oldest_days, now=now)
@@ -141,7 +146,8 @@ async def page(
         store: tells which models there are.
         reports: where they are kept.
         model: only this model's; empty: of all.
-        after_week, after_model: go on after that one; both or none.
+        after_week: go on after the report on that week, with `after_model`; empty: from the newest on.
+        after_model: likewise.
         size: at most so many; 0: fifty.
 
     Raises:
