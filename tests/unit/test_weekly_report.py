@@ -13,7 +13,7 @@ from multishadow_server.core.rollup import Cell, Family, Rollup
 from multishadow_server.core.statistics.bands import Band
 from multishadow_server.core.week_counts import Categories
 from multishadow_server.core.week_patterns import Nature
-from multishadow_server.core.weekly_report import Case, CandidateWeek, WeeklyReport
+from multishadow_server.core.weekly_report import CandidateWeek, Case, WeeklyReport
 from weekly_fixtures import DAY, HOUR, LIVE, MONDAY, WEEK, hourly, material, only_epoch, times, week_of
 
 EVEN = hourly(("A",), lambda _: {("o", ""): 196, ("b", ""): 4})
@@ -116,7 +116,7 @@ def test_a_miswired_comparator_is_named_when_it_cannot_read_the_answers() -> Non
     assert first.fault is Fault.COMPARATOR_FAILING
     assert first.versions == ("A", "B")
     assert "cannot read what it compares: 95 %" in first.said
-    assert "every candidate" in first.said
+    assert "every candidate" in first.meaning
     assert "dimension_mismatch" in first.evidence
     assert found.headline.startswith("Comparator failing (A and B)")
     assert "The comparator cannot read" in found.summary
@@ -127,7 +127,7 @@ def test_a_comparator_that_fails_one_candidate_alone_is_not_blamed_first() -> No
     (first, *_) = only_epoch(found).diagnoses
     assert first.fault is Fault.COMPARATOR_FAILING
     assert first.versions == ("A",)
-    assert "look at what these answer first" in first.said
+    assert "look at what these answer first" in first.meaning
 
 
 def test_a_miswired_comparator_is_named_when_live_differs_from_itself() -> None:
@@ -169,7 +169,7 @@ def test_an_outage_that_is_over_is_told_with_its_end() -> None:
 
     (dead,) = only_epoch(week_of(("A",), hourly(("A",), hours))).diagnoses
     assert "A was dead from Mon 16 Nov 10:00 UTC to Mon 16 Nov 12:00 UTC" in dead.said
-    assert "none of 400 calls" in dead.said
+    assert "none of 400 calls in that time" in dead.said
 
 
 def test_a_shadow_that_gets_nothing_while_others_do_is_named() -> None:
@@ -210,7 +210,7 @@ def test_a_candidate_that_is_bad_on_one_kind_of_request_is_named_with_the_kind()
     (segment,) = only_epoch(found).diagnoses
     assert segment.fault is Fault.SEGMENT
     assert "where attributes.country = NO it diverges on 25 %, elsewhere on 0.62 %" in segment.said
-    assert "91 % of all its divergence is there" in segment.said
+    assert segment.meaning == "91 % of all its divergence is there."
     assert candidate(found).pattern.nature is Nature.SYSTEMATIC
     assert "country = NO" in found.summary
 

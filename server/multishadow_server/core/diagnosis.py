@@ -53,6 +53,7 @@ class Diagnosis:
         fault: which.
         versions: whose.
         said: what is wrong, in a sentence for everybody.
+        meaning: what follows from it, or what may be behind it; may be empty.
         evidence: the numbers that it is seen by, and the rule.
         remedy: what to do.
     """
@@ -60,6 +61,7 @@ class Diagnosis:
     fault: Fault
     versions: tuple[str, ...]
     said: str
+    meaning: str = ""
     evidence: str
     remedy: str
 
@@ -187,9 +189,10 @@ def _comparator(suspects: Sequence[Suspect], live: str, noise: NoiseFloor | None
             versions=(),
             said=(
                 f"{live} differs from itself on {per_cent(noise.divergence.estimate)} of the requests that it was "
-                "asked twice: the comparator calls different what is the same, or the model answers by chance. No "
-                "candidate's divergence means anything until that is settled."
+                "asked twice."
             ),
+            meaning="The comparator calls different what is the same, or the model answers by chance; no candidate's "
+            "divergence means anything until that is settled.",
             evidence=f"noise floor: {noise.diverged + noise.failed:,} of {noise.n:,}, at least "
             f"{per_cent(noise.divergence.lower)} proven; rule: at least {per_cent(LOUD_NOISE)} proven",
             remedy="look at agreeing and diverging pairs (`shadowctl review list`), then change the comparator "
@@ -220,17 +223,18 @@ def _failing(failing: Sequence[Suspect], *, alone: bool) -> Diagnosis:
     answered = sum(suspect.categories.answered for suspect in failing)
     count = sum(suspect.categories.uncomparable for suspect in failing)
     cause = (
-        "answers of other candidates can be compared, so look at what these answer first"
+        "Answers of other candidates can be compared, so look at what these answer first"
         if alone
-        else "that holds for every candidate, so look at the comparator before you look at them"
+        else "That holds for every candidate, so look at the comparator before you look at them"
     )
     return Diagnosis(
         fault=Fault.COMPARATOR_FAILING,
         versions=versions,
         said=(
             f"The comparator cannot read what it compares: {per_cent(count / max(answered, 1))} of the answers of "
-            f"{listed(versions)} could not be compared with live's; {cause}. What is left says little about them."
+            f"{listed(versions)} could not be compared with live's."
         ),
+        meaning=f"{cause}. What is left says little about them.",
         evidence=f"{count:,} of {answered:,} answers uncomparable ({_ranked(reasons)}); rule: at least "
         f"{per_cent(LIMITS.uncomparable)}, or {per_cent(LIMITS.crashes)} comparisons that crashed",
         remedy="see that both versions give the same kind of answer and that the model's `comparator` (its `output`, "
@@ -255,10 +259,9 @@ def _differing(differing: Sequence[Suspect], live: str) -> Diagnosis:
     return Diagnosis(
         fault=Fault.COMPARATOR_DOUBTFUL,
         versions=versions,
-        said=(
-            f"{listed(versions)}: {which} from {live} on nearly every request. A comparator that compares the wrong "
-            "thing (a timestamp, a request id, texts too strictly) looks like this far more often than models do."
-        ),
+        said=(f"{listed(versions)}: {which} from {live} on nearly every request."),
+        meaning="A comparator that compares the wrong thing (a timestamp, a request id, texts too strictly) looks like "
+        "this far more often than models do.",
         evidence=f"disagreeing answers: {shares}; rule: at least {per_cent(NEARLY_ALL)} of the answers of every one",
         remedy="look at some pairs (`shadowctl review list`, `shadowctl review show ID`); put what may differ into "
         "`ignored_fields`, and start the next experiment with `--noise-floor`, which tells the comparator from the "
@@ -276,16 +279,13 @@ def _dead(suspect: Suspect, outage: Outage | None) -> Iterator[Diagnosis]:
     reasons = Counter(summed(suspect.buckets, Family.ERROR_REASON, version))
     reasons["timeout"] += seen.timeout
     when = f"from {minute(outage.since)} to {minute(outage.until)}" if outage.over else f"since {minute(outage.since)}"
-    whole = not seen.answered
     is_dead = f"{version} was dead {when}" if outage.over else f"{version} is dead"
-    span = "all week" if whole else when
+    span = "in that time" if outage.over else ("all week" if not seen.answered else when)
     yield Diagnosis(
         fault=Fault.SHADOW_DEAD,
         versions=(version,),
-        said=(
-            f"{is_dead}: it answered none of {outage.calls:,} calls {span}. Failed calls count as divergence, so its "
-            "rate tells how long it was away, and not how it answers."
-        ),
+        said=(f"{is_dead}: it answered none of {outage.calls:,} calls {span}."),
+        meaning="Failed calls count as divergence, so its rate tells how long it was away, and not how it answers.",
         evidence=f"{outage.calls:,} calls without an answer ({_ranked(+reasons)}), {seen.answered:,} answers in the "
         f"week; rule: {DEAD_AFTER} failed calls with no answer among them",
         remedy=f"check that {version} runs and that its address is right (`shadowctl get versions`, `shadowctl "
@@ -368,8 +368,9 @@ def _drift(suspect: Suspect, outage: Outage | None) -> Iterator[Diagnosis]:
         versions=(version,),
         said=(
             f"{version} is drifting: from {minute(drift.at)} on it diverges {way} than before, on "
-            f"{per_cent(alarm.then)} of requests after {per_cent(alarm.before)}. {meaning}."
+            f"{per_cent(alarm.then)} of requests after {per_cent(alarm.before)}."
         ),
+        meaning=f"{meaning}.",
         evidence=f"e-detector over hours, both ways (`statistics/drift.py`): rang at {minute(drift.at)}; rule: "
         "evidence of 2160, about one false alarm in 90 days",
         remedy="find out what changed then (`shadowctl audit`, deployments, upstream data), then start anew: figures "
@@ -392,9 +393,9 @@ def _segments(suspect: Suspect) -> Iterator[Diagnosis]:
             versions=(suspect.version,),
             said=(
                 f"{suspect.version} is bad on one kind of request: where {where} it diverges on "
-                f"{per_cent(segment.rate.estimate)}, elsewhere on {per_cent(segment.rest_rate)}. "
-                f"{per_cent(bad / max(suspect.bad, 1))} of all its divergence is there."
+                f"{per_cent(segment.rate.estimate)}, elsewhere on {per_cent(segment.rest_rate)}."
             ),
+            meaning=f"{per_cent(bad / max(suspect.bad, 1))} of all its divergence is there.",
             evidence=f"{bad:,} of {segment.n:,} comparisons there, {suspect.bad - bad:,} elsewhere; ln evidence "
             f"{segment.log_evidence:.1f}, e-BH over all segments",
             remedy=f"`shadowctl segments {suspect.version}` shows all kinds; look at the cases below, and train or "
@@ -408,8 +409,9 @@ def _bursts(pairs: Iterable[PairReport]) -> Iterator[Diagnosis]:
             yield Diagnosis(
                 fault=Fault.BURSTS,
                 versions=(pair.first, pair.second),
-                said=f"{pair.first} and {pair.second} differ in bursts, not evenly: some hours hold far more of it "
-                "than chance would put there, so figures of this pair are surer of themselves than they should be.",
+                said=f"{pair.first} and {pair.second} differ in bursts, not evenly.",
+                meaning="Some hours hold far more of it than chance would put there, so figures of this pair are surer "
+                "of themselves than they should be.",
                 evidence=f"variance {pair.dispersion:.2g} times that of independent requests (`statistics/"
                 "dispersion.py`); rule: above 1.5, and less likely by chance than 1 in 1,000",
                 remedy="look for repeated or related requests (`shadowctl segments`), or rank by sessions",

@@ -11,6 +11,7 @@ from multishadow_server.core.week_words import day, minute, per_cent, span
 from multishadow_server.core.weekly_report import CandidateWeek, EpochWeek, WeeklyReport
 
 # What Markdown, or HTML in it, would make of a name that callers chose.
+_CODE = re.compile(r"(`[^`]+`)")
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#])")
 
 
@@ -25,7 +26,7 @@ def _lines(report: WeeklyReport) -> Iterator[str]:
     partial = " · **the week is not over**" if report.partial else ""
     yield f"{report.week.in_words}, Monday to Sunday in UTC · made {minute(report.built_at)}{partial}"
     yield ""
-    yield _text(report.summary)
+    yield f"**{_text(report.headline)}.** {_plain(report.summary)}"
     for epoch in report.epochs:
         yield from _epoch(epoch)
     yield from ("", "## What callers asked", "")
@@ -44,7 +45,7 @@ def _epoch(epoch: EpochWeek) -> Iterator[str]:
         yield from ("", "### What is wrong", "")
         for each in epoch.diagnoses:
             whose = f" ({_text(', '.join(each.versions))})" if each.versions else ""
-            yield f"- **{each.fault.capitalize()}{whose}.** {_text(each.said)}"
+            yield f"- **{each.fault.capitalize()}{whose}.** {_text(f'{each.said} {each.meaning}')}"
             yield f"  What to do: {_plain(each.remedy)}."
             yield f"  Seen by: {_plain(each.evidence)}."
     yield from ("", "### Divergence", "", f"**Recommendation:** {_plain(epoch.report.advice)}", "")
@@ -145,8 +146,9 @@ def _table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, raw: Sequen
 
 
 def _plain(text: str) -> str:
-    """Text in which `code` stays code: it is ours, with names of versions in it, which hold nothing special."""
-    return " ".join(text.split())
+    """A sentence of ours, in which `commands` stay code; what callers named is in it, too, and stays text."""
+    parts = _CODE.split(" ".join(text.split()))
+    return "".join(part if _CODE.fullmatch(part) else _SPECIAL.sub(r"\\\1", part) for part in parts)
 
 
 def _text(text: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from multishadow_server.adapters.report_rendering import markdown, pictures, tables
 from multishadow_server.core import report_document, week_words
@@ -13,6 +15,7 @@ from multishadow_server.core.weekly_report import WeeklyReport
 from multishadow_server.service.ports import ReportTexts
 
 _HERE = Path(__file__).parent
+_COMMAND = re.compile(r"`([^`]+)`")
 
 
 class WeeklyReportRenderer:
@@ -27,6 +30,7 @@ class WeeklyReportRenderer:
             lstrip_blocks=True,
         )
         self._templates.filters.update(
+            prose=prose,
             per_cent=week_words.per_cent,
             minute=week_words.minute,
             day=week_words.day,
@@ -50,3 +54,9 @@ class WeeklyReportRenderer:
     def standalone(self, title: str, fragment: str) -> str:
         """A whole HTML file of a fragment, which loads nothing from anywhere."""
         return self._templates.get_template("standalone.html").render(title=title, fragment=fragment)
+
+
+def prose(text: str) -> Markup:
+    """A sentence of ours for HTML: commands as code, and no line break between a number and its unit."""
+    shown = _COMMAND.sub(r"<code>\1</code>", str(escape(text)))
+    return Markup(shown.replace(" %", "\N{NO-BREAK SPACE}%"))  # noqa: S704  escaped above
