@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
 from test_shadowctl import Result, environment, run
 
 from multishadow_server.adapters.postgres import PostgresControl, PostgresObservations
@@ -36,18 +37,19 @@ MORNING = Due(0, 6 * 60)
 
 @dataclass(kw_only=True)
 class Desk:
-    """Two hours of an experiment of this week."""
+    """An experiment that counted something this week."""
 
     control: PostgresControl
     reports: PostgresWeeklyReports
     epoch: Epoch
     week: Week
+    engine: AsyncEngine
     database_url: str
 
-    def rounds(self, *, now: float) -> WeeklyRounds:
+    def rounds(self, *, now: float, reports: PostgresWeeklyReports | None = None) -> WeeklyRounds:
         return WeeklyRounds(
             self.control,
-            self.reports,
+            reports or self.reports,
             WeeklyReportRenderer(),
             due=MORNING,
             oldest_days=90,
@@ -70,7 +72,7 @@ async def desk(database_url: str) -> AsyncIterator[Desk]:
         stored = [
             StoredComparison(
                 epoch_id=epoch.id,
-                capture=capture(request_id=f"r-{place}", received_at=epoch.opened_at + place),
+                capture=capture(request_id=f"r-{place}", received_at=epoch.opened_at),
                 observations=[
                     Observation(version="A", outcome=Outcome.DIVERGED, similarity=place / 10, detail=f"Ada ≠ {place}")
                 ],
@@ -83,7 +85,7 @@ async def desk(database_url: str) -> AsyncIterator[Desk]:
                 epoch,
                 previous=0,
                 offset=1,
-                rollups={(epoch.id, start): _hour(), (epoch.id, start + HOUR): _hour()},
+                rollups={(epoch.id, start): _hour() + _hour()},
                 comparisons=stored,
             )
         )
@@ -93,6 +95,7 @@ async def desk(database_url: str) -> AsyncIterator[Desk]:
             reports=PostgresWeeklyReports(engine),
             epoch=epoch,
             week=weeks.at(start),
+            engine=engine,
             database_url=database_url,
         )
 
@@ -135,10 +138,8 @@ async def test_a_control_that_died_in_between_leaves_the_report_to_the_next_one(
         async def keep(self, report: object) -> bool:
             raise asyncio.CancelledError
 
-    dying = desk.rounds(now=desk.after)
-    dying._reports = Dying(desk.reports._engine)
     with pytest.raises(asyncio.CancelledError):
-        await dying.round()
+        await desk.rounds(now=desk.after, reports=Dying(desk.engine)).round()
     assert await desk.rounds(now=desk.after).round() == 1
 
 
@@ -174,7 +175,7 @@ async def test_a_report_that_is_kept_stays_as_it_was_and_holds_nothing_of_reques
 async def test_a_past_week_knows_nothing_of_what_came_after_it(desk: Desk) -> None:
     later = Rollup({Cell(Family.OUTCOME, "A", "diverged"): 5_000, Cell(Family.LIVE, "", "answered"): 5_000})
     bucket = desk.week.ends_at + HOUR
-    await PostgresObservations(desk.reports._engine).commit(
+    await PostgresObservations(desk.engine).commit(
         flush(desk.epoch, previous=1, offset=2, rollups={(desk.epoch.id, bucket): later})
     )
     report = await weekly_reports.build(
