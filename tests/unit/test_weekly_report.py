@@ -274,3 +274,13 @@ def test_drift_is_not_seen_before_a_second_hour() -> None:
     drift = next(look for look in candidate(found).pattern.looks if look.test.startswith("drift"))
     assert drift.found is None
     assert weekly_report.drift_of((), "A", bucket_seconds=HOUR) == (None, -math.inf)
+
+
+def test_an_outage_of_an_earlier_week_is_not_called_drift_in_this_one() -> None:
+    def hours(number: int) -> dict[tuple[str, str], int]:
+        return {("e", ""): 200} if number == -30 else {("o", ""): 198, ("b", ""): 2}
+
+    found = week_of(("A",), hourly(("A",), hours, hours=14 * 24, first=-7 * 24))
+    assert faults(found) == []
+    drift = next(look for look in candidate(found).pattern.looks if look.test.startswith("drift"))
+    assert drift.found, "it is told among the tests, and the gate that it fails tells of it, too"

@@ -96,7 +96,9 @@ def _notes(response: EstimateCostResponse) -> Iterator[str]:
     if assumed := [each for each in response.shadows if each.assumed]:
         named = ", ".join(f"{each.version} {each.rps_per_gpu:g}/s" for each in assumed)
         yield f"one GPU is taken to give the declared capacity: {named}; `rps_per_gpu` under `cost` says otherwise"
-    if response.HasField("comparisons_needed"):
+    if response.HasField("comparisons_needed") and not response.comparisons_needed:
+        yield response.basis
+    elif response.HasField("comparisons_needed"):
         yield (
             f"the decision takes about {response.comparisons_needed:,} more comparisons of each candidate, at "
             f"{response.comparisons_per_second:,.3g} a second now: {response.basis}"

@@ -105,6 +105,7 @@ class Suspect:
         version: its name.
         categories: of the week.
         buckets: of the week.
+        epoch_buckets: of the epoch so far.
         alerts: segments that e-BH made discoveries, of the epoch so far.
         bad: of the epoch so far; what the alerts are parts of.
         drift: the first change of the rate that rang in the epoch so far; None without.
@@ -113,6 +114,7 @@ class Suspect:
     version: str
     categories: Categories
     buckets: Sequence[Bucket]
+    epoch_buckets: Sequence[Bucket]
     alerts: Sequence[Segment]
     bad: int
     drift: Drift | None
@@ -137,12 +139,12 @@ def diagnose(
     """
     found = [*_comparator(suspects, live, noise), *_bursts(pairs)]
     for suspect in suspects:
-        outage = longest_outage(suspect, bucket_seconds)
+        outage = longest_outage(suspect.buckets, suspect.version, bucket_seconds)
         found += [
             *_dead(suspect, outage),
             *_silent(suspect, bucket_seconds),
             *_drops(suspect),
-            *_drift(suspect, outage),
+            *_drift(suspect, bucket_seconds),
             *_segments(suspect),
             *_timeouts(suspect, outage),
         ]
@@ -150,13 +152,19 @@ def diagnose(
     return tuple(sorted(found, key=lambda each: order.index(each.fault)))
 
 
-def longest_outage(suspect: Suspect, bucket_seconds: int) -> Outage | None:
-    """The longest stretch of buckets with failed calls and without an answer, of `DEAD_AFTER` calls or more."""
+def longest_outage(buckets: Sequence[Bucket], version: str, bucket_seconds: int) -> Outage | None:
+    """The longest outage in these buckets; one that is not over comes first."""
+    found = outages(buckets, version, bucket_seconds)
+    return max(found, key=lambda each: (not each.over, each.calls), default=None)
+
+
+def outages(buckets: Sequence[Bucket], version: str, bucket_seconds: int) -> Sequence[Outage]:
+    """Stretches of buckets with failed calls and without an answer, of `DEAD_AFTER` calls or more; oldest first."""
     stretches: list[Outage] = []
     since, until, calls = 0, 0, 0
-    for bucket in suspect.buckets:
-        seen = categories([bucket], suspect.version)
-        tried = _tried(seen, summed([bucket], Family.DROPPED_REASON, suspect.version))
+    for bucket in buckets:
+        seen = categories([bucket], version)
+        tried = _tried(seen, summed([bucket], Family.DROPPED_REASON, version))
         if seen.answered:
             if calls:
                 stretches.append(Outage(since=since, until=until, calls=calls, over=True))
@@ -166,8 +174,7 @@ def longest_outage(suspect: Suspect, bucket_seconds: int) -> Outage | None:
             until, calls = bucket.starts_at + bucket_seconds, calls + tried
     if calls:
         stretches.append(Outage(since=since, until=until, calls=calls, over=False))
-    enough = [each for each in stretches if each.calls >= DEAD_AFTER]
-    return max(enough, key=lambda each: (not each.over, each.calls), default=None)
+    return [each for each in stretches if each.calls >= DEAD_AFTER]
 
 
 def _tried(seen: Categories, dropped: Mapping[str, int]) -> int:
@@ -350,10 +357,13 @@ def _timeouts(suspect: Suspect, outage: Outage | None) -> Iterator[Diagnosis]:
 # --- patterns -----------------------------------------------------------------------------------------------------
 
 
-def _drift(suspect: Suspect, outage: Outage | None) -> Iterator[Diagnosis]:
+def _drift(suspect: Suspect, bucket_seconds: int) -> Iterator[Diagnosis]:
     drift = suspect.drift
-    # A version that is away diverges on everything; that is told already, with its cause.
-    if drift is None or (outage is not None and outage.since < drift.until and drift.at < outage.until):
+    if drift is None:
+        return
+    # A version that is away diverges on everything, and not any more when it is back: no drift of how it answers.
+    away = outages(suspect.epoch_buckets, suspect.version, bucket_seconds)
+    if any(each.since < drift.until and drift.at <= each.until for each in away):
         return
     alarm, version = drift.alarm, suspect.version
     way = "more" if alarm.rising else "less"

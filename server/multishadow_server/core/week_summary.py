@@ -53,7 +53,7 @@ def paragraph(model: str, week: Week, epochs: Sequence[EpochWeek], live: LiveWee
         if (more := len(newest.diagnoses) - 2) > 0:
             said.append(f"There {'is 1 more finding' if more == 1 else f'are {more} more findings'} below.")
     said.append(f"Recommendation: {newest.report.advice}")
-    if newest.cost is not None:
+    if newest.cost is not None and newest.cost.fraction:
         said.append(_cost(newest.cost))
     if others:
         said.append(

@@ -276,16 +276,21 @@ def _candidate(
         ),
         cases=tuple(material.cases.get(version, ())),
     )
-    return candidate, _suspect(candidate, own, segments, drift)
+    return candidate, _suspect(candidate, own, buckets, segments, drift)
 
 
 def _suspect(
-    candidate: CandidateWeek, buckets: Sequence[Bucket], segments: SegmentReport, drift: Drift | None
+    candidate: CandidateWeek,
+    buckets: Sequence[Bucket],
+    epoch_buckets: Sequence[Bucket],
+    segments: SegmentReport,
+    drift: Drift | None,
 ) -> Suspect:
     return Suspect(
         version=candidate.version,
         categories=candidate.categories,
         buckets=buckets,
+        epoch_buckets=epoch_buckets,
         alerts=[segment for segment in segments.segments if segment.alert],
         bad=segments.bad,
         drift=drift,
