@@ -24,6 +24,8 @@ from multishadow.v1 import (
     privacy_pb2_grpc,
     replay_pb2,
     replay_pb2_grpc,
+    reports_pb2,
+    reports_pb2_grpc,
     rollouts_pb2,
     rollouts_pb2_grpc,
     sessions_pb2,
@@ -216,6 +218,7 @@ class ControlClient(_Connection):
         self._alarms = alarms_pb2_grpc.AlarmServiceStub(self._channel)
         self._replays = replay_pb2_grpc.ReplayServiceStub(self._channel)
         self._dead_letters = deadletters_pb2_grpc.DeadLetterServiceStub(self._channel)
+        self._reports = reports_pb2_grpc.ReportServiceStub(self._channel)
 
     def apply_model(self, request: control_pb2.ApplyModelRequest) -> control_pb2.ApplyModelResponse:
         """Create or update a model and its versions; versions that are not named are left as they are."""
@@ -502,6 +505,26 @@ class ControlClient(_Connection):
     ) -> deadletters_pb2.PurgeDeadLettersResponse:
         """Delete some hundreds of dead letters; again while `more` is true."""
         return self._call(self._dead_letters.PurgeDeadLetters, request)
+
+    def build_weekly_report(
+        self, request: reports_pb2.BuildWeeklyReportRequest
+    ) -> reports_pb2.BuildWeeklyReportResponse:
+        """The report on a week, made anew."""
+        return self._call(self._reports.BuildWeeklyReport, request)
+
+    def list_weekly_reports(
+        self, request: reports_pb2.ListWeeklyReportsRequest
+    ) -> reports_pb2.ListWeeklyReportsResponse:
+        """Reports that were made by schedule, the newest week first."""
+        return self._call(self._reports.ListWeeklyReports, request)
+
+    def get_weekly_report(self, request: reports_pb2.GetWeeklyReportRequest) -> reports_pb2.GetWeeklyReportResponse:
+        """A report that was made by schedule, as it was made then."""
+        return self._call(self._reports.GetWeeklyReport, request)
+
+    def estimate_cost(self, request: reports_pb2.EstimateCostRequest) -> reports_pb2.EstimateCostResponse:
+        """What an experiment costs, at its share of the requests and at others."""
+        return self._call(self._reports.EstimateCost, request)
 
     def status(self) -> control_pb2.GetStatusResponse:
         """What is live now, and how the processes are."""

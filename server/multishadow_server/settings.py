@@ -168,6 +168,11 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field(
         default="text", description="Lines of the log on standard error: text or json."
     )
+    weekly_report_at: str = Field(
+        default="mon 06:00",
+        pattern=r"^(off|(mon|tue|wed|thu|fri|sat|sun) ([01]?\d|2[0-3]):[0-5]\d)$",
+        description="When control makes the report on a week that is over: a day and a time in UTC; or off.",
+    )
     report_interval: float = Field(default=1.0, gt=0, description="Seconds between a process's reports of itself.")
     rollout_interval: float = Field(
         default=1.0, gt=0, description="Seconds between control's looks at rollouts that go on."

@@ -19,6 +19,7 @@ from multishadow_client.cli import (
     audit_command,
     calibrate_command,
     connection,
+    cost_command,
     dead_letter_commands,
     exit_code,
     experiment_commands,
@@ -34,6 +35,7 @@ from multishadow_client.cli import (
     privacy_commands,
     promotion_commands,
     replay_command,
+    report_command,
     review_commands,
     rollout_commands,
     segment_commands,
@@ -46,6 +48,7 @@ from multishadow_client.cli.exit_code import ExitCode, Mistake, Refused
 from multishadow_client.cli.model_commands import GET_EXAMPLES
 from multishadow_client.cli.options import examples
 from multishadow_client.cli.ramp import CommandWithRamp
+from multishadow_client.cli.report_command import CommandWithWeek
 
 _HELP = """Compare versions of a model on real traffic, promote the best, roll back.
 
@@ -155,6 +158,8 @@ _add(program, "gates", gate_commands.gates, gate_commands.GATES_EXAMPLES)
 _add(program, "attest", gate_commands.attest, gate_commands.ATTEST_EXAMPLES)
 _add(program, "waive", gate_commands.waive, gate_commands.WAIVE_EXAMPLES)
 _add(program, "power", planning_commands.power, planning_commands.POWER_EXAMPLES)
+_add(program, "cost", cost_command.cost, cost_command.EXAMPLES)
+_add(program, "report", report_command.report, report_command.EXAMPLES, CommandWithWeek)
 _add(program, "advise", planning_commands.advise, planning_commands.ADVISE_EXAMPLES)
 program.add_typer(_review, name="review")
 _add(_review, "list", review_commands.list_comparisons, review_commands.LIST_EXAMPLES)

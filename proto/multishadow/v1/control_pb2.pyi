@@ -550,6 +550,69 @@ class SessionTerms(_message.Message):
 Global___SessionTerms: _TypeAlias = SessionTerms  # noqa: Y015
 
 @_typing.final
+class CostTerms(_message.Message):
+    """CostTerms say what shadowing costs; see ReportService.EstimateCost."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class RpsPerGpuByVersionEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    GPU_HOUR_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    RPS_PER_GPU_FIELD_NUMBER: _builtins.int
+    RPS_PER_GPU_BY_VERSION_FIELD_NUMBER: _builtins.int
+    gpu_hour: _builtins.float
+    """Price of a GPU for an hour. Absent: not known."""
+    currency: _builtins.str
+    """By ISO 4217; empty: USD."""
+    rps_per_gpu: _builtins.float
+    """Requests per second that one GPU answers, of versions that are not named below. Absent: not known."""
+    @_builtins.property
+    def rps_per_gpu_by_version(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """The same by version."""
+
+    def __init__(
+        self,
+        *,
+        gpu_hour: _builtins.float | None = ...,
+        currency: _builtins.str = ...,
+        rps_per_gpu: _builtins.float | None = ...,
+        rps_per_gpu_by_version: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_gpu_hour", b"_gpu_hour", "_rps_per_gpu", b"_rps_per_gpu", "gpu_hour", b"gpu_hour", "rps_per_gpu", b"rps_per_gpu"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gpu_hour", b"_gpu_hour", "_rps_per_gpu", b"_rps_per_gpu", "currency", b"currency", "gpu_hour", b"gpu_hour", "rps_per_gpu", b"rps_per_gpu", "rps_per_gpu_by_version", b"rps_per_gpu_by_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__gpu_hour: _TypeAlias = _typing.Literal["gpu_hour"]  # noqa: Y015
+    _WhichOneofArgType__gpu_hour: _TypeAlias = _typing.Literal["_gpu_hour", b"_gpu_hour"]  # noqa: Y015
+    _WhichOneofReturnType__rps_per_gpu: _TypeAlias = _typing.Literal["rps_per_gpu"]  # noqa: Y015
+    _WhichOneofArgType__rps_per_gpu: _TypeAlias = _typing.Literal["_rps_per_gpu", b"_rps_per_gpu"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gpu_hour) -> _WhichOneofReturnType__gpu_hour | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rps_per_gpu) -> _WhichOneofReturnType__rps_per_gpu | None: ...
+
+Global___CostTerms: _TypeAlias = CostTerms  # noqa: Y015
+
+@_typing.final
 class Model(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -569,6 +632,7 @@ class Model(_message.Message):
     SESSIONS_FIELD_NUMBER: _builtins.int
     PROBES_FIELD_NUMBER: _builtins.int
     DEAD_LETTERS_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     default_timeout_ms: _builtins.int
     """Default deadline of a call in milliseconds, used when the caller gives none."""
@@ -612,6 +676,10 @@ class Model(_message.Message):
     def dead_letters(self) -> Global___DeadLetterPolicy:
         """Absent when failed shadow calls are not tried again."""
 
+    @_builtins.property
+    def cost(self) -> Global___CostTerms:
+        """Absent when nobody said what a GPU costs and does."""
+
     def __init__(
         self,
         *,
@@ -631,10 +699,11 @@ class Model(_message.Message):
         sessions: Global___SessionTerms | None = ...,
         probes: _alarms_pb2.ProbeSet | None = ...,
         dead_letters: Global___DeadLetterPolicy | None = ...,
+        cost: Global___CostTerms | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "dead_letters", b"dead_letters", "gates", b"gates", "labels", b"labels", "privacy", b"privacy", "probes", b"probes", "segments", b"segments", "sessions", b"sessions", "writes", b"writes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "cost", b"cost", "created_at", b"created_at", "dead_letters", b"dead_letters", "gates", b"gates", "labels", b"labels", "privacy", b"privacy", "probes", b"probes", "segments", b"segments", "sessions", b"sessions", "writes", b"writes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "dead_letters", b"dead_letters", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "live_version", b"live_version", "max_request_bytes", b"max_request_bytes", "name", b"name", "privacy", b"privacy", "probes", b"probes", "protocol", b"protocol", "segments", b"segments", "sessions", b"sessions", "versions", b"versions", "writes", b"writes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "cost", b"cost", "created_at", b"created_at", "dead_letters", b"dead_letters", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "live_version", b"live_version", "max_request_bytes", b"max_request_bytes", "name", b"name", "privacy", b"privacy", "probes", b"probes", "protocol", b"protocol", "segments", b"segments", "sessions", b"sessions", "versions", b"versions", "writes", b"writes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -954,6 +1023,7 @@ class ApplyModelRequest(_message.Message):
     SESSIONS_FIELD_NUMBER: _builtins.int
     PROBES_FIELD_NUMBER: _builtins.int
     DEAD_LETTERS_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     default_timeout_ms: _builtins.int
     actor: _builtins.str
@@ -1003,6 +1073,10 @@ class ApplyModelRequest(_message.Message):
     def dead_letters(self) -> Global___DeadLetterPolicy:
         """Absent: unchanged, or none for a new model."""
 
+    @_builtins.property
+    def cost(self) -> Global___CostTerms:
+        """Absent: unchanged, or none for a new model. Given, it replaces all of the model's terms."""
+
     def __init__(
         self,
         *,
@@ -1021,10 +1095,11 @@ class ApplyModelRequest(_message.Message):
         sessions: Global___SessionTerms | None = ...,
         probes: _alarms_pb2.ProbeSet | None = ...,
         dead_letters: Global___DeadLetterPolicy | None = ...,
+        cost: Global___CostTerms | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "_max_request_bytes", b"_max_request_bytes", "_protocol", b"_protocol", "comparator", b"comparator", "dead_letters", b"dead_letters", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "max_request_bytes", b"max_request_bytes", "privacy", b"privacy", "probes", b"probes", "protocol", b"protocol", "segments", b"segments", "sessions", b"sessions", "writes", b"writes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "_max_request_bytes", b"_max_request_bytes", "_protocol", b"_protocol", "comparator", b"comparator", "cost", b"cost", "dead_letters", b"dead_letters", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "max_request_bytes", b"max_request_bytes", "privacy", b"privacy", "probes", b"probes", "protocol", b"protocol", "segments", b"segments", "sessions", b"sessions", "writes", b"writes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "_max_request_bytes", b"_max_request_bytes", "_protocol", b"_protocol", "actor", b"actor", "comparator", b"comparator", "dead_letters", b"dead_letters", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "max_request_bytes", b"max_request_bytes", "model", b"model", "privacy", b"privacy", "probes", b"probes", "protocol", b"protocol", "segments", b"segments", "sessions", b"sessions", "versions", b"versions", "writes", b"writes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "_max_request_bytes", b"_max_request_bytes", "_protocol", b"_protocol", "actor", b"actor", "comparator", b"comparator", "cost", b"cost", "dead_letters", b"dead_letters", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "max_request_bytes", b"max_request_bytes", "model", b"model", "privacy", b"privacy", "probes", b"probes", "protocol", b"protocol", "segments", b"segments", "sessions", b"sessions", "versions", b"versions", "writes", b"writes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__default_timeout_ms: _TypeAlias = _typing.Literal["default_timeout_ms"]  # noqa: Y015
     _WhichOneofArgType__default_timeout_ms: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms"]  # noqa: Y015

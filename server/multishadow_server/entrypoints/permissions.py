@@ -103,6 +103,12 @@ CALLS: Mapping[str, Mapping[str, Need] | Need] = {
         "RetryDeadLetters": OPERATOR,
         "PurgeDeadLetters": OPERATOR,
     },
+    "multishadow.v1.ReportService": {
+        "BuildWeeklyReport": VIEWER,
+        "ListWeeklyReports": VIEWER,
+        "GetWeeklyReport": VIEWER,
+        "EstimateCost": VIEWER,
+    },
     "multishadow.v1.PrivacyService": {
         "GetStoredTraffic": VIEWER,
         "ApplyPrivacy": ADMIN,

@@ -30,6 +30,7 @@ from multishadow_server.service.ports.dead_letters import (
     LetterStore,
     StoredLetter,
 )
+from multishadow_server.service.ports.evidence import EvidenceStore
 from multishadow_server.service.ports.flag_evaluation import Evaluation, FlagType, PublishedFlags
 from multishadow_server.service.ports.labels import LabelChange, LabelRecord, LabelStore
 from multishadow_server.service.ports.live_counts import LiveCountReader, LiveCountStore
@@ -65,6 +66,13 @@ from multishadow_server.service.ports.versions import (
     StreamedAnswer,
     VersionProbe,
 )
+from multishadow_server.service.ports.weekly_reports import (
+    KeptReport,
+    ReportLine,
+    ReportRenderer,
+    ReportTexts,
+    WeeklyReportStore,
+)
 
 __all__ = [
     "AlarmStore",
@@ -88,12 +96,14 @@ __all__ = [
     "ControlStore",
     "Erased",
     "Evaluation",
+    "EvidenceStore",
     "FlagRecord",
     "FlagRevision",
     "FlagType",
     "Flush",
     "KeptAnswers",
     "KeptComparison",
+    "KeptReport",
     "LabelChange",
     "LabelRecord",
     "LabelStore",
@@ -125,6 +135,9 @@ __all__ = [
     "PromotionHistory",
     "PromotionLine",
     "PublishedFlags",
+    "ReportLine",
+    "ReportRenderer",
+    "ReportTexts",
     "RequestFilter",
     "ReviewStore",
     "Rewritten",
@@ -149,5 +162,6 @@ __all__ = [
     "TokenStore",
     "TrafficStore",
     "VersionProbe",
+    "WeeklyReportStore",
     "WholeComparison",
 ]

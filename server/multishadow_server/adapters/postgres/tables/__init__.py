@@ -29,6 +29,7 @@ from multishadow_server.adapters.postgres.tables.watching import (
     ProbeStateRow,
     WatchReadingRow,
 )
+from multishadow_server.adapters.postgres.tables.weekly_reports import WeeklyReportRow
 
 __all__ = [
     "AlarmRow",
@@ -63,4 +64,5 @@ __all__ = [
     "TokenRow",
     "VersionRow",
     "WatchReadingRow",
+    "WeeklyReportRow",
 ]
