@@ -16,6 +16,10 @@ from multishadow_server.entrypoints.cli import cli
 
 # What every program of this kind has, and nobody looks up.
 USUAL = {"--help", "--install-completion", "--show-completion"}
+SOURCES = {
+    "shadowctl": "client/multishadow_client/cli",
+    "multishadow": "server/multishadow_server/entrypoints/cli.py",
+}
 # An option is described once, before the commands, when at least so many commands of a program have it.
 SHARED_BY = 10
 
@@ -84,8 +88,7 @@ def pages() -> Iterator[tuple[str, str]]:
         if shared:
             parts += ["## Options of many commands", table(("option", ""), map(_row, shared))]
         parts += [part for command in found[1:] for part in _section(command, shared)]
-        source = "client/multishadow_client/cli" if name == "shadowctl" else "server/multishadow_server/entrypoints/cli.py"
-        yield f"{name}.md", page(title=f"{name}: every command", source=source, parts=parts)
+        yield f"{name}.md", page(title=f"{name}: every command", source=SOURCES[name], parts=parts)
 
 
 def _shared(found: Sequence[Command]) -> list[tuple[str, str]]:
@@ -126,7 +129,7 @@ def _row(parameter: tuple[str, str]) -> tuple[str, str]:
 
 
 def _first_sentence(text: str) -> str:
-    return prose(text.split("\n\n", maxsplit=1)[0].split(". ")[0]).removesuffix(".")
+    return prose(text.split("\n\n", maxsplit=1)[0].split(". ", maxsplit=1)[0]).removesuffix(".")
 
 
 def _text(help_: str | None) -> str:

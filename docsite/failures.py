@@ -52,6 +52,7 @@ def pages() -> Iterator[tuple[str, str]]:
         if depth
     ]
     said = members.described(ExitCode)
+    codes = [(f"{code}", f"`{code.name}`", prose(said.get(f"{code}", ""))) for code in ExitCode]
     body = [
         INTRODUCTION,
         "## Of the servers",
@@ -63,7 +64,7 @@ def pages() -> Iterator[tuple[str, str]]:
         table(("error", "raised for", "means that"), raised),
         "## Exit codes",
         EXIT_CODES,
-        table(("code", "", "means"), [(f"{code}", f"`{code.name}`", prose(said.get(f"{code}", ""))) for code in ExitCode]),
+        table(("code", "", "means"), codes),
     ]
     yield "errors.md", page(title="Errors and exit codes", source=SOURCE, parts=body)
 

@@ -24,10 +24,13 @@ def pages() -> Iterator[tuple[str, str]]:
     said = members.described(GateName)
     vouched = ", ".join(f"`{each}`" for each in Attestation)
     verdicts = ", ".join(f"`{each}`" for each in Verdict)
+    people = (
+        f"What people vouch for with `shadowctl attest`: {vouched}. What all gates together say: {verdicts} "
+        "([which means what](../statistics.md#gates))."
+    )
     body = [
         INTRODUCTION,
         table(("gate", "passes when"), [(f"`{gate}`", prose(said.get(gate, ""))) for gate in GateName]),
-        f"What people vouch for with `shadowctl attest`: {vouched}. What all gates together say: {verdicts} "
-        "([which means what](../statistics.md#gates)).",
+        people,
     ]
     yield "gates.md", page(title="Gates", source=SOURCE, parts=body)

@@ -40,9 +40,7 @@ def pages() -> Mapping[Path, str]:
     """What should stand in docs, by path."""
     found = dict(each for part in PARTS for each in part.pages())
     rows = [(f"[{_title(found[path])}]({path})", said) for path, said in CONTENTS if path in found]
-    found["README.md"] = page(
-        title="Reference", source="docsite", parts=[INTRODUCTION, table(("page", "has"), rows)]
-    )
+    found["README.md"] = page(title="Reference", source="docsite", parts=[INTRODUCTION, table(("page", "has"), rows)])
     reference = {DOCS / "reference" / path: text for path, text in found.items()}
     return {**reference, DOCS / "decisions" / "README.md": _decisions()}
 
