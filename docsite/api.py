@@ -19,8 +19,7 @@ From the comments of the `.proto` files, one page for each. Where a call needs a
 section says which. A field of the kind `optional` tells absent from zero; any other that is absent is zero, false or
 empty. [Errors](../errors.md) come as gRPC statuses."""
 KINDS = {
-    value.number: value.name.removeprefix("TYPE_").lower()
-    for value in FieldDescriptorProto.Type.DESCRIPTOR.values  # type: ignore[attr-defined]  # the stubs leave it out
+    value.number: value.name.removeprefix("TYPE_").lower() for value in FieldDescriptorProto.Type.DESCRIPTOR.values
 }
 OIP_SERVICE = "inference.GRPCInferenceService"
 
@@ -62,8 +61,8 @@ def pages() -> Iterator[tuple[str, str]]:
         yield f"api/{definition.name}.md", page(title=definition.name, source=source, parts=body)
         services = [f"[{each.name}]({definition.name}.md#{anchor(each.name)})" for each in definition.file.service]
         rows.append((f"[{definition.name}]({definition.name}.md)", ", ".join(services), _about(definition)))
-    body = [INTRODUCTION, table(("file", "services", ""), rows)]
-    yield "api/README.md", page(title="API", source="proto", parts=body)
+    contents = table(("file", "services", ""), rows)
+    yield "api/README.md", page(title="API", source="proto", parts=[INTRODUCTION, contents])
 
 
 def _about(definition: Definition) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,9 +68,9 @@ def commands(name: str, node: Any, path: tuple[str, ...] = ()) -> Iterator[Comma
             yield from commands(word, each, (*path, name))
 
 
-def omissions() -> Iterator[str]:
-    """Commands, arguments and options that do not say what they are for."""
-    for name, tree in trees().items():
+def omissions(of: Mapping[str, Any] | None = None) -> Iterator[str]:
+    """Commands, arguments and options that do not say what they are for; of all programs, unless some are given."""
+    for name, tree in (trees() if of is None else of).items():
         for command in commands(name, tree):
             if not command.node.help:
                 yield f"the command `{' '.join(command.path)}` has no help"

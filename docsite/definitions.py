@@ -68,19 +68,19 @@ class Definition:
 
 
 @cache
-def definitions() -> Sequence[Definition]:
-    """Every .proto file of the project, by name.
+def definitions(root: Path = PROTO) -> Sequence[Definition]:
+    """Every .proto file below a folder, by name, our own API's first.
 
     Raises:
         RuntimeError: protoc refused; its message is on standard error.
     """
-    sources = sorted(str(path) for path in PROTO.rglob("*.proto"))
+    sources = sorted(str(path) for path in root.rglob("*.proto"))
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "descriptors"
         status = protoc.main(
             [
                 "protoc",
-                f"-I{PROTO}",
+                f"-I{root}",
                 f"-I{Path(grpc_tools.__file__).parent / '_proto'}",
                 "--include_source_info",
                 f"--descriptor_set_out={written}",
@@ -102,12 +102,12 @@ def definitions() -> Sequence[Definition]:
     ]
 
 
-def omissions() -> Iterator[str]:
+def omissions(root: Path = PROTO) -> Iterator[str]:
     """Services, calls, messages, fields, enums and values without a comment.
 
     The request and the response of one call need none: the call says what they are. Their fields do.
     """
-    for definition in definitions():
+    for definition in definitions(root):
         calls = definition.calls()
         for path, name in _commentable(definition):
             if name not in calls and not definition.comment(*path):

@@ -1,4 +1,4 @@
-"""What MkDocs leaves open: folders in the navigation, and links to files that are no pages.
+"""What MkDocs leaves open: folders in the navigation, links to files that are no pages, and requests to elsewhere.
 
 The pages read on a forge as they do here. So they link to `../deploy/nats.conf` as it lies in the checkout; on the site
 such a file becomes a page of its own, and nothing has to be known of where the checkout is published.
@@ -6,6 +6,7 @@ such a file becomes a page of its own, and nothing has to be known of where the 
 
 from __future__ import annotations
 
+import logging
 import posixpath
 import re
 from pathlib import Path
@@ -18,6 +19,11 @@ from mkdocs.structure.pages import Page
 LANGUAGES = {".proto": "protobuf", ".yml": "yaml", ".yaml": "yaml", ".conf": "nginx", ".py": "python"}
 SHOWN = "source"
 
+# A warning ends a strict build.
+_log = logging.getLogger("mkdocs.hooks.docsite")
+_FETCHED = re.compile(
+    r"""<(?:script|img|iframe|source|link(?! rel="?canonical))\b[^>]*?\b(?:src|href)=["']?(\w+:[^"'> ]+)"""
+)
 _LINK = re.compile(r"\]\((?!\w+:)([^)#\s]+)(#[^)]*)?\)")
 
 
@@ -35,7 +41,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> None:
                 files.append(File.generated(config, _page_of(outside), content=_as_page(path, outside)))
 
 
-def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str:
     """Let links to such files lead to their pages."""
     here = posixpath.dirname(page.file.src_uri)
 
@@ -46,6 +52,18 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
         return f"]({posixpath.relpath(_page_of(outside), here or '.')})"
 
     return _LINK.sub(to_page, markdown)
+
+
+def on_post_page(output: str, *, page: Page, **_: object) -> str:
+    """Warn of what a reader's browser would fetch from elsewhere."""
+    for address in fetched_from_elsewhere(output):
+        _log.warning("%s: a reader's browser would fetch %s", page.file.src_uri, address)
+    return output
+
+
+def fetched_from_elsewhere(html: str) -> list[str]:
+    """Addresses of scripts, styles and pictures that a page does not bring along."""
+    return [address for address in _FETCHED.findall(html) if not address.startswith("data:")]
 
 
 def _expanded(entry: Any, docs: Path) -> Any:  # noqa: ANN401  as YAML has it

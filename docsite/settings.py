@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -18,6 +19,7 @@ ROLES = {
     "control": "multishadow_server.app.control",
     "serve": "multishadow_server.adapters.deployment",
 }
+KINDS = {str: "text", int: "whole number", float: "number", Path: "path"}
 BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤", "min_length": "length ≥"}
 INTRODUCTION = """\
 Environment variables, for every role. The command lines of the roles take the most used ones as options, too
@@ -26,10 +28,10 @@ changes: `serve` hands all of them on to the roles that it runs. Those of `shado
 [its own](../shadowctl.md#in-scripts)."""
 
 
-def omissions() -> Iterator[str]:
+def omissions(of: Mapping[str, FieldInfo] = Settings.model_fields) -> Iterator[str]:
     """Settings that do not say what they are for, or that nobody reads."""
     readers = reading.readers(ROLES)
-    for name, field in Settings.model_fields.items():
+    for name, field in of.items():
         if not field.description:
             yield f"the setting `{name}` has no description"
         if not readers.get(name):
@@ -80,7 +82,7 @@ def _members(annotation: Any) -> tuple[Any, ...]:  # noqa: ANN401  whatever stan
 def _kind(kind: Any) -> str:  # noqa: ANN401  as above
     if get_origin(kind) is Literal:
         return " or ".join(f"`{each}`" for each in get_args(kind))
-    return {"str": "text", "int": "whole number", "float": "number", "Path": "path"}.get(kind.__name__, kind.__name__)
+    return KINDS.get(kind, str(kind))
 
 
 def _number(limit: float) -> str:
