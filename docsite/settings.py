@@ -19,6 +19,7 @@ ROLES = {
     "control": "multishadow_server.app.control",
     "serve": "multishadow_server.adapters.deployment",
 }
+ALL = {"router", "worker", "control"}
 KINDS = {str: "text", int: "whole number", float: "number", Path: "path"}
 BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤", "min_length": "length ≥"}
 INTRODUCTION = """\
@@ -46,7 +47,7 @@ def pages() -> Iterator[tuple[str, str]]:
             f"`MULTISHADOW_{name.upper()}`",
             _type(field),
             _default(name, field),
-            ", ".join(role for role in ROLES if role in readers.get(name, ())),
+            _read_by(readers.get(name, frozenset())),
             prose(field.description or ""),
         )
         for name, field in Settings.model_fields.items()
@@ -54,6 +55,10 @@ def pages() -> Iterator[tuple[str, str]]:
     body = table(("variable", "type", "default", "read by", ""), rows)
     source = "server/multishadow_server/settings.py"
     yield "settings.md", page(title="Settings", source=source, parts=[INTRODUCTION, body])
+
+
+def _read_by(roles: frozenset[str]) -> str:
+    return "every role" if roles >= ALL else ", ".join(role for role in ROLES if role in roles)
 
 
 def _default(name: str, field: FieldInfo) -> str:

@@ -72,8 +72,12 @@ def typed(text: str) -> Iterator[Command]:
         if language in SHELLS:
             # At a terminal only what follows the prompt was typed.
             shown = re.sub(r"^(?!\$ ).*\n", "", code, flags=re.MULTILINE) if language == "console" else code
-            for program, rest in COMMAND.findall(shown.replace("\\\n", " ")):
-                yield Command(program, list(_words(rest)))
+            for line in shown.replace("\\\n", " ").splitlines():
+                # What is said about a command is not typed.
+                spoken = re.search(r"(?:^|\s)#|\becho\b", line)
+                for program, rest in COMMAND.findall(line[: spoken.start()] if spoken else line):
+                    if arguments := list(_words(rest)):
+                        yield Command(program, arguments)
 
 
 def named(text: str) -> Iterator[Command]:
@@ -118,4 +122,5 @@ def _words(line: str) -> Iterator[str]:
     for word in lexer:
         if ENDS.match(word):
             return
-        yield word
+        if word != "…":
+            yield word
