@@ -71,7 +71,7 @@ def _reached(begin: Part) -> frozenset[str]:
 def _found(part: Part) -> Found:
     tree = _tree(part.module)
     body: list[ast.stmt] = list(tree.body) if not part.name else _definitions(tree).get(part.name, [])
-    names = _imported(tree) | {name: Part(part.module, name) for name in _definitions(tree)}
+    names = _names(part.module)
     inside = [node for statement in body for node in ast.walk(statement)]
     return Found(frozenset(_settings(inside)), frozenset(_named(inside, names)) - {part})
 
@@ -101,14 +101,16 @@ def _named(nodes: list[ast.AST], names: Mapping[str, Part]) -> Iterator[Part]:
             yield names[node.id]
 
 
-def _imported(tree: ast.Module) -> dict[str, Part]:
-    """What a module calls things of the program: modules, and parts of modules."""
-    found = {}
+@cache
+def _names(module: str) -> Mapping[str, Part]:
+    """What a module calls things of the program: other modules, their parts, and its own."""
+    tree = _tree(module)
+    found = {name: Part(module, name) for name in _definitions(tree)}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE):
             for name in node.names:
-                module = f"{node.module}.{name.name}"
-                part = Part(module, "") if _file(module) else Part(str(node.module), name.name)
+                whole = f"{node.module}.{name.name}"
+                part = Part(whole, "") if _file(whole) else Part(str(node.module), name.name)
                 found[name.asname or name.name] = part
     return found
 
@@ -125,7 +127,9 @@ def _file(module: str) -> Path | None:
 @cache
 def _tree(module: str) -> ast.Module:
     path = _file(module)
-    return ast.parse(path.read_text()) if path else ast.Module(body=[], type_ignores=[])
+    text = path.read_text() if path else ""
+    # What never says the word neither reads settings nor hands them on: most of the program.
+    return ast.parse(text if "settings" in text.lower() else "")
 
 
 def _definitions(tree: ast.Module) -> dict[str, list[ast.stmt]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sysconfig
 from collections.abc import Iterator
@@ -138,7 +139,10 @@ def test_every_command_that_is_mentioned_exists_with_its_options(page: Path) -> 
 
 
 def test_commands_are_found_where_people_find_them() -> None:
-    text = "```sh\nA=1 shadowctl get models --output json | jq .\n```\n\n```console\n$ multishadow serve\nshadowctl said\n```\n"
+    text = (
+        "```sh\nA=1 shadowctl get models --output json | jq .  # and shadowctl fly\n```\n"
+        "```console\n$ multishadow serve\nshadowctl said\n```\n"
+    )
     assert list(documentation.typed(text)) == [
         documentation.Command("shadowctl", ["get", "models", "--output", "json"]),
         documentation.Command("multishadow", ["serve"]),
@@ -146,6 +150,15 @@ def test_commands_are_found_where_people_find_them() -> None:
     with pytest.raises(KeyError):
         documentation.understand(documentation.Command("shadowctl", ["fly"]))
     assert documentation.unknown(documentation.Command("shadowctl", ["compare", "--faster"])) == ["--faster"]
+
+
+def test_the_home_page_begins_with_the_commands_of_the_readme() -> None:
+    marked = r"<!-- command: (\w+) -->\n```sh\n(.*?)\n```"
+    readme, home = (
+        re.findall(marked, path.read_text()) for path in (documentation.ROOT / "README.md", DOCS / "README.md")
+    )
+    assert [name for name, _ in home] == ["demo", "tests"]
+    assert home == readme
 
 
 def test_every_gate_and_alarm_is_explained_in_the_guides() -> None:
