@@ -8,15 +8,16 @@ that has it.
 from __future__ import annotations
 
 import ast
-import importlib.util
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import multishadow_server
 from multishadow_server.settings import Settings
 
-PACKAGE = "multishadow_server"
+PACKAGE = multishadow_server.__name__
+HOME = Path(multishadow_server.__file__).parent.parent
 
 
 class Part(NamedTuple):
@@ -117,11 +118,9 @@ def _names(module: str) -> Mapping[str, Part]:
 
 @cache
 def _file(module: str) -> Path | None:
-    try:
-        found = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        return None
-    return Path(found.origin) if found and found.origin else None
+    """Where a module of the program is written; None for what is none."""
+    path = HOME.joinpath(*module.split("."))
+    return next((each for each in (path.with_suffix(".py"), path / "__init__.py") if each.is_file()), None)
 
 
 @cache
