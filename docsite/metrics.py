@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from docsite.markdown import page, prose, table
@@ -52,17 +52,17 @@ def catalogue() -> list[Metric]:
     return list(importlib.import_module(CATALOGUE).METRICS)
 
 
-def omissions() -> Iterator[str]:
-    """Metrics that do not say what they count, or whose they are."""
-    for metric in catalogue():
+def omissions(of: Sequence[Metric] | None = None) -> Iterator[str]:
+    """Metrics that do not say what they count, or whose they are; of the catalogue, unless some are given."""
+    for metric in catalogue() if of is None else of:
         if not metric.help:
             yield f"the metric `{metric.name}` has no help"
         if not list(metric.roles):
             yield f"the metric `{metric.name}` is of no role"
 
 
-def pages() -> Iterator[tuple[str, str]]:
-    """The one page of metrics, where there are any."""
+def pages(of: Sequence[Metric] | None = None) -> Iterator[tuple[str, str]]:
+    """The one page of metrics, where there are any; of the catalogue, unless some are given."""
     rows = [
         (
             f"`{metric.name}`",
@@ -71,7 +71,7 @@ def pages() -> Iterator[tuple[str, str]]:
             ", ".join(map(str, metric.roles)),
             prose(metric.help),
         )
-        for metric in catalogue()
+        for metric in (catalogue() if of is None else of)
     ]
     if rows:
         body = [INTRODUCTION, table(("metric", "kind", "labels", "of", ""), rows)]

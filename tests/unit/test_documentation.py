@@ -8,11 +8,11 @@ import subprocess
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import typer
-from docsite import commands, definitions, hooks, members, reading, reference, settings
-from pydantic import Field
+from docsite import commands, definitions, hooks, members, metrics, reading, reference, settings
 from pydantic.fields import FieldInfo
 
 import documentation
@@ -51,7 +51,7 @@ def test_a_command_or_option_without_help_is_named() -> None:
 
 
 def test_a_setting_that_says_nothing_and_that_nobody_reads_is_named() -> None:
-    bare: dict[str, FieldInfo] = {"speed": Field(default=1.0)}
+    bare = {"speed": FieldInfo(annotation=float, default=1.0)}
     assert list(settings.omissions(bare)) == [
         "the setting `speed` has no description",
         "no role reads the setting `speed`",
@@ -81,6 +81,26 @@ def test_a_call_a_message_and_a_field_without_a_comment_are_named(tmp_path: Path
         "proto/bare.proto: AskRequest.question has no comment",
         "proto/bare.proto: Part has no comment",
     ]
+
+
+class Counter(NamedTuple):
+    name: str
+    kind: str = "counter"
+    help: str = ""
+    labels: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+
+
+def test_a_metric_that_says_nothing_is_named_and_one_that_does_is_listed() -> None:
+    assert list(metrics.omissions([Counter("requests_total")])) == [
+        "the metric `requests_total` has no help",
+        "the metric `requests_total` is of no role",
+    ]
+    told = Counter("requests_total", help="Requests.", labels=("model",), roles=("router", "worker"))
+    ((path, page),) = metrics.pages([told])
+    assert path == "metrics.md"
+    assert "| `requests_total` | counter | `model` | router, worker | Requests. |" in page
+    assert list(metrics.pages([])) == []
 
 
 def test_settings_are_told_of_the_roles_that_read_them() -> None:
