@@ -125,7 +125,12 @@ def _long(written: str) -> str:
 
 def _row(parameter: tuple[str, str]) -> tuple[str, str]:
     written, said = parameter
-    return f"`{written}`", prose(said)
+    choices = re.search(r" <([\w-]+(?:\|[\w-]+)+)>", written)
+    if choices is None:
+        return f"`{written}`", prose(said)
+    # A bar in a cell's code is shown in one way on the site and in another on forges.
+    named = ", ".join(f"`{each}`" for each in choices[1].split("|"))
+    return f"`{written.replace(choices[0], '')}`", f"{prose(said)} One of {named}."
 
 
 def _first_sentence(text: str) -> str:
