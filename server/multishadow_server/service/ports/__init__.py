@@ -56,6 +56,14 @@ from multishadow_server.service.ports.versions import (
     StreamedAnswer,
     VersionProbe,
 )
+from multishadow_server.service.ports.webhooks import (
+    ClaimedDelivery,
+    DeliveryLine,
+    WebhookQueue,
+    WebhookSender,
+    WebhookStanding,
+    WebhookStore,
+)
 
 __all__ = [
     "AlarmStore",
@@ -70,11 +78,13 @@ __all__ = [
     "CaptureReader",
     "Change",
     "ClaimReader",
+    "ClaimedDelivery",
     "ClaimedLetter",
     "Comparer",
     "ComparisonLine",
     "ConfigurationSource",
     "ControlStore",
+    "DeliveryLine",
     "Erased",
     "Evaluation",
     "FlagRecord",
@@ -132,4 +142,8 @@ __all__ = [
     "TokenStore",
     "TrafficStore",
     "VersionProbe",
+    "WebhookQueue",
+    "WebhookSender",
+    "WebhookStanding",
+    "WebhookStore",
 ]

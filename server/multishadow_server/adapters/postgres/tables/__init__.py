@@ -29,6 +29,7 @@ from multishadow_server.adapters.postgres.tables.watching import (
     ProbeStateRow,
     WatchReadingRow,
 )
+from multishadow_server.adapters.postgres.tables.webhooks import WebhookDeliveryRow, WebhookMessageRow, WebhookRow
 
 __all__ = [
     "AlarmRow",
@@ -63,4 +64,7 @@ __all__ = [
     "TokenRow",
     "VersionRow",
     "WatchReadingRow",
+    "WebhookDeliveryRow",
+    "WebhookMessageRow",
+    "WebhookRow",
 ]

@@ -1,0 +1,46 @@
+"""The outbox: what receivers are told is written in the transaction of what happened, or not at all."""
+
+from __future__ import annotations
+
+import uuid
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from multishadow_server.adapters.postgres.records import moment, storable_text
+from multishadow_server.core.webhooks import Event
+
+
+async def enqueue(connection: AsyncConnection, event: Event) -> int:
+    """Write a message for everybody who wants to know of it, within a transaction; returns how many do.
+
+    Nothing is written where nobody does, or where an event of the same `once` was told before.
+    """
+    values = {
+        "id": f"msg_{uuid.uuid4().hex}",
+        "event": event.type,
+        "model": event.model,
+        "body": storable_text(event.body()),
+        "once": event.once or None,
+        "at": moment(event.at),
+    }
+    return (await connection.execute(_ENQUEUE, values)).rowcount
+
+
+_ENQUEUE = text(
+    """
+    WITH wanted AS (
+        SELECT id FROM webhook
+        WHERE (events = '{}' OR :event = ANY(events)) AND (models = '{}' OR :model = '' OR :model = ANY(models))
+    ), message AS (
+        INSERT INTO webhook_message (id, event, model, body, created_at, once)
+        SELECT :id, :event, :model, :body, :at, :once WHERE EXISTS (SELECT FROM wanted)
+        ON CONFLICT (once) DO NOTHING
+        RETURNING id
+    )
+    INSERT INTO webhook_delivery (webhook_id, message_id, state, attempts, detail, response, created_at, changed_at,
+                                  next_attempt_at, claim)
+    SELECT wanted.id, message.id, 'waiting', 0, '', '', clock_timestamp(), clock_timestamp(), clock_timestamp(), ''
+    FROM wanted CROSS JOIN message
+    """
+)
