@@ -58,9 +58,7 @@ def upgrade() -> None:
         sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("next_attempt_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("claim", sa.String(), nullable=False),
-        sa.CheckConstraint(
-            "state IN ('waiting', 'delivered', 'parked')", name=op.f("ck_webhook_delivery_state")
-        ),
+        sa.CheckConstraint("state IN ('waiting', 'delivered', 'parked')", name=op.f("ck_webhook_delivery_state")),
         sa.CheckConstraint(
             "(state = 'waiting') = (next_attempt_at IS NOT NULL)", name=op.f("ck_webhook_delivery_waiting")
         ),

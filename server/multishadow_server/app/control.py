@@ -34,6 +34,7 @@ from multishadow_server.app import door as guard
 from multishadow_server.app import running, securing
 from multishadow_server.app.upkeep import keep_up
 from multishadow_server.app.watchers import Watchers, watch
+from multishadow_server.app.webhooks import tell
 from multishadow_server.entrypoints import answering, probes
 from multishadow_server.entrypoints.access import AccessServicer
 from multishadow_server.entrypoints.alarms import AlarmServicer
@@ -103,6 +104,7 @@ async def run(
         door = await guard.open_door(settings, tokens, stop, stack)
         watchers = await watch(settings, settings.database_url, stop, stack)
         upkeep = await keep_up(settings, engine, stop, stack)
+        telling = await tell(settings.database_url, stop, stack)
         probe = GrpcVersionProbe(securing.calling(settings))
         server = ControlServer(
             ControlServicer(
@@ -118,6 +120,7 @@ async def run(
             RolloutServicer(store=store, records=rollouts, probe=probe),
             AccessServicer(tokens, PostgresAudit(engine), changed=door.changed),
             *_servicers(settings, engine, backlog, watchers),
+            telling.servicer,
             later=flagd,
             credentials=None if serving is None else serving.grpc_credentials(),
             describe=settings.reflection == "on",
@@ -152,7 +155,7 @@ async def run(
         )
 
         def counters() -> Mapping[str, int]:
-            own = {**housekeeping.counters(), **feed.counters(), **rounds.counters()}
+            own = {**housekeeping.counters(), **feed.counters(), **rounds.counters(), **telling.counters()}
             return {**own, **upkeep.counters(), **door.counters(), **answering.refused, **watchers.counters()}
 
         status = running.status("control", settings, revision=lambda: housekeeping.revision, counters=counters)

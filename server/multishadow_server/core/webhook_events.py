@@ -92,7 +92,9 @@ def _alarm(type_: EventType, key: AlarmKey, detail: str, at: float) -> Event:
     return Event(type=type_, at=at, model=key.model, data=data)
 
 
-def proofs(experiment: Experiment, epoch: Epoch, report: Report, reviews: Sequence[Review], *, at: float) -> list[Event]:
+def proofs(
+    experiment: Experiment, epoch: Epoch, report: Report, reviews: Sequence[Review], *, at: float
+) -> list[Event]:
     """What a report proves that has to be told: its winner, and gates that failed. Each once in an epoch.
 
     Args:

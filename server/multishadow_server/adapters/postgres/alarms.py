@@ -179,9 +179,9 @@ async def _write(connection: AsyncConnection, turn: Turn, now: float) -> None:
 
 async def _tell(connection: AsyncConnection, turn: Turn, now: float) -> None:
     for finding in turn.raised:
-        await webhook_outbox.enqueue(connection, webhook_events.alarm_raised(finding, at=now))
+        await webhook_outbox.tell(connection, webhook_events.alarm_raised(finding, at=now))
     for alarm in turn.cleared:
-        await webhook_outbox.enqueue(connection, webhook_events.alarm_cleared(alarm, at=now))
+        await webhook_outbox.tell(connection, webhook_events.alarm_cleared(alarm, at=now))
 
 
 def _audit(alarm: Alarm, actor: str) -> dict[str, Any]:

@@ -410,14 +410,9 @@ class PostgresChange:
 
     async def tell(self, event: Event) -> None:
         """Tell webhooks when this change commits; a change is not lost for want of a messenger."""
-        try:
-            async with self._reaching(), self._session.begin_nested():
-                connection = await self._session.connection()
-                await connection.execute(_SHORT_LOCKS)
-                await webhook_outbox.enqueue(connection, event)
-                await connection.execute(_USUAL_LOCKS)
-        except MultishadowError as error:
-            logger.warning("webhooks do not hear of %s: %s", event.type, error)
+        async with self._reaching():
+            connection = await self._session.connection()
+        await webhook_outbox.tell(connection, event)
 
     async def _add(self, row: Table) -> None:
         self._session.add(row)

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from multishadow_server.adapters.postgres.engine import reaching
 from multishadow_server.adapters.postgres.records import moment, storable_text
 from multishadow_server.core.webhooks import Event
+from multishadow_server.errors import MultishadowError
+
+logger = logging.getLogger(__name__)
+
+# A rollback waits for no webhook that somebody is deleting.
+_SHORT_LOCKS = text("SET LOCAL lock_timeout = '250ms'")
+_USUAL_LOCKS = text("SET LOCAL lock_timeout TO DEFAULT")
+
+
+async def tell(connection: AsyncConnection, event: Event) -> None:
+    """The same for what must happen whether or not anybody can be told: what goes wrong is logged, and undone alone."""
+    try:
+        async with reaching(connection.engine, "telling webhooks"), connection.begin_nested():
+            await connection.execute(_SHORT_LOCKS)
+            await enqueue(connection, event)
+            await connection.execute(_USUAL_LOCKS)
+    except MultishadowError as error:
+        logger.warning("webhooks do not hear of %s: %s", event.type, error)
 
 
 async def enqueue(connection: AsyncConnection, event: Event) -> int:

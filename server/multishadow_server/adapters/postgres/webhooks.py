@@ -97,13 +97,14 @@ class PostgresWebhooks:
     async def delete(self, name: str, *, actor: str) -> int | None:
         """Delete it with its deliveries."""
         async with reaching(self._engine, "deleting a webhook"), self._engine.begin() as connection:
-            waited = (await connection.execute(_WAITED, {"name": name})).scalar_one()
-            gone = (await connection.execute(delete(WebhookRow).where(col(WebhookRow.name) == name))).rowcount
-            if not gone:
+            waited = (await connection.execute(_WAITED, {"name": name})).scalar_one_or_none()
+            if waited is None:
                 return None
+            # The lock on the revision first: a change that holds it wants the rows of webhooks after it.
             await audit.append(
                 connection, actor=actor, action="delete_webhook", subject=name, detail={"waited": waited}
             )
+            await connection.execute(delete(WebhookRow).where(col(WebhookRow.name) == name))
         return int(waited)
 
     async def deliveries(
@@ -257,8 +258,8 @@ _COUNTS = text(
     "GROUP BY webhook_id, state"
 )
 _WAITED = text(
-    "SELECT count(*) FROM webhook_delivery JOIN webhook ON webhook.id = webhook_id "
-    "WHERE webhook.name = :name AND state = 'waiting'"
+    "SELECT count(delivery.id) FROM webhook LEFT JOIN webhook_delivery AS delivery "
+    "ON delivery.webhook_id = webhook.id AND delivery.state = 'waiting' WHERE webhook.name = :name GROUP BY webhook.id"
 )
 _TOLD = text("SELECT EXISTS (SELECT FROM webhook WHERE events = '{}' OR events && CAST(:types AS varchar[]))")
 # By webhook, so that a thousand deliveries to a receiver that hangs do not hold up those to the others.

@@ -70,7 +70,7 @@ class WebhookStore(Protocol):
         ...
 
     async def rotate(self, name: str, secret: str, *, grace: float, actor: str) -> Webhook | None:
-        """Give it another secret; the present one signs too for `grace` seconds. None when there is none of the name."""
+        """Give it another secret; the present one signs too for `grace` seconds. None: there is none of the name."""
         ...
 
     async def delete(self, name: str, *, actor: str) -> int | None:
@@ -84,7 +84,7 @@ class WebhookStore(Protocol):
         ...
 
     async def retry(self, webhook: str, ids: Sequence[int], *, actor: str) -> int:
-        """Make parked ones due now, as if they were new; how many. Without ids, all; of all webhooks when none is named."""
+        """Make parked ones due now, as if they were new; how many. Without ids, all; without a name, of all."""
         ...
 
 
