@@ -332,6 +332,9 @@ def _proof(epoch_id: int) -> dict[tuple[int, int], Rollup]:
         Cell(Family.OUTCOME, "A", Outcome.DIVERGED): 10,
         Cell(Family.OUTCOME, "B", Outcome.OK): 7_000,
         Cell(Family.OUTCOME, "B", Outcome.DIVERGED): 3_000,
+        Cell(Family.PAIR, "A|B", "oo"): 6_990,
+        Cell(Family.PAIR, "A|B", "ob"): 3_000,
+        Cell(Family.PAIR, "A|B", "bo"): 10,
     }
     return {(epoch_id, int(NOON)): Rollup(cells)}
 
@@ -393,7 +396,7 @@ async def test_webhooks_over_the_api(database_url: str) -> None:
         assert not any(word in text for text in shown for word in ("s3cret-path", made.secret, rotated.secret))
         assert (await stub.DeleteWebhook(pb.DeleteWebhookRequest(name="ci", actor="ada"))).waited == 0
         assert not (await stub.ListDeliveries(pb.ListDeliveriesRequest())).deliveries
-    found = rows(database_url, "SELECT action, detail::text FROM audit WHERE action LIKE '%webhook%' ORDER BY id")
+    found = rows(database_url, "SELECT action, detail::text FROM audit_log WHERE action LIKE '%webhook%' ORDER BY id")
     assert [action for action, _ in found] == ["create_webhook", "rotate_webhook", "delete_webhook"]
     assert not any("s3cret" in detail or "whsec" in detail for _, detail in found)
 
