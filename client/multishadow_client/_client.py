@@ -30,6 +30,8 @@ from multishadow.v1 import (
     sessions_pb2_grpc,
     shadowing_pb2,
     shadowing_pb2_grpc,
+    webhooks_pb2,
+    webhooks_pb2_grpc,
 )
 from multishadow_client import _address, _prediction
 from multishadow_client._errors import MultishadowError, Unreachable, from_status
@@ -216,6 +218,7 @@ class ControlClient(_Connection):
         self._alarms = alarms_pb2_grpc.AlarmServiceStub(self._channel)
         self._replays = replay_pb2_grpc.ReplayServiceStub(self._channel)
         self._dead_letters = deadletters_pb2_grpc.DeadLetterServiceStub(self._channel)
+        self._webhooks = webhooks_pb2_grpc.WebhookServiceStub(self._channel)
 
     def apply_model(self, request: control_pb2.ApplyModelRequest) -> control_pb2.ApplyModelResponse:
         """Create or update a model and its versions; versions that are not named are left as they are."""
@@ -502,6 +505,40 @@ class ControlClient(_Connection):
     ) -> deadletters_pb2.PurgeDeadLettersResponse:
         """Delete some hundreds of dead letters; again while `more` is true."""
         return self._call(self._dead_letters.PurgeDeadLetters, request)
+
+    def create_webhook(self, request: webhooks_pb2.CreateWebhookRequest) -> webhooks_pb2.CreateWebhookResponse:
+        """Make a webhook; its secret is in this answer and nowhere else."""
+        return self._call(self._webhooks.CreateWebhook, request)
+
+    def list_webhooks(self) -> webhooks_pb2.ListWebhooksResponse:
+        """Webhooks by name."""
+        return self._call(self._webhooks.ListWebhooks, webhooks_pb2.ListWebhooksRequest())
+
+    def get_webhook(self, name: str) -> webhooks_pb2.GetWebhookResponse:
+        """One webhook."""
+        return self._call(self._webhooks.GetWebhook, webhooks_pb2.GetWebhookRequest(name=name))
+
+    def test_webhook(self, request: webhooks_pb2.TestWebhookRequest) -> webhooks_pb2.TestWebhookResponse:
+        """Send it a test now, and tell what came back."""
+        return self._call(self._webhooks.TestWebhook, request)
+
+    def rotate_webhook_secret(
+        self, request: webhooks_pb2.RotateWebhookSecretRequest
+    ) -> webhooks_pb2.RotateWebhookSecretResponse:
+        """Give a webhook another secret."""
+        return self._call(self._webhooks.RotateWebhookSecret, request)
+
+    def delete_webhook(self, request: webhooks_pb2.DeleteWebhookRequest) -> webhooks_pb2.DeleteWebhookResponse:
+        """End a webhook, with everything that waits for it."""
+        return self._call(self._webhooks.DeleteWebhook, request)
+
+    def list_deliveries(self, request: webhooks_pb2.ListDeliveriesRequest) -> webhooks_pb2.ListDeliveriesResponse:
+        """A page of what was sent to webhooks, newest first."""
+        return self._call(self._webhooks.ListDeliveries, request)
+
+    def retry_deliveries(self, request: webhooks_pb2.RetryDeliveriesRequest) -> webhooks_pb2.RetryDeliveriesResponse:
+        """Send those again that were given up."""
+        return self._call(self._webhooks.RetryDeliveries, request)
 
     def status(self) -> control_pb2.GetStatusResponse:
         """What is live now, and how the processes are."""

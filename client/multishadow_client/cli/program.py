@@ -41,6 +41,7 @@ from multishadow_client.cli import (
     status_command,
     terminal,
     token_commands,
+    webhook_commands,
 )
 from multishadow_client.cli.exit_code import ExitCode, Mistake, Refused
 from multishadow_client.cli.model_commands import GET_EXAMPLES
@@ -114,6 +115,7 @@ _alarms = typer.Typer(
     epilog=alarm_commands.LIST_EXAMPLES,
 )
 _dead_letter = typer.Typer(no_args_is_help=True, help="Shadow calls that failed: look, try again, delete.")
+_webhook = typer.Typer(no_args_is_help=True, help="Have decisions and alarms posted to others.")
 _flags = typer.Typer(no_args_is_help=True, help="Read and change flags: of versions, and any others.")
 
 _add(program, "apply", model_commands.apply, model_commands.APPLY_EXAMPLES)
@@ -192,6 +194,15 @@ _add(_dead_letter, "list", dead_letter_commands.list_letters, dead_letter_comman
 _add(_dead_letter, "show", dead_letter_commands.show, dead_letter_commands.SHOW_EXAMPLES)
 _add(_dead_letter, "retry", dead_letter_commands.retry, dead_letter_commands.RETRY_EXAMPLES)
 _add(_dead_letter, "purge", dead_letter_commands.purge, dead_letter_commands.PURGE_EXAMPLES)
+program.add_typer(_webhook, name="webhook")
+_add(_webhook, "create", webhook_commands.create, webhook_commands.CREATE_EXAMPLES)
+_add(_webhook, "list", webhook_commands.list_webhooks, webhook_commands.LIST_EXAMPLES)
+_add(_webhook, "show", webhook_commands.show, webhook_commands.SHOW_EXAMPLES)
+_add(_webhook, "test", webhook_commands.send_test, webhook_commands.TEST_EXAMPLES)
+_add(_webhook, "rotate", webhook_commands.rotate, webhook_commands.ROTATE_EXAMPLES)
+_add(_webhook, "delete", webhook_commands.delete, webhook_commands.DELETE_EXAMPLES)
+_add(_webhook, "deliveries", webhook_commands.deliveries, webhook_commands.DELIVERIES_EXAMPLES)
+_add(_webhook, "retry", webhook_commands.retry, webhook_commands.RETRY_EXAMPLES)
 _add(program, "status", status_command.status, status_command.EXAMPLES)
 _add(program, "predict", predict_command.predict, predict_command.EXAMPLES)
 

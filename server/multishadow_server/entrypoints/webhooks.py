@@ -80,7 +80,7 @@ class WebhookServicer(webhooks_pb2_grpc.WebhookServiceServicer):
         """Send it a test."""
         async with answering(context):
             actor = actor_of(request.actor, context)
-            reply = await webhooks.test(self._webhooks, self._sender, request.name, actor=actor, clock=time.time)
+            reply = await webhooks.send_test(self._webhooks, self._sender, request.name, actor=actor, clock=time.time)
         return pb.TestWebhookResponse(
             delivered=reply.delivered,
             status=reply.status or 0,

@@ -88,7 +88,7 @@ async def webhook(webhooks: WebhookStore, name: str) -> WebhookStanding:
     return found
 
 
-async def test(
+async def send_test(
     webhooks: WebhookStore, sender: WebhookSender, name: str, *, actor: str, clock: Callable[[], float]
 ) -> Reply:
     """Send it a `webhook.test`, signed like everything else, once; nothing of it is kept.
