@@ -19,6 +19,7 @@ from multishadow_server.adapters.postgres import PostgresControl, PostgresObserv
 from multishadow_server.adapters.postgres.alarms import PostgresAlarms
 from multishadow_server.adapters.postgres.webhooks import PostgresWebhooks
 from multishadow_server.adapters.webhook_sender import HttpWebhookSender
+from multishadow_server.core import webhooks as webhook_rules
 from multishadow_server.core.alarms import AlarmKey, AlarmKind, Finding, Turn
 from multishadow_server.core.observation import Outcome
 from multishadow_server.core.rollup import Cell, Family, Rollup
@@ -189,8 +190,8 @@ async def test_several_controls_share_the_work_and_send_nothing_twice(engine: As
         await hook(engine, receiver.url)
         await tell(engine, *(happened(number) for number in range(40)))
         async with delivering(engine) as one, delivering(other) as two:
-            done = lambda: one.counters()["webhooks.delivered"] + two.counters()["webhooks.delivered"]  # noqa: E731
-            await until(lambda: done() == 40)
+            both = (one, two)
+            await until(lambda: sum(each.counters()["webhooks.delivered"] for each in both) == 40)
         assert len(receiver.got) == len({each.headers["webhook-id"] for each in receiver.got}) == 40
 
 
@@ -205,7 +206,7 @@ async def test_what_a_control_took_and_never_settled_falls_due_again(engine: Asy
             connection.execute("UPDATE webhook_delivery SET next_attempt_at = now()")
         async with delivering(engine) as deliveries:
             await until(lambda: deliveries.counters()["webhooks.delivered"])
-        fate = webhooks.rules.fate(Reply(status=500), attempts=1, draw=0)
+        fate = webhook_rules.fate(Reply(status=500), attempts=1, draw=0)
         assert not await store.settle(taken, Reply(status=500), fate), "it lost its claim"
         assert (await lines(engine))[0].state is DeliveryState.DELIVERED
 

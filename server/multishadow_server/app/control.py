@@ -21,6 +21,7 @@ from multishadow_server.adapters.postgres.configuration import PostgresConfigura
 from multishadow_server.adapters.postgres.control import PostgresControl
 from multishadow_server.adapters.postgres.dead_letters import PostgresDeadLetters
 from multishadow_server.adapters.postgres.engine import open_engine
+from multishadow_server.adapters.postgres.exports import PostgresAnswers
 from multishadow_server.adapters.postgres.labels import PostgresLabels
 from multishadow_server.adapters.postgres.probes import PostgresProbes
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
@@ -41,6 +42,7 @@ from multishadow_server.entrypoints.alarms import AlarmServicer
 from multishadow_server.entrypoints.control import ControlServicer
 from multishadow_server.entrypoints.control_server import ControlServer, Services
 from multishadow_server.entrypoints.dead_letters import DeadLetterServicer
+from multishadow_server.entrypoints.exports import ExportServicer
 from multishadow_server.entrypoints.flagd import FlagdServices
 from multishadow_server.entrypoints.flags import FlagServicer
 from multishadow_server.entrypoints.http import HttpServer, application
@@ -55,6 +57,7 @@ from multishadow_server.entrypoints.web.desk import Desk
 from multishadow_server.entrypoints.web.pages import Pages
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.configuration_watch import ConfigurationWatch
+from multishadow_server.service.exporting import Exports
 from multishadow_server.service.flag_feed import FlagFeed
 from multishadow_server.service.housekeeping import Housekeeping
 from multishadow_server.service.process_report import ProcessReport
@@ -187,6 +190,7 @@ def _servicers(
     store = PostgresControl(engine)
     traffic = PostgresTraffic(engine, ProtobufPayloadRewriter(), hash_key=settings.hash_key)
     stored = PostgresStoredRequests(engine)
+    exports = Exports(store=store, answers=PostgresAnswers(engine), seals=traffic, rewriter=ProtobufPayloadRewriter())
     return (
         FlagServicer(store),
         PrivacyServicer(store=store, traffic=traffic, backlog=backlog),
@@ -195,6 +199,7 @@ def _servicers(
         AlarmServicer(store=store, alarms=PostgresAlarms(engine), probes=PostgresProbes(engine)),
         ReplayServicer(store=store, stored=stored, gateway=watchers.gateway, comparer=watchers.comparer),
         DeadLetterServicer(PostgresDeadLetters(engine)),
+        ExportServicer(store=store, exports=exports),
     )
 
 

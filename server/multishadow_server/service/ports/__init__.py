@@ -23,6 +23,14 @@ from multishadow_server.service.ports.dead_letters import (
     LetterStore,
     StoredLetter,
 )
+from multishadow_server.service.ports.exports import (
+    AnswerFilter,
+    AnswerOrder,
+    AnswerPlace,
+    AnswerStore,
+    ExportPage,
+    StoredAnswer,
+)
 from multishadow_server.service.ports.flag_evaluation import Evaluation, FlagType, PublishedFlags
 from multishadow_server.service.ports.labels import LabelChange, LabelRecord, LabelStore
 from multishadow_server.service.ports.live_counts import LiveCountReader, LiveCountStore
@@ -68,6 +76,10 @@ from multishadow_server.service.ports.webhooks import (
 __all__ = [
     "AlarmStore",
     "Answer",
+    "AnswerFilter",
+    "AnswerOrder",
+    "AnswerPlace",
+    "AnswerStore",
     "AnswerStream",
     "Attempt",
     "AuditLine",
@@ -87,6 +99,7 @@ __all__ = [
     "DeliveryLine",
     "Erased",
     "Evaluation",
+    "ExportPage",
     "FlagRecord",
     "FlagRevision",
     "FlagType",
@@ -131,6 +144,7 @@ __all__ = [
     "SessionStore",
     "Span",
     "StageCounts",
+    "StoredAnswer",
     "StoredComparison",
     "StoredKey",
     "StoredLetter",
