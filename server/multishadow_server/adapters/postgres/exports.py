@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, TextClause, bindparam, text
+from sqlalchemy import ARRAY, BigInteger, RowMapping, TextClause, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -101,7 +101,9 @@ class PostgresAnswers:
     ) -> tuple[AnswerPlace | None, bool]:
         """The last comparison that this page looks through, and whether it is the last of all."""
         days, bound = _days(which)
-        statement = _statement(_SCANNED.replace("{days}", days))
+        # One that was begun is looked at again; one that is done would be looked at for ever.
+        done = begin.place == _AFTER_ALL
+        statement = _statement(_SCANNED.replace("{days}", days).replace("{beyond}", ">" if done else ">="))
         bound |= {"epochs": list(which.epochs), "day": begin.day, "id": begin.id, "scanned": self._scanned_rows}
         row = (await connection.execute(statement, bound)).one_or_none()
         if row is None:
@@ -181,7 +183,7 @@ def _json_values(value: str) -> list[str]:
     return values
 
 
-def _answer(row: Mapping[str, Any]) -> StoredAnswer:
+def _answer(row: RowMapping) -> StoredAnswer:
     record = row["record"]
     review = None
     if row["verdict"] is not None:
@@ -251,7 +253,7 @@ _SCANNED = """
     SELECT day, id, row_number() OVER (ORDER BY day, id) AS n
     FROM (
         SELECT kept.day, kept.id FROM comparison AS kept
-        WHERE kept.epoch_id = ANY(:epochs) AND kept.day >= :day AND (kept.day, kept.id) >= (:day, :id){days}
+        WHERE kept.epoch_id = ANY(:epochs) AND kept.day >= :day AND (kept.day, kept.id) {beyond} (:day, :id){days}
         ORDER BY kept.day, kept.id LIMIT :scanned
     ) AS scanned
     ORDER BY day DESC, id DESC LIMIT 1
