@@ -17,6 +17,8 @@ from multishadow.v1 import (
     control_pb2_grpc,
     deadletters_pb2,
     deadletters_pb2_grpc,
+    export_pb2,
+    export_pb2_grpc,
     flags_pb2,
     flags_pb2_grpc,
     prediction_pb2_grpc,
@@ -218,6 +220,7 @@ class ControlClient(_Connection):
         self._alarms = alarms_pb2_grpc.AlarmServiceStub(self._channel)
         self._replays = replay_pb2_grpc.ReplayServiceStub(self._channel)
         self._dead_letters = deadletters_pb2_grpc.DeadLetterServiceStub(self._channel)
+        self._exports = export_pb2_grpc.ExportServiceStub(self._channel)
         self._webhooks = webhooks_pb2_grpc.WebhookServiceStub(self._channel)
 
     def apply_model(self, request: control_pb2.ApplyModelRequest) -> control_pb2.ApplyModelResponse:
@@ -441,6 +444,27 @@ class ControlClient(_Connection):
     def record_review(self, request: control_pb2.RecordReviewRequest) -> control_pb2.RecordReviewResponse:
         """Tell which of two answers is better."""
         return self._call(self._stub.RecordReview, request)
+
+    def list_answers(self, request: export_pb2.ListAnswersRequest) -> export_pb2.ListAnswersResponse:
+        """A page of stored answers, without their payloads."""
+        return self._call(self._exports.ListAnswers, request)
+
+    def get_answers(self, comparison_id: int) -> export_pb2.GetAnswersResponse:
+        """The answers of one stored comparison, with their payloads."""
+        return self._call(self._exports.GetAnswers, export_pb2.GetAnswersRequest(comparison_id=comparison_id))
+
+    def export(self, request: export_pb2.ExportRequest) -> Iterator[export_pb2.ExportResponse]:
+        """Stored answers with their payloads, oldest first; takes as long as there are any.
+
+        The last response has no answer, and the cursor after which a later export goes on.
+        """
+        call = self._exports.Export(request)
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise self._error(error) from error
+        finally:
+            call.cancel()
 
     def list_sessions(self, request: sessions_pb2.ListSessionsRequest) -> sessions_pb2.ListSessionsResponse:
         """Stored sessions in which a candidate was bad, the newest first."""

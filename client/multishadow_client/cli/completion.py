@@ -59,6 +59,11 @@ def roles(incomplete: str) -> list[str]:
     return _matching(["viewer", "operator", "admin"], incomplete)
 
 
+def outcomes(incomplete: str) -> list[str]:
+    """What can have become of a copy."""
+    return _matching(["all", "ok", "diverged", "uncomparable", "error", "timeout"], incomplete)
+
+
 def events(incomplete: str) -> list[str]:
     """What webhooks are told of."""
     known = (

@@ -20,8 +20,10 @@ from multishadow_client.cli import (
     calibrate_command,
     connection,
     dead_letter_commands,
+    divergence_commands,
     exit_code,
     experiment_commands,
+    export_command,
     flag_commands,
     flag_document_commands,
     flag_history_commands,
@@ -104,6 +106,9 @@ def _add(
 _get = typer.Typer(no_args_is_help=True, help="List models, versions, flags or experiments.", epilog=GET_EXAMPLES)
 _label = typer.Typer(no_args_is_help=True, help="Tell what the right answers were, by request id.")
 _review = typer.Typer(no_args_is_help=True, help="Look at two answers side by side, and say which is better.")
+_divergences = typer.Typer(
+    no_args_is_help=True, help="Find stored answers, look at them side by side, judge them, and take them out."
+)
 _sessions = typer.Typer(invoke_without_command=True)
 _rollout = typer.Typer(no_args_is_help=True, help="See and steer a staged promotion.")
 _privacy = typer.Typer(no_args_is_help=True, help="See and erase what is stored of traffic.")
@@ -158,7 +163,13 @@ _add(program, "attest", gate_commands.attest, gate_commands.ATTEST_EXAMPLES)
 _add(program, "waive", gate_commands.waive, gate_commands.WAIVE_EXAMPLES)
 _add(program, "power", planning_commands.power, planning_commands.POWER_EXAMPLES)
 _add(program, "advise", planning_commands.advise, planning_commands.ADVISE_EXAMPLES)
-program.add_typer(_review, name="review")
+program.add_typer(_divergences, name="divergences")
+_add(_divergences, "list", divergence_commands.list_divergences, divergence_commands.LIST_EXAMPLES)
+_add(_divergences, "show", divergence_commands.show, divergence_commands.SHOW_EXAMPLES)
+_add(_divergences, "review", divergence_commands.review, divergence_commands.REVIEW_EXAMPLES)
+_add(_divergences, "export", export_command.export, export_command.EXAMPLES)
+# What it was called when it could neither filter nor export; it stays as it was.
+program.add_typer(_review, name="review", hidden=True)
 _add(_review, "list", review_commands.list_comparisons, review_commands.LIST_EXAMPLES)
 _add(_review, "show", review_commands.show, review_commands.SHOW_EXAMPLES)
 _add(_review, "record", review_commands.record, review_commands.RECORD_EXAMPLES)
