@@ -90,12 +90,8 @@ def vectors(live: Sequence[float], candidate: Sequence[float], *, most: int = 5)
 
 
 def _split(text: str) -> list[str]:
-    parts: list[str] = []
-    for part in text.split(" "):
-        parts.append(f"{part} ")
-    if parts:
-        parts[-1] = parts[-1][:-1]
-    return parts
+    *parts, last = text.split(" ")
+    return [*(f"{part} " for part in parts), last]
 
 
 def _probabilities(answer: Mapping[str, Any]) -> dict[str, float | None]:

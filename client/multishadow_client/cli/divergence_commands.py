@@ -210,9 +210,10 @@ def _asked() -> str:
     while True:
         terminal.stderr().print(Text(_QUESTION), end="", soft_wrap=True)
         line = sys.stdin.readline()
-        key = line.strip().lower()[:1]
         if not line:
             return "q"
+        # The letter alone: who types a word has something else in mind.
+        key = line.strip().lower()
         if key in {*_KEYS, "s", "q"}:
             return key
 

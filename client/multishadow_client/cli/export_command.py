@@ -119,7 +119,8 @@ def read(
         MultishadowError: with its message.
     """
     pauses = iter(PAUSES)
-    while True:
+    whole = False
+    while not whole:
         try:
             request = pb.ExportRequest(filter=which, cursor=reading.cursor, actor=actor())
             for response in control.export(request):
@@ -128,7 +129,7 @@ def read(
                     reading.count += 1
                     pauses = iter(PAUSES)
                     yield response.answer
-            return
+            whole = True
         except Unavailable:
             wait = next(pauses, None)
             if wait is None:

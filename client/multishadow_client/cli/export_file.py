@@ -125,10 +125,14 @@ def _asked(request: Mapping[str, Any]) -> list[Record]:
     if (
         isinstance(turns, list)
         and turns
-        and all(isinstance(turn, dict) and {"role", "content"} <= turn.keys() for turn in turns)
+        and all(_is_turn(turn) for turn in turns)
     ):
         return [{"role": turn["role"], "content": turn["content"]} for turn in turns]
     return [{"role": "user", "content": json.dumps(structured, ensure_ascii=False)}]
+
+
+def _is_turn(turn: Any) -> bool:  # noqa: ANN401  JSON is any
+    return isinstance(turn, dict) and {"role", "content"} <= turn.keys()
 
 
 def _right(answers: list[StoredAnswer], stored: StoredMessages) -> str | None:
@@ -149,7 +153,8 @@ def _content(response: Mapping[str, Any]) -> str | None:
     if "text" in response:
         return str(response["text"])
     if "classification" in response:
-        return response["classification"].get("label")
+        label: str | None = response["classification"].get("label")
+        return label
     for kind in ("structured", "scalar"):
         if kind in response:
             return _said(response[kind])
@@ -215,7 +220,7 @@ def check_parquet() -> None:
 
 def _parquet(stream: BinaryIO, records: Iterable[Record]) -> int:
     import pyarrow as pa  # noqa: PLC0415  an extra that everything else does without
-    from pyarrow import parquet  # type: ignore[import-untyped]  # noqa: PLC0415
+    from pyarrow import parquet  # noqa: PLC0415
 
     types = {
         "string": pa.string(),
