@@ -37,6 +37,7 @@ from multishadow.v1 import (
 )
 from multishadow_client import _address, _prediction
 from multishadow_client._errors import MultishadowError, Unreachable, from_status
+from multishadow_client._frame_calls import FrameCalls
 from multishadow_client._prediction import Prediction
 from multishadow_client._stream import PredictionStream
 from multishadow_client._tls import Tls
@@ -186,11 +187,11 @@ class Client(_Connection):
         return PredictionStream(call, request_id=request_id, error=self._error)
 
 
-class ControlClient(_Connection):
+class ControlClient(_Connection, FrameCalls):
     """What `shadowctl` calls: models, flags, experiments, reports, promotion, rollouts.
 
     Requests and responses are the messages of `multishadow.v1`'s `control_pb2`, `flags_pb2`, `rollouts_pb2` and
-    `deadletters_pb2`, whose comments say what fields mean.
+    `deadletters_pb2`, whose comments say what fields mean. What ends in `_frame` answers with a pandas data frame.
 
     Args:
         address: of control; a scheme may stand before it.

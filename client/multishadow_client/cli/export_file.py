@@ -122,11 +122,7 @@ def _asked(request: Mapping[str, Any]) -> list[Record]:
     if not isinstance(structured, dict):
         return []
     turns = structured.get("messages")
-    if (
-        isinstance(turns, list)
-        and turns
-        and all(_is_turn(turn) for turn in turns)
-    ):
+    if isinstance(turns, list) and turns and all(_is_turn(turn) for turn in turns):
         return [{"role": turn["role"], "content": turn["content"]} for turn in turns]
     return [{"role": "user", "content": json.dumps(structured, ensure_ascii=False)}]
 
