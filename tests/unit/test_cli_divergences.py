@@ -321,3 +321,8 @@ def test_the_old_names_go_on_working_and_the_new_ones_are_taught(control: Canned
     taught = shadowctl("--help").out
     assert "divergences" in taught
     assert "│ review" not in taught
+
+
+def test_the_documentation_names_every_column() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
+    assert not [name for name in export_file.COLUMNS if f"`{name}`" not in page]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -17,6 +19,8 @@ from control_fixtures import NOON, CannedControl, at
 from multishadow.v1 import control_pb2, sessions_pb2
 from multishadow.v1 import export_pb2 as pb
 from multishadow_client import AsyncControlClient, ControlClient, NotFound, _frames
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture
@@ -133,3 +137,12 @@ def test_without_pandas_it_is_said_what_to_install(control: CannedControl, monke
             with pytest.raises(ImportError, match=r"install multishadow\[pandas\]"):
                 ask()
     assert not control.requests, "nothing was asked for what could not be shown"
+
+
+def test_the_program_of_the_page_on_notebooks_runs(control: CannedControl, capsys: pytest.CaptureFixture[str]) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", (DOCS / "notebooks.md").read_text(), flags=re.DOTALL)
+    exec(program.replace("127.0.0.1:50052", control.address), {})
+    shown = capsys.readouterr().out
+    assert "< 1 % safe" in shown
+    assert "NO    2" in shown
+    assert "2026-11-23 12:00:00+00:00    3" in shown

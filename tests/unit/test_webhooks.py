@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,11 +15,13 @@ from hypothesis import strategies as st
 from multishadow_server.core import webhook_events, webhooks
 from multishadow_server.core.alarms import AlarmKey, AlarmKind, Finding
 from multishadow_server.core.experiment import Experiment
+from multishadow_server.core.rollout import Decision, Move, Rollout, RolloutState, Terms
 from multishadow_server.core.webhooks import DeliveryState, Event, EventType, Reply, Webhook
 from multishadow_server.errors import InvalidInput
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 HOUR = 3_600.0
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_a_signature_is_that_of_the_specification() -> None:
@@ -152,3 +157,53 @@ def test_an_alarm_is_told_with_its_remedy_and_an_experiment_with_its_end() -> No
     )
     ended = webhook_events.experiment_ended(experiment, reason="time box of 1 s ended", at=1)
     assert ended.data == {"experiment": 7, "candidates": ["A"], "reason": "time box of 1 s ended"}
+
+
+def test_the_check_of_the_documentation_takes_what_is_signed_and_nothing_else() -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", (DOCS / "webhooks.md").read_text(), flags=re.DOTALL)
+    page: dict[str, Any] = {}
+    exec(program, page)
+    body = b'{"type": "webhook.test"}'
+    sent = webhooks.headers([webhooks.secret_of(b"n" * 32), SECRET], message_id="msg_1", now=1_000, body=body)
+    assert page["is_genuine"](sent, body, SECRET, now=1_200)
+    assert not page["is_genuine"](sent, body + b" ", SECRET, now=1_200)
+    assert not page["is_genuine"](sent, body, webhooks.secret_of(b"x" * 32), now=1_200)
+    assert not page["is_genuine"](sent, body, SECRET, now=2_000), "recorded, and sent again"
+    assert not page["is_genuine"](sent | {"webhook-id": "msg_2"}, body, SECRET, now=1_200)
+
+
+def test_the_documentation_names_every_event() -> None:
+    page = (DOCS / "webhooks.md").read_text()
+    assert not [kind for kind in EventType if f"`{kind}`" not in page]
+
+
+def rollout(**more: Any) -> Rollout:
+    values: dict[str, Any] = {
+        "id": 3, "model": "spam", "version": "A", "previous": "base", "address": "", "terms": Terms(stages=(5, 100)),
+        "state": RolloutState.RUNNING, "stage": 0, "first_revision": 1, "stage_revision": 1, "entered_at": 0.0,
+        "setbacks": 0, "turn": 1, "baseline": {}, "started_at": 0.0, "started_by": "ada", "reason": "",
+        "changed_by": "ada", "note": "", "ended_at": None, "plan": "custom",
+    }  # fmt: skip
+    return Rollout(**(values | more))
+
+
+@pytest.mark.parametrize(
+    ("move", "state", "told"),
+    [
+        (Move.PAUSE, RolloutState.PAUSED, EventType.ROLLOUT_HELD),
+        (Move.SET_BACK, RolloutState.RUNNING, EventType.ROLLOUT_HELD),
+        (Move.COMPLETE, RolloutState.COMPLETED, EventType.ROLLOUT_FINISHED),
+        (Move.ABORT, RolloutState.ABORTED, EventType.ROLLOUT_FINISHED),
+        (Move.ROLL_BACK, RolloutState.ROLLED_BACK, EventType.ROLLOUT_FINISHED),
+        (Move.ADVANCE, RolloutState.RUNNING, None),
+        (Move.RESUME, RolloutState.RUNNING, None),
+    ],
+)
+def test_a_rollout_is_told_when_it_is_held_and_when_it_is_finished(
+    move: Move, state: RolloutState, told: EventType | None
+) -> None:
+    decision = Decision(move=move, stage=0, why="p99 is too high")
+    event = webhook_events.rollout_moved(rollout(state=state), decision, percent=5, by="control", at=1)
+    assert (event.type if event else None) == told
+    if event is not None:
+        assert (event.model, event.data["why"], event.data["state"]) == ("spam", "p99 is too high", state)
