@@ -20,7 +20,7 @@ from multishadow_server.core.privacy import Payloads
 from multishadow_server.core.reviews import Review, ReviewVerdict
 from multishadow_server.service.ports import AnswerFilter, AnswerOrder, AnswerPlace, ExportPage, StoredAnswer
 
-PAGE_ROWS = 200
+PAGE_ROWS = 1_000
 PAGE_BYTES = 8 * 1024 * 1024
 """A page holds no more than this, or one answer that is larger."""
 SCANNED_ROWS = 5_000
