@@ -18,7 +18,7 @@ from multishadow_client.cli.terminal import Format
 
 CREATE_EXAMPLES = examples(
     "shadowctl webhook create ci https://ci.example/hooks/multishadow",
-    "shadowctl webhook create pager - --event alarm.raised --event alarm.cleared < url.txt",
+    "cat url.txt | shadowctl webhook create pager - --event alarm.raised --event alarm.cleared",
     "shadowctl webhook create spam-team https://chat.example/x --model spam -o json | jq -r .secret > secret.txt",
 )
 LIST_EXAMPLES = examples("shadowctl webhook list", "shadowctl webhook list -o json")
