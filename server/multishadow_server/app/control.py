@@ -22,6 +22,7 @@ from multishadow_server.adapters.postgres.configuration import PostgresConfigura
 from multishadow_server.adapters.postgres.control import PostgresControl
 from multishadow_server.adapters.postgres.dead_letters import PostgresDeadLetters
 from multishadow_server.adapters.postgres.engine import open_engine
+from multishadow_server.adapters.postgres.exports import PostgresAnswers
 from multishadow_server.adapters.postgres.labels import PostgresLabels
 from multishadow_server.adapters.postgres.probes import PostgresProbes
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
@@ -38,12 +39,14 @@ from multishadow_server.app.page import page_routes
 from multishadow_server.app.reporting import Reporting, keep_reporting
 from multishadow_server.app.upkeep import keep_up
 from multishadow_server.app.watchers import Watchers, watch
+from multishadow_server.app.webhooks import tell
 from multishadow_server.entrypoints import answering, probes
 from multishadow_server.entrypoints.access import AccessServicer
 from multishadow_server.entrypoints.alarms import AlarmServicer
 from multishadow_server.entrypoints.control import ControlServicer
 from multishadow_server.entrypoints.control_server import ControlServer, Services
 from multishadow_server.entrypoints.dead_letters import DeadLetterServicer
+from multishadow_server.entrypoints.exports import ExportServicer
 from multishadow_server.entrypoints.flagd import FlagdServices
 from multishadow_server.entrypoints.flags import FlagServicer
 from multishadow_server.entrypoints.http import HttpServer, application
@@ -57,6 +60,7 @@ from multishadow_server.entrypoints.shadowing import ShadowingServicer
 from multishadow_server.entrypoints.web.pages import Pages
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.configuration_watch import ConfigurationWatch
+from multishadow_server.service.exporting import Exports
 from multishadow_server.service.flag_feed import FlagFeed
 from multishadow_server.service.housekeeping import Housekeeping
 from multishadow_server.service.process_report import ProcessReport
@@ -108,6 +112,7 @@ async def run(
         watchers = await watch(settings, settings.database_url, stop, stack)
         upkeep = await keep_up(settings, engine, stop, stack)
         reporting = await keep_reporting(settings, engine, stop, stack)
+        telling = await tell(settings.database_url, stop, stack)
         probe = GrpcVersionProbe(securing.calling(settings))
         server = ControlServer(
             ControlServicer(
@@ -124,6 +129,7 @@ async def run(
             AccessServicer(tokens, PostgresAudit(engine), changed=door.changed),
             *_servicers(settings, engine, backlog, watchers),
             _report_servicer(settings, store, reporting),
+            telling.servicer,
             later=flagd,
             credentials=None if serving is None else serving.grpc_credentials(),
             describe=settings.reflection == "on",
@@ -158,9 +164,10 @@ async def run(
             tls=None if serving is None else serving.ssl_context(),
         )
 
+        counted = (housekeeping, feed, rounds, reporting, telling, upkeep, door, watchers)
+
         def counters() -> Mapping[str, int]:
-            own = {**housekeeping.counters(), **feed.counters(), **rounds.counters(), **reporting.counters()}
-            return {**own, **upkeep.counters(), **door.counters(), **answering.refused, **watchers.counters()}
+            return {name: value for part in counted for name, value in part.counters().items()} | answering.refused
 
         status = running.status(
             "control", settings, revision=lambda: housekeeping.revision, counters=measured.counting(counters)
@@ -197,6 +204,7 @@ def _servicers(
     store = PostgresControl(engine)
     traffic = PostgresTraffic(engine, ProtobufPayloadRewriter(), hash_key=settings.hash_key)
     stored = PostgresStoredRequests(engine)
+    exports = Exports(store=store, answers=PostgresAnswers(engine), seals=traffic, rewriter=ProtobufPayloadRewriter())
     return (
         FlagServicer(store),
         PrivacyServicer(store=store, traffic=traffic, backlog=backlog),
@@ -205,6 +213,7 @@ def _servicers(
         AlarmServicer(store=store, alarms=PostgresAlarms(engine), probes=PostgresProbes(engine)),
         ReplayServicer(store=store, stored=stored, gateway=watchers.gateway, comparer=watchers.comparer),
         DeadLetterServicer(PostgresDeadLetters(engine)),
+        ExportServicer(store=store, exports=exports),
     )
 
 

@@ -114,6 +114,17 @@ CALLS: Mapping[str, Mapping[str, Need] | Need] = {
         "ApplyPrivacy": ADMIN,
         "PurgeStored": ADMIN,
     },
+    "multishadow.v1.WebhookService": {
+        "CreateWebhook": ADMIN,
+        "ListWebhooks": VIEWER,
+        "GetWebhook": VIEWER,
+        "TestWebhook": ADMIN,
+        "RotateWebhookSecret": ADMIN,
+        "DeleteWebhook": ADMIN,
+        "ListDeliveries": VIEWER,
+        "RetryDeliveries": ADMIN,
+    },
+    "multishadow.v1.ExportService": {"ListAnswers": VIEWER, "GetAnswers": VIEWER, "Export": OPERATOR},
     # Flags for applications; whole services.
     "flagd.evaluation.v1.Service": FLAGS,
     "flagd.evaluation.v2.Service": FLAGS,

@@ -31,6 +31,14 @@ from multishadow_server.service.ports.dead_letters import (
     StoredLetter,
 )
 from multishadow_server.service.ports.evidence import EvidenceStore
+from multishadow_server.service.ports.exports import (
+    AnswerFilter,
+    AnswerOrder,
+    AnswerPlace,
+    AnswerStore,
+    ExportPage,
+    StoredAnswer,
+)
 from multishadow_server.service.ports.flag_evaluation import Evaluation, FlagType, PublishedFlags
 from multishadow_server.service.ports.labels import LabelChange, LabelRecord, LabelStore
 from multishadow_server.service.ports.live_counts import LiveCountReader, LiveCountStore
@@ -72,11 +80,22 @@ from multishadow_server.service.ports.weekly_reports import (
     ReportRenderer,
     ReportTexts,
     WeeklyReportStore,
+from multishadow_server.service.ports.webhooks import (
+    ClaimedDelivery,
+    DeliveryLine,
+    WebhookQueue,
+    WebhookSender,
+    WebhookStanding,
+    WebhookStore,
 )
 
 __all__ = [
     "AlarmStore",
     "Answer",
+    "AnswerFilter",
+    "AnswerOrder",
+    "AnswerPlace",
+    "AnswerStore",
     "AnswerStream",
     "Attempt",
     "AuditLine",
@@ -87,6 +106,7 @@ __all__ = [
     "CaptureReader",
     "Change",
     "ClaimReader",
+    "ClaimedDelivery",
     "ClaimedLetter",
     "Comparer",
     "ComparisonLine",
@@ -94,9 +114,11 @@ __all__ = [
     "ComparisonPage",
     "ConfigurationSource",
     "ControlStore",
+    "DeliveryLine",
     "Erased",
     "Evaluation",
     "EvidenceStore",
+    "ExportPage",
     "FlagRecord",
     "FlagRevision",
     "FlagType",
@@ -150,6 +172,7 @@ __all__ = [
     "SessionStore",
     "Span",
     "StageCounts",
+    "StoredAnswer",
     "StoredComparison",
     "StoredKey",
     "StoredLetter",
@@ -164,4 +187,8 @@ __all__ = [
     "VersionProbe",
     "WeeklyReportStore",
     "WholeComparison",
+    "WebhookQueue",
+    "WebhookSender",
+    "WebhookStanding",
+    "WebhookStore",
 ]
