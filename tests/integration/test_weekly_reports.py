@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from test_shadowctl import Result, environment, run
 
 from multishadow_server.adapters.postgres import PostgresControl, PostgresObservations
+from multishadow_server.adapters.postgres.webhooks import PostgresWebhooks
 from multishadow_server.adapters.postgres.weekly_reports import PostgresWeeklyReports
 from multishadow_server.adapters.report_rendering import WeeklyReportRenderer
 from multishadow_server.core import weeks
@@ -24,6 +25,7 @@ from multishadow_server.core.cost_terms import CostTerms
 from multishadow_server.core.experiment import Epoch
 from multishadow_server.core.observation import Observation, Outcome
 from multishadow_server.core.rollup import Cell, Family, Rollup
+from multishadow_server.core.webhooks import Webhook
 from multishadow_server.core.weeks import Due, Week
 from multishadow_server.service import weekly_reports
 from multishadow_server.service.ports import StoredComparison
@@ -252,3 +254,17 @@ async def test_reports_and_cost_are_had_from_shadowctl_and_from_the_page(
         assert (await fetched(f"{base}/spam/{desk.week}/exe"))[0] == 404
         assert (await fetched(f"{base}/nobody/{desk.week}"))[0] == 404
         assert (await fetched(f"{base}/spam/nonsense"))[0] == 400
+
+
+async def test_who_wants_to_know_is_told_once_of_a_report_that_was_stored(desk: Desk) -> None:
+    webhook = Webhook(
+        name="ci", url="http://127.0.0.1:9/", secret="whsec_AAAA", created_by="ada", created_at=desk.after
+    )
+    await PostgresWebhooks(desk.engine).create(webhook, actor="ada")
+    await desk.rounds(now=desk.after).round()
+    await desk.rounds(now=desk.after + HOUR).round()
+    told = [json.loads(body)["data"] for (body,) in rows(desk.database_url, "SELECT body FROM webhook_message")]
+    assert [(each["model"], each["week"], each["page"]) for each in told] == [
+        ("spam", str(desk.week), f"/ui/reports/spam/{desk.week}")
+    ]
+    assert told[0]["headline"]
