@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -38,13 +39,10 @@ def main() -> None:
     hours, renderer = hourly(("A", "B"), lambda _: KINDS), WeeklyReportRenderer()
     for factor in FACTORS:
         read = material(("A", "B"), times(hours, factor))
-
-        def build(read: weekly_report.Material = read) -> weekly_report.WeeklyReport:
-            return weekly_report.build(model="spam", week=WEEK, materials=[read], live=LIVE, now=MONDAY + 8 * DAY)
-
+        build = partial(weekly_report.build, model="spam", week=WEEK, materials=[read], live=LIVE, now=MONDAY + 8 * DAY)
         report = build()
         n = report.epochs[0].candidates[0].rate.n
-        writing = best(lambda report=report: renderer.render(report))
+        writing = best(partial(renderer.render, report))
         table.add_row(f"{n:,}", f"{best(build):.1f} ms", f"{writing:.1f} ms")
     Console().print(table)
 
