@@ -34,6 +34,7 @@ from unittest.mock import MagicMock
 from urllib.parse import urlsplit
 
 import numpy as np
+import psycopg
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import text
@@ -90,8 +91,6 @@ async def fill(database_url: str, *, scale: float) -> tuple[int, int]:
         for statement in _YEAR.split(";"):
             if statement.strip():
                 await connection.execute(text(statement), {"scale": scale} if ":scale" in statement else {})
-    async with engine.connect() as connection:
-        await (await connection.execution_options(isolation_level="AUTOCOMMIT")).execute(text("VACUUM ANALYZE"))
     await engine.dispose()
     return counted, kept
 
@@ -419,6 +418,8 @@ def main() -> int:
             console.print(
                 f"{counted:,} comparisons count, {kept:,} of them are kept: in {time.monotonic() - began:.0f} s"
             )
+            with psycopg.connect(database_url, autocommit=True) as connection:
+                connection.execute("VACUUM ANALYZE")
             with control(database_url) as address:
                 browser, found = Browser(address), routes()
                 explore(browser, found)

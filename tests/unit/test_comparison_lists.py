@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -22,6 +23,10 @@ SEEN = [
     Observation(version="C", outcome=Outcome.ERROR, similarity=0.0, latency=0.2),
     Observation(version="D", outcome=Outcome.UNCOMPARABLE, latency=0.25),
 ]
+
+
+def half_open(lower: float, upper: float) -> Range:
+    return Range(lower=lower, upper=upper, with_lower=True, with_upper=False)
 
 
 def test_a_comparison_stands_by_its_least_similar_answer_that_was_compared() -> None:
@@ -73,13 +78,18 @@ def test_bounds_that_nothing_lies_between_are_refused(terms: ComparisonFilter, s
     [
         ("country=NO", "attributes.country", None, (("country",),)),
         ("attributes.app.version=3=4", "attributes.app.version", None, (("app.version",), ("app", "version"))),
-        ("attributes.age=[20, 50)", "attributes.age", Range(lower=20, upper=50, with_lower=True, with_upper=False), (("age",),)),
-        ("attributes.t=(-50, -20]", "attributes.t", Range(lower=-50, upper=-20, with_lower=False, with_upper=True), (("t",),)),
-        ("request bytes=[1e+09, inf)", "request bytes", Range(lower=1e9, upper=math.inf, with_lower=True, with_upper=False), ()),
-        ("live confidence=[0.9, 1]", "live confidence", Range(lower=0.9, upper=1, with_lower=True, with_upper=True), ()),
+        ("attributes.age=[20, 50)", "attributes.age", half_open(20, 50), (("age",),)),
+        (
+            "attributes.t=(-50, -20]",
+            "attributes.t",
+            replace(half_open(-50, -20), with_lower=False, with_upper=True),
+            (("t",),),
+        ),
+        ("request bytes=[1e+09, inf)", "request bytes", half_open(1e9, math.inf), ()),
+        ("live confidence=[0.9, 1]", "live confidence", replace(half_open(0.9, 1), with_upper=True), ()),
         ("hour (UTC)=07", "hour (UTC)", None, ()),
     ],
-)  # fmt: skip
+)
 def test_a_level_of_a_report_is_read_back(level: str, feature: str, between: Range | None, paths: object) -> None:
     found = segment_filter.parse(level)
     assert (found.feature, found.range, found.paths) == (feature, between, paths)
