@@ -138,25 +138,27 @@ async def test_divergent_requests_are_listed_the_least_similar_first(shown: Site
     assert (await shown.listed(which="all", sort="slowest"))[:2] == ["hung", "half"]
 
 
-@pytest.mark.parametrize(
-    ("query", "found"),
-    [
-        ({"segment": "country=NO"}, ["half"]),
-        ({"segment": "attributes.age=[20, 50)"}, ["half"]),
-        ({"segment": "app.country=NO"}, ["most"]),
-        ({"segment": "hour (UTC)=13"}, []),
-        ({"least": "0.4", "most": "0.6"}, ["half"]),
-        ({"slower": "400"}, ["half"]),
-        ({"slower": "400", "which": "all"}, ["half", "hung"]),
-        ({"version": "B"}, []),
-        ({"since": "2026-11-23T12:01", "until": "2026-11-23T12:02"}, ["none"]),
-        ({"reviewed": "yes"}, []),
-        ({"reviewed": "no", "version": "A"}, ["none", "half", "most"]),
-    ],
+FILTERS: tuple[tuple[dict[str, str], list[str]], ...] = (
+    ({"segment": "country=NO"}, ["half"]),
+    ({"segment": "attributes.age=[20, 50)"}, ["half"]),
+    ({"segment": "app.country=NO"}, ["most"]),
+    ({"segment": "hour (UTC)=13"}, []),
+    ({"segment": "hour (UTC)=12"}, ["none", "half", "most"]),
+    ({"segment": "request bytes=[20, 50)"}, ["none", "half", "most"]),
+    ({"least": "0.4", "most": "0.6"}, ["half"]),
+    ({"slower": "400"}, ["half"]),
+    ({"slower": "400", "which": "all"}, ["half", "hung"]),
+    ({"version": "B"}, []),
+    ({"since": "2026-11-23T12:01", "until": "2026-11-23T12:02"}, ["none"]),
+    ({"reviewed": "yes"}, []),
+    ({"reviewed": "no", "version": "A"}, ["none", "half", "most"]),
 )
-async def test_a_list_shows_what_fits_its_filter(shown: Site, query: dict[str, str], found: list[str]) -> None:
+
+
+async def test_a_list_shows_what_fits_its_filter(shown: Site) -> None:
     await some_of_each(shown)
-    assert await shown.listed(**query) == found
+    for query, found in FILTERS:
+        assert await shown.listed(**query) == found, query
 
 
 async def test_every_order_is_walked_page_by_page_without_missing_or_repeating_any(shown: Site) -> None:
@@ -200,7 +202,7 @@ async def test_a_filter_that_fits_almost_nothing_is_searched_for_a_bounded_time(
     )
     async with shown.engine.begin() as connection:
         await connection.exec_driver_sql(
-            f"INSERT INTO comparison (day, request_id, session_id, received_at, attributes, {columns}) "  # noqa: S608
+            f"INSERT INTO comparison (day, request_id, session_id, received_at, attributes, {columns}) "
             f"SELECT day, 'r', '', received_at + n * interval '1 ms', '{{}}', {columns} "
             f"FROM comparison, generate_series(1, {sum(STEPS) + 5}) AS n"
         )
@@ -243,28 +245,21 @@ async def test_neighbours_are_those_of_the_same_list(shown: Site) -> None:
     assert not re.findall(r'rel="(next|prev)"', alone)
 
 
-@pytest.mark.parametrize(
-    ("payloads", "request_", "live", "answer", "said"),
-    [
-        (Payloads.HASHED, SEALED, SEALED, SEALED, "was stored as its hash: what differs cannot be shown"),
-        (Payloads.NONE, b"", b"", b"", "was not stored: what differs cannot be shown"),
-        (Payloads.REDACTED, asked("[email]"), text("a [email]"), text("b [email]"), "Redacted before it was stored"),
-    ],
-)
-async def test_what_was_not_stored_as_it_was_is_said_to_be_so(
-    shown: Site, payloads: Payloads, request_: bytes, live: bytes, answer: bytes, said: str
-) -> None:
-    stored = kept(shown.epoch, text("a"), {"A": text("b")}, request=request_, payloads=payloads, response=live)
-    seen = replace(stored.observations[0], response=answer)
-    await shown.store(replace(stored, observations=[seen]))
-    page = await shown.page("comparisons/1")
-    assert said in words_of(page)
-    assert "nothing to send" in page or "is another request" in page
-    refused = await shown.post("comparisons/1/rerun")
-    assert refused.status_code == 303
+async def test_what_was_not_stored_as_it_was_is_said_to_be_so_and_is_not_sent_again(shown: Site) -> None:
+    asked_for = {
+        Payloads.HASHED: (SEALED, SEALED, SEALED, "was stored as its hash: what differs cannot be shown"),
+        Payloads.NONE: (b"", b"", b"", "was not stored: what differs cannot be shown"),
+        Payloads.REDACTED: (asked("[email]"), text("a [email]"), text("b [email]"), "Redacted before it was stored"),
+    }
+    for number, (payloads, (request, live, answer, said)) in enumerate(asked_for.items(), start=1):
+        stored = kept(shown.epoch, text("a"), {"A": text("b")}, request=request, payloads=payloads, response=live)
+        await shown.store(replace(stored, observations=[replace(stored.observations[0], response=answer)]))
+        page = words_of(await shown.page(f"comparisons/{number}"))
+        assert said in page
+        assert "nothing to send" in page or "is another request" in page
+        assert (await shown.post(f"comparisons/{number}/rerun")).status_code == 303
     async with shown.engine.connect() as connection:
-        reruns = await connection.exec_driver_sql("SELECT FROM audit_log WHERE action = 'rerun'")
-        assert reruns.first() is None
+        assert (await connection.exec_driver_sql("SELECT FROM audit_log WHERE action = 'rerun'")).first() is None
 
 
 async def test_after_a_verdict_comes_the_next_one_and_the_verdict_can_be_undone(shown: Site) -> None:
@@ -292,21 +287,18 @@ async def test_after_the_last_one_there_is_nowhere_to_go_on(shown: Site) -> None
     assert "It was the last one of the list." in (await shown.browser.get(said.headers["location"])).text
 
 
-@pytest.mark.parametrize(
-    ("number", "fields", "said"),
-    [
-        ("6", {"version": "A", "verdict": "both fine"}, "gave no answer there"),
-        ("1", {"version": "Z", "verdict": "both fine"}, "holds nothing of"),
-        ("1", {"version": "A", "verdict": "excellent"}, "is none of"),
-        ("1", {"version": "A", "verdict": "", "undo": "yes"}, "there is no verdict"),
-        ("99", {"version": "A", "verdict": "both fine"}, "there is no stored comparison 99"),
-    ],
-)
-async def test_a_verdict_that_cannot_be_is_refused(shown: Site, number: str, fields: dict[str, str], said: str) -> None:
+async def test_a_verdict_that_cannot_be_is_refused(shown: Site) -> None:
     await some_of_each(shown)
-    refused = await shown.post(f"comparisons/{number}/review", **fields)
-    assert refused.status_code == 303
-    assert said in unescape((await shown.browser.get("/ui/comparisons/1")).text)
+    for number, version, verdict, said in (
+        (6, "A", "both fine", "gave no answer there"),
+        (1, "Z", "both fine", "holds nothing of"),
+        (1, "A", "excellent", "is none of"),
+        (1, "A", "", "there is no verdict"),
+        (99, "A", "both fine", "there is no stored comparison 99"),
+    ):
+        refused = await shown.post(f"comparisons/{number}/review", version=version, verdict=verdict)
+        assert refused.status_code == 303
+        assert said in unescape(await shown.page("comparisons/1")), verdict
 
 
 async def test_both_versions_are_asked_again_and_nothing_is_counted(database_url: str) -> None:
@@ -332,9 +324,8 @@ async def test_both_versions_are_asked_again_and_nothing_is_counted(database_url
         assert a.metadata[0]["x-multishadow-replay"] == a.metadata[0]["x-shadow-deployment"] == "true"
         assert a.metadata[0]["x-multishadow-request-id"] == "r1"
         assert rows(database_url, "SELECT count(*) FROM rollup") == before
-        assert rows(database_url, "SELECT actor, subject, detail->>'comparison' FROM audit_log WHERE action = 'rerun'") == [
-            ("the web page", "spam", "1")
-        ]  # fmt: skip
+        record = "SELECT actor, subject, detail->>'comparison' FROM audit_log WHERE action = 'rerun'"
+        assert rows(database_url, record) == [("the web page", "spam", "1")]
 
 
 async def test_a_request_that_writes_is_not_sent_again(shown: Site) -> None:
@@ -359,9 +350,8 @@ async def test_hostile_answers_are_shown_as_text_and_in_part(shown: Site) -> Non
     assert len(ids_of(page)) == len(stored)
 
 
-@pytest.mark.parametrize(
-    ("path", "status"),
-    [
+async def test_what_is_not_there_is_said_on_a_page(shown: Site) -> None:
+    for path, status in (
         ("comparisons/99", 404),
         ("comparisons/x", 404),
         (f"comparisons/{'9' * 40}", 404),
@@ -371,12 +361,10 @@ async def test_hostile_answers_are_shown_as_text_and_in_part(shown: Site) -> Non
         ("experiments/1/divergences?version=Z", 404),
         ("experiments/1/divergences?epoch=7", 404),
         ("experiments/1/divergences?segment=country%3D(other)", 400),
-    ],
-)
-async def test_what_is_not_there_is_said_on_a_page(shown: Site, path: str, status: int) -> None:
-    response = await shown.browser.get(f"/ui/{path}")
-    assert response.status_code == status
-    assert "multishadow" in response.text
+    ):
+        response = await shown.browser.get(f"/ui/{path}")
+        assert response.status_code == status, path
+        assert "multishadow" in response.text
 
 
 def test_judging_and_rerunning_take_an_operator() -> None:

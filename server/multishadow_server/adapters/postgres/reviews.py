@@ -118,17 +118,15 @@ class PostgresReviews:
         """Forget the verdict on an answer, and count it no more; False when there is none."""
         seen = next(each for each in comparison.observations if each.version == version)
         gone = delete(ReviewRow).where(col(ReviewRow.comparison_id) == comparison.id, col(ReviewRow.version) == version)
-        async with reaching(self._engine, "taking a review back"), AsyncSession(self._engine) as session:
-            verdict = (await session.execute(gone.returning(col(ReviewRow.verdict)))).scalar_one_or_none()
+        async with reaching(self._engine, "taking a review back"), self._engine.begin() as connection:
+            verdict = (await connection.execute(gone.returning(col(ReviewRow.verdict)))).scalar_one_or_none()
             if verdict is None:
                 return False
-            connection = await session.connection()
             change = negative(reviews.contribution(seen, ReviewVerdict(verdict)))
             await add_rollups(connection, _in_bucket(comparison, change))
             subject = f"{comparison.epoch.model}.{version}"
             detail = {"comparison": comparison.id, "verdict": verdict}
             await audit.append(connection, actor=actor, action="take_back_review", subject=subject, detail=detail)
-            await session.commit()
         return True
 
     async def reviewed_of_top(self, epoch_id: int, version: str) -> tuple[int, int]:
