@@ -35,6 +35,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import psycopg
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import text
@@ -48,7 +49,7 @@ from multishadow_server.core import segments
 from multishadow_server.core.capture import Capture
 from multishadow_server.core.experiment import Epoch
 from multishadow_server.core.flags import claim_definition
-from multishadow_server.core.keeping import Keeper, Kept
+from multishadow_server.core.keeping import Kept
 from multishadow_server.core.model import Comparator, Model, Version
 from multishadow_server.core.observation import Observation, Outcome
 from multishadow_server.core.protocols import PREDICT
@@ -62,10 +63,11 @@ LIMIT_SECONDS = 0.2
 COMPARISONS = 1_000_000
 HOURS = 14 * 24
 CANDIDATES = ("A", "B", "C")
+RATES = (0.01, 0.03, 0.08)
+DIVERGENT_PER_HOUR, SAMPLE_PER_HOUR = 1_000, 100
 COUNTRIES = ("NO", "SE", "DE", "FR", "IT", "ES", "PL", "NL")
 # Of an hour's comparisons, so many are drawn, and count for all of them.
 DRAWN = 300
-AT_ONCE = 1_000
 MOST_OF_A_ROUTE = 6
 MOST_VISITS = 400
 _LINK = re.compile(r'href="(/ui/[^"#]*)"')
@@ -132,42 +134,42 @@ async def _days(engine: AsyncEngine, begin: float) -> None:
 
 
 async def _traffic(engine: AsyncEngine, epoch: Epoch, begin: float, *, scale: float) -> tuple[int, int]:
-    """Hour by hour: counts of all comparisons, and those that are kept, chosen by the system's own `Keeper`."""
+    """Hour by hour: counts of all comparisons, and those that are kept under the system's quotas (`core.keeping`)."""
     store, rng = PostgresObservations(engine), np.random.default_rng(7)
-    keeper = Keeper(divergent_per_hour=1_000, sample_per_hour=100)
     an_hour = int(COMPARISONS * scale / HOURS)
-    waiting: list[StoredComparison] = []
-    offset = kept = 0
+    kept = 0
     for hour in range(HOURS):
-        tally, at = Tally(), begin + 3600.0 * hour
-        for n in range(an_hour):
-            capture, observations = _request(at + 3600.0 * n / an_hour, rng, number=hour * an_hour + n)
-            if n < DRAWN:
+        draws = rng.random((an_hour, 3))
+        bad = (draws < RATES).any(axis=1)
+        divergent, rest = np.flatnonzero(bad)[:DIVERGENT_PER_HOUR], np.flatnonzero(~bad)
+        sample = rng.choice(rest, min(SAMPLE_PER_HOUR, rest.size), replace=False)
+        drawn = min(DRAWN, an_hour)
+        tally, comparisons = Tally(), list[StoredComparison]()
+        for n in {*divergent.tolist(), *sample.tolist(), *range(drawn)}:
+            at = begin + 3600.0 * (hour + n / an_hour)
+            capture, observations = _request(at, draws[n], rng, number=hour * an_hour + n)
+            if n < drawn:
                 tally.add_capture(
-                    epoch, received_at=capture.received_at, live_latency=capture.live_latency,
-                    observations=observations, segments=segments.levels_of(capture, observations),
+                    epoch, received_at=at, live_latency=capture.live_latency, observations=observations,
+                    segments=segments.levels_of(capture, observations),
                 )  # fmt: skip
-            why = keeper.choose(
-                epoch.id, received_at=capture.received_at, observations=observations, draw=float(rng.random())
-            )
-            if why is not None:
-                waiting.append(_stored(epoch, capture, observations, why))
-        weight = an_hour / min(DRAWN, an_hour)
+            if bad[n] or n in sample:
+                comparisons.append(_stored(epoch, capture, observations, Kept.DIVERGED if bad[n] else Kept.SAMPLE))
         rollups = {
-            place: Rollup({cell: round(count * weight) for cell, count in rollup.cells.items()})
+            place: Rollup({cell: round(count * an_hour / drawn) for cell, count in rollup.cells.items()})
             for place, rollup in tally.rollups().items()
         }
-        kept += len(waiting)
-        moved = {"log_id": "b", "partition": 0, "previous_offset": offset, "offset": offset + 1}
-        await store.commit(Flush(**moved, rollups=rollups, comparisons=waiting))
-        offset, waiting = offset + 1, []
+        moved = {"log_id": "b", "partition": 0, "previous_offset": hour, "offset": hour + 1}
+        await store.commit(Flush(**moved, rollups=rollups, comparisons=comparisons))
+        kept += len(comparisons)
     return an_hour * HOURS, kept
 
 
-def _request(at: float, rng: np.random.Generator, *, number: int) -> tuple[Capture, Sequence[Observation]]:
+def _request(
+    at: float, draws: NDArray[np.float64], rng: np.random.Generator, *, number: int
+) -> tuple[Capture, Sequence[Observation]]:
     """One request with what its candidates made of it: A differs on 1 %, B on 3 %, and C on 8 %."""
-    draws, latencies = rng.random(3), rng.lognormal(np.log(0.02), 0.6, 4)
-    similarities = rng.beta(2, 2, 3)
+    latencies, similarities = rng.lognormal(np.log(0.02), 0.6, 4), rng.beta(2, 2, 3)
     observations = [
         Observation(
             version=version, outcome=Outcome.DIVERGED if draw < rate else Outcome.OK, latency=float(latency),
@@ -175,7 +177,7 @@ def _request(at: float, rng: np.random.Generator, *, number: int) -> tuple[Captu
             detail=f"ROUGE-L F1 {similarity * 0.9:.4f} is below 0.9" if draw < rate else "",
         )
         for version, rate, draw, latency, similarity in zip(
-            CANDIDATES, (0.01, 0.03, 0.08), draws, latencies[1:], similarities, strict=True
+            CANDIDATES, RATES, draws, latencies[1:], similarities, strict=True
         )
     ]  # fmt: skip
     capture = Capture(
