@@ -85,7 +85,7 @@ async def site(database_url: str, **addresses: str) -> AsyncIterator[Site]:
     nobody = cast("Any", None)
     try:
         async with opened(database_url) as engine:
-            epoch = await requests.begin(engine, **addresses)
+            epoch = await requests.begin(engine, addresses)
             desk = Desk(
                 store=PostgresControl(engine), probe=nobody, labels=nobody, reviews=PostgresReviews(engine),
                 backlog=nobody, alarms=nobody, probes=nobody, rollouts=nobody, dead_letters=nobody, sessions=nobody,

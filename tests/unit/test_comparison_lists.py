@@ -13,6 +13,7 @@ from multishadow_server.core import comparison_lists, likeness, segment_filter, 
 from multishadow_server.core.comparison_lists import ComparisonFilter, Place, Sort, Which
 from multishadow_server.core.keeping import Kept
 from multishadow_server.core.observation import Observation, Outcome
+from multishadow_server.core.prediction import Json
 from multishadow_server.core.segment_filter import Range
 from multishadow_server.entrypoints.web.divergence_terms import terms_of
 from multishadow_server.errors import InvalidInput
@@ -109,8 +110,12 @@ def test_what_is_no_segment_is_refused(level: str) -> None:
 
 
 def test_the_most_alike_share_most_attributes_and_who_shares_none_is_not_alike() -> None:
-    own = {"country": "NO", "premium": True, "age": 41.0}
-    others = [("far", {"country": "SE"}), ("near", {"country": "NO", "age": 30.0}), ("half", {"premium": True})]
+    own: dict[str, Json] = {"country": "NO", "premium": True, "age": 41.0}
+    others: list[tuple[str, dict[str, Json]]] = [
+        ("far", {"country": "SE"}),
+        ("near", {"country": "NO", "age": 30.0}),
+        ("half", {"premium": True}),
+    ]
     found = likeness.alike(own, others, most=5)
     assert [(each.what, list(each.shared)) for each in found] == [
         ("near", ["attributes.country=NO", "attributes.age=[20, 50)"]),

@@ -19,7 +19,7 @@ from multishadow_server.core.segments import CONFIDENCE, HOUR, INPUT_SIZE, LONGE
 from multishadow_server.service.ports import ComparisonPage, ListedComparison, WholeComparison
 
 # How many stored comparisons are looked at for one page: a few first, which is enough unless the filter is narrow.
-STEPS = (200, 2_000, 10_000)
+STEPS = (200, 1_000, 5_000)
 
 
 class PostgresComparisonLists:
