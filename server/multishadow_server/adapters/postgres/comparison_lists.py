@@ -7,13 +7,10 @@ from typing import Any
 
 from sqlalchemy import RowMapping, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-from sqlmodel import col, select
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from multishadow_server.adapters.postgres.engine import reaching
 from multishadow_server.adapters.postgres.records import moment, observation_of, storable_text
 from multishadow_server.adapters.postgres.reviews import PostgresReviews
-from multishadow_server.adapters.postgres.tables import ComparisonRow
 from multishadow_server.core.comparison_lists import ComparisonFilter, Place, Sort
 from multishadow_server.core.keeping import Kept
 from multishadow_server.core.privacy import Payloads
@@ -22,7 +19,7 @@ from multishadow_server.core.segments import CONFIDENCE, HOUR, INPUT_SIZE, LONGE
 from multishadow_server.service.ports import ComparisonPage, ListedComparison, WholeComparison
 
 # How many stored comparisons are looked at for one page: a few first, which is enough unless the filter is narrow.
-STEPS = (200, 2_000, 10_000)
+STEPS = (200, 1_000, 5_000)
 
 
 class PostgresComparisonLists:
@@ -65,15 +62,8 @@ class PostgresComparisonLists:
     async def whole(self, comparison_id: int) -> WholeComparison | None:
         """One with everything that was stored of it; None when there is none."""
         kept = await PostgresReviews(self._engine).comparison(comparison_id)
-        wanted = select(
-            ComparisonRow.session_id,
-            ComparisonRow.method,
-            ComparisonRow.revision,
-            ComparisonRow.attributes,
-            # `select` has overloads for four columns.
-        ).add_columns(col(ComparisonRow.live_latency), col(ComparisonRow.kept_because))
-        async with reaching(self._engine, "reading a comparison"), AsyncSession(self._engine) as session:
-            found = (await session.execute(wanted.where(col(ComparisonRow.id) == comparison_id))).first()
+        async with reaching(self._engine, "reading a comparison"), self._engine.connect() as connection:
+            found = (await connection.execute(_WHOLE, {"id": comparison_id})).first()
         if kept is None or found is None:
             return None
         return WholeComparison(
@@ -157,6 +147,9 @@ _COLUMNS = (
 )
 _REVIEWED = "ARRAY(SELECT version FROM review WHERE review.comparison_id = numbered.id)"
 
+_WHOLE = text(
+    "SELECT session_id, method, revision, attributes, live_latency, kept_because FROM comparison WHERE id = :id"
+)
 _SESSION = text(
     f"SELECT numbered.*, {_REVIEWED} AS reviewed "  # noqa: S608  made of constants
     f"FROM (SELECT {_COLUMNS}, received_at AS value FROM comparison "
