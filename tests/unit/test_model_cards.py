@@ -51,11 +51,10 @@ def test_who_gets_a_share_beside_the_live_version_answers_and_never_stands_among
 
 
 def test_who_is_older_than_the_live_version_stands_by_and_answers_only_when_it_did() -> None:
-    claims = {"base": LIVE, "A": LIVE}
-    quiet = seen(**claims)
+    quiet = seen(base=LIVE, A=LIVE)
     assert (names(quiet.answering), names(quiet.beside)) == (["A"], ["base", "B", "C"])
     assert [line.serves for line in quiet.beside] == [True, False, False]
-    fell_back = seen(replace(NOTHING, figures={("fraud", "base"): figures(3)}), **claims)
+    fell_back = seen(replace(NOTHING, figures={("fraud", "base"): figures(3)}), base=LIVE, A=LIVE)
     assert names(fell_back.answering) == ["A", "base"]
 
 
