@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
+from multishadow_server.core import outcome_counts
 from multishadow_server.core.dead_letters import LetterState
 from multishadow_server.core.flags import claim_definition
 from multishadow_server.core.model import Version
@@ -273,9 +274,19 @@ def test_processes_stand_by_role_and_only_routers_can_be_behind() -> None:
 def test_what_was_not_sent_because_it_counts_already_makes_nothing_incomplete() -> None:
     outcomes = {Outcome.OK: 90, Outcome.ERROR: 5, Outcome.DROPPED: 4, Outcome.UNCOMPARABLE: 1, Outcome.DUPLICATE: 50}
     tables: Tables = {(Family.OUTCOME, "A"): {str(outcome): n for outcome, n in outcomes.items()}}
-    found, none = system.kept(tables, experiment=1, model="fraud", candidates=["A", "B"])
-    assert (found.compared, found.completeness, found.duplicates) == (95, 0.95, 50)
-    assert none.completeness is None
+    found, none = outcome_counts.of_candidates(tables, ["A", "B"])
+    assert (found.counted, found.completeness, found.duplicates) == (95, 0.95, 50)
+    assert found.divergence == 5 / 95
+    assert (none.completeness, none.divergence) == (None, None)
+
+
+def test_releases_that_run_side_by_side_are_told_and_processes_that_are_gone_are_not_among_them() -> None:
+    def running(program: str, *, alive: bool = True) -> ProcessView:
+        view = process("router", alive=alive)
+        return replace(view, said=replace(view.said, program=program))
+
+    views = [running("0.2.0"), running("0.1.0"), running("0.2.0"), running(""), running("0.0.9", alive=False)]
+    assert system.programs(views) == ("0.1.0", "0.2.0")
 
 
 # --- pages, fields and words --------------------------------------------------------------------------------------
