@@ -55,7 +55,7 @@ class Recent:
         self._forget_oldest()
         now = self._monotonic()
         if now < kept.fresh_until:
-            return kept.value
+            return kept.value  # type: ignore[no-any-return]  # each key has one kind of value
         if kept.making is None:
             kept.making = asyncio.create_task(self._make(kept, make))
             kept.making.add_done_callback(_read_failure)
