@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -138,7 +139,8 @@ async def compare(
     read_at, rollup = clock(), await store.rollup(epoch.id)
     buckets = await store.buckets(epoch.id, [Family.PAIR, Family.OUTCOME])
     who_was_right, rank_by_labels = await _quality(store, subject, rollup, alpha=alpha, now=read_at)
-    whole = report.build(
+    whole = await asyncio.to_thread(
+        report.build,
         rollup,
         model=experiment.model,
         live=epoch.live,

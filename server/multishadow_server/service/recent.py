@@ -18,7 +18,7 @@ TIMES_COST = 20.0
 SHORTEST_SECONDS = 1.0
 LONGEST_SECONDS = 30.0
 # Beyond its time a result still stands in while a new one is made; who comes after that waits for the new one.
-STANDS_IN_SECONDS = 120.0
+STANDS_IN_SECONDS = 3_600.0
 MOST_KEPT = 64
 
 

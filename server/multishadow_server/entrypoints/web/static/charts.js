@@ -185,7 +185,7 @@
 
   document.addEventListener("keydown", walk);
   document.addEventListener("DOMContentLoaded", () => drawAll(document));
-  document.addEventListener("htmx:afterSwap", (event) => { redraw(); drawAll(event.target); });
+  document.addEventListener("htmx:afterSettle", () => { redraw(); drawAll(document); });
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   window.addEventListener("resize", fit);
 })();
