@@ -5,18 +5,27 @@ from __future__ import annotations
 import html
 import json
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import fields
+from typing import Any, cast
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 
 from multishadow.v1 import control_pb2 as pb
 from multishadow_server.adapters.postgres import PostgresControl, PostgresObservations
+from multishadow_server.adapters.postgres.alarms import PostgresAlarms
 from multishadow_server.app import tokens
 from multishadow_server.core.experiment import Epoch
 from multishadow_server.core.tally import Tally
+from multishadow_server.entrypoints.web import experiment
+from multishadow_server.entrypoints.web.desk import Desk
+from multishadow_server.entrypoints.web.pages import Pages
 from multishadow_server.service.ports import Flush
+from multishadow_server.service.recent import Recent
 from multishadow_server.settings import Settings
 from running_control import Control, asked, control_addresses
 from sightings import LIVE_LATENCY, seen
@@ -181,3 +190,35 @@ async def test_a_viewer_sees_everything_and_changes_nothing(database_url: str) -
         assert all("disabled" in button for button in buttons)
         for path in ("attest", "waive", "promote", "stop", "rollback"):
             assert (await browser.post(f"/experiments/1/{path}", data={"version": "A"})).status_code == 403
+
+
+async def test_figures_that_stand_in_for_new_ones_are_said_to_be_old(database_url: str) -> None:
+    async with site(database_url) as (control, _):
+        await control.apply("base", "A", "B")
+        await control.start("A", "B")
+    await count(database_url, patterns={"oo": 9, "ob": 1})
+    now = [time.time()]
+    async with opened(database_url) as engine:
+        desk = Desk(
+            **{
+                **dict.fromkeys((field.name for field in fields(Desk)), cast("Any", None)),
+                "store": PostgresControl(engine),
+                "alarms": PostgresAlarms(engine),
+                "clock": lambda: now[0],
+                # Its clock stands still: nothing is ever too old to be reused.
+                "recent": Recent(monotonic=lambda: 0.0),
+            }
+        )
+        shown = httpx.ASGITransport(Starlette(routes=experiment.routes(Pages(tokens=False), desk)))
+        async with httpx.AsyncClient(transport=shown, base_url="http://page/ui") as browser:
+            assert "These figures were read" not in told(await browser.get("/experiments/1"))
+            now[0] += 3_000
+            late = await browser.get("/experiments/1/segments", params={"candidate": "B"})
+            assert "These figures were read" not in told(late)
+            old = await browser.get("/experiments/1")
+            assert "new ones are being worked out" in told(old)
+            assert 'hx-get="/ui/experiments/1"' in old.text
+            # Somebody may be writing a reason there.
+            gates = await browser.get("/experiments/1/gates")
+            assert "new ones are being worked out" in told(gates)
+            assert "hx-get" not in gates.text

@@ -62,7 +62,7 @@ class Recent:
         if now < kept.made_at + STANDS_IN_SECONDS:
             return kept.value  # type: ignore[no-any-return]  # likewise
         # One that stops waiting must not take it from the others.
-        return await asyncio.shield(kept.making)  # type: ignore[no-any-return]  # likewise
+        return await asyncio.shield(kept.making)
 
     def forget(self) -> None:
         """Make everything anew from now on: something was changed."""
