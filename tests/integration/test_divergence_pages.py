@@ -90,7 +90,8 @@ async def site(database_url: str, **addresses: str) -> AsyncIterator[Site]:
                 store=PostgresControl(engine), probe=nobody, labels=nobody, reviews=PostgresReviews(engine),
                 backlog=nobody, alarms=nobody, probes=nobody, rollouts=nobody, dead_letters=nobody, sessions=nobody,
                 audit=nobody, comparisons=PostgresComparisonLists(engine), messages=ProtobufStoredMessages(),
-                gateway=gateway, comparer=pool,
+                gateway=gateway, comparer=pool, promotions=nobody, live=nobody, weekly_reports=nobody,
+                report_renderer=nobody, hourly_counts_days=90,
             )  # fmt: skip
             made = application.routes(desk, Pages(tokens=False), doorkeeper=None, hosts=())
             transport = httpx.ASGITransport(app=Starlette(routes=[*made]))
