@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -165,12 +166,15 @@ async def neighbours(
     """
     comparison_lists.check(which)
     epoch_id, at = found.kept.epoch.id, place(found, sort)
-    following = await lists.page(epoch_id, which, sort=sort, after=at, most=1)
-    preceding = await lists.page(epoch_id, which, sort=sort, after=at, most=1, backwards=True)
+    # At once: somebody waits for the page.
+    async with asyncio.TaskGroup() as reading:
+        following = reading.create_task(lists.page(epoch_id, which, sort=sort, after=at, most=1))
+        preceding = reading.create_task(lists.page(epoch_id, which, sort=sort, after=at, most=1, backwards=True))
+        alike = reading.create_task(_alike(lists, found))
     return Neighbours(
-        previous=next((each.id for each in preceding.comparisons), None),
-        next=next((each.id for each in following.comparisons), None),
-        alike=await _alike(lists, found),
+        previous=next((each.id for each in preceding.result().comparisons), None),
+        next=next((each.id for each in following.result().comparisons), None),
+        alike=alike.result(),
     )
 
 
