@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,18 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, Route, async_playwright
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    Response,
+    Route,
+    ViewportSize,
+    async_playwright,
+    expect,
+)
 
 from multishadow_server.adapters.embedded import EmbeddedPostgres
 from page_system import PageSystem, page_system
@@ -20,8 +31,8 @@ from page_system import PageSystem, page_system
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ROOT = Path(__file__).parent
 SCREENSHOTS = Path(os.environ.get("SCREENSHOTS", ROOT / "browser" / "screenshots"))
-DESK = {"width": 1280, "height": 900}
-PHONE = {"width": 390, "height": 844}
+DESK: ViewportSize = {"width": 1280, "height": 900}
+PHONE: ViewportSize = {"width": 390, "height": 844}
 PATIENCE_MS = 15_000.0
 
 
@@ -34,13 +45,14 @@ class Visitor:
         url: where the page begins, without a path.
         errors: of scripts, of the console, of requests; with where.
         elsewhere: requests to anybody but control.
+        expected: statuses that are no error here.
     """
 
     context: BrowserContext
     url: str
     errors: list[str] = field(default_factory=list)
     elsewhere: list[str] = field(default_factory=list)
-    expected: set[int] = field(default_factory=set)
+    expected: frozenset[int] = frozenset()
 
     async def tab(self, path: str = "/ui/") -> Page:
         """A new tab that shows this path."""
@@ -91,11 +103,21 @@ class Visitor:
 
 
 @asynccontextmanager
-async def visitor(browser: Browser, system: PageSystem, role: str = "", **options: Any) -> AsyncIterator[Visitor]:
-    """Somebody who is signed in with a token of this role, or not; nothing may have gone wrong when the block ends."""
+async def visitor(
+    browser: Browser, system: PageSystem, role: str = "", *, expected: Collection[int] = (), **options: Any
+) -> AsyncIterator[Visitor]:
+    """Somebody who is signed in with a token of this role, or not; nothing may have gone wrong when the block ends.
+
+    Args:
+        browser: a context of it is theirs.
+        system: what they look at.
+        role: of their token; empty for none.
+        expected: statuses of refusals that they ask for.
+        options: of the context, such as `java_script_enabled`.
+    """
     context = await browser.new_context(**{"viewport": DESK, "reduced_motion": "reduce"} | options)
     try:
-        someone = Visitor(context=context, url=system.url)
+        someone = Visitor(context=context, url=system.url, expected=frozenset(expected))
         await someone.watch()
         if role:
             await someone.sign_in(system.tokens[role])
@@ -131,6 +153,7 @@ def seen_system(
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser(chromium: str) -> AsyncIterator[Browser]:
     """One browser for all tests; each has cookies and tabs of its own."""
+    expect.set_options(timeout=PATIENCE_MS)
     async with async_playwright() as playwright:
         # Who runs as root, as CI does, gets no sandbox from Chromium; it loads nothing but our own page.
         running = await playwright.chromium.launch(

@@ -123,8 +123,6 @@ async def _system(database_url: str, nats_url: str) -> AsyncIterator[PageSystem]
             control_addresses(
                 database_url,
                 **settings.model_dump(include={"nats_url", "log_name", "auth", "alarm_clear_after", "report_interval"}),
-                watch_interval=0.2,
-                rollout_interval=0.2,
             )
         )
         channel = await stack.enter_async_context(

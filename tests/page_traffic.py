@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pydoc_data.topics import topics
+from typing import Any
 
 import grpc
 from google.protobuf import json_format
@@ -132,12 +133,13 @@ def _summarise(request: pb.PredictRequest, version_name: str) -> pb.PredictRespo
 
 
 def _price(request: pb.PredictRequest, version_name: str) -> pb.PredictResponse:
-    basket = request.structured["basket"]
-    lines = [{"item": str(item), "price": 19.9 + place} for place, item in enumerate(basket)]
-    answer = {"order": {"lines": lines, "currency": "EUR"}, "meta": {"took_ms": 3.0}}
+    basket = json_format.MessageToDict(request.structured)["basket"]
+    lines: list[dict[str, Any]] = [{"item": item, "price": 19.9 + place} for place, item in enumerate(basket)]
+    currency = "EUR"
     if _differs(request, version_name, {"A": 0.1}):
         lines[0]["price"] = 29.9
-        answer["order"]["currency"] = "USD"
+        currency = "USD"
+    answer: dict[str, Any] = {"order": {"lines": lines, "currency": currency}, "meta": {"took_ms": 3.0}}
     response = pb.PredictResponse()
     response.structured.update(answer)
     return response

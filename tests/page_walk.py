@@ -1,6 +1,6 @@
 """Going through every page by the links of those before it, as people do, and what must be true of each.
 
-Pages of one kind (`/ui/flags/spam.A` and `/ui/flags/spam.B`) are seen a few times, not all: the rest are rows of a table.
+Of pages of one kind (`/ui/flags/spam.A` and `/ui/flags/spam.B`) a few are seen: the rest are rows of a table.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ from multishadow_server.entrypoints.web.pages import Pages
 from multishadow_server.entrypoints.web.paths import STATIC
 
 FIRST = "/ui/"
-# So many of one kind are opened, and of those that a query tells apart, such as filters of a list.
-MOST_ALIKE = 5
 TABS = 3
 LOOK_ONLY = ("color-contrast",)
 _LINKS = "links => [...new Set(links.map(link => link.getAttribute('href')))]"
@@ -56,6 +54,21 @@ _UNSEEN_FOCUS = """() => {
 Look = Callable[[Page, str, int], Awaitable[None]]
 
 
+def kinds_of_pages() -> list[str]:
+    """The paths of all pages, as patterns; fragments are none, and neither is what is only sent to."""
+    desk = cast("Desk", _Nothing())
+    pages = Pages(tokens=True)
+    routes = [*signing_in.routes(pages, None), *(route for part in application.PARTS for route in part(pages, desk))]
+    return [route.path for route in routes if isinstance(route, Route) and "GET" in (route.methods or ())]
+
+
+class _Nothing:
+    """Stands for all that pages read, while nobody asks for one."""
+
+    def __getattr__(self, _name: str) -> _Nothing:
+        return self
+
+
 @dataclass(kw_only=True, slots=True)
 class Walk:
     """One walk through all pages.
@@ -63,14 +76,16 @@ class Walk:
     Args:
         visitor: who walks.
         kinds: patterns of paths, such as `/ui/flags/{key}`, by which pages are alike; see `kinds_of_pages`.
+        alike: so many of one kind are opened, and of those that a query tells apart, such as filters of a list.
         seen: the paths that were looked at, in order.
     """
 
     visitor: Visitor
-    kinds: Sequence[str]
+    kinds: Sequence[str] = field(default_factory=kinds_of_pages)
+    alike: int = 1
     seen: list[str] = field(default_factory=list)
     _known: set[str] = field(default_factory=lambda: {FIRST})
-    _alike: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    _found: Counter[tuple[str, ...]] = field(default_factory=Counter)
     _looked: Counter[str] = field(default_factory=Counter)
 
     async def through(self, look: Look) -> None:
@@ -115,23 +130,8 @@ class Walk:
             return False
         self._known.add(path)
         alike = (self.kind(path), *sorted(name for name, _ in parse_qsl(parts.query, keep_blank_values=True)))
-        self._alike[alike] += 1
-        return self._alike[alike] <= MOST_ALIKE
-
-
-def kinds_of_pages() -> list[str]:
-    """The paths of all pages, as patterns; fragments are none, and neither is what is only sent to."""
-    desk = cast("Desk", _Nothing())
-    pages = Pages(tokens=True)
-    routes = [*signing_in.routes(pages, None), *(route for part in application.PARTS for route in part(pages, desk))]
-    return [route.path for route in routes if isinstance(route, Route) and "GET" in (route.methods or ())]
-
-
-class _Nothing:
-    """Stands for all that pages read, while nobody asks for one."""
-
-    def __getattr__(self, _name: str) -> _Nothing:
-        return self
+        self._found[alike] += 1
+        return self._found[alike] <= self.alike
 
 
 def _pattern(kind: str) -> re.Pattern[str]:

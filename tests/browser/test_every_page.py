@@ -14,7 +14,7 @@ from playwright.async_api import Browser, Page
 
 from browsing import SCREENSHOTS, visitor
 from page_system import PageSystem
-from page_walk import Walk, examine, examine_on_a_phone, kinds_of_pages
+from page_walk import Walk, examine, examine_on_a_phone
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 # So many pages of a kind are looked at closely; of the others, whether they fit on a phone.
@@ -30,7 +30,7 @@ async def test_every_page_fits_is_accessible_and_asks_nobody_else(
     SCREENSHOTS.mkdir(parents=True)
     wrong: dict[str, list[str]] = {}
     async with visitor(browser, seen_system, "operator") as someone:
-        walk = Walk(visitor=someone, kinds=kinds_of_pages())
+        walk = Walk(visitor=someone, alike=2)
 
         async def look(page: Page, path: str, before: int) -> None:
             kind = walk.kind(path)
