@@ -1,6 +1,7 @@
 """What the live path costs and adds: the router, a bare proxy and Envoy in front of the same version.
 
     python bench/live_path.py [--quick] [--rounds N] [--without-envoy]
+    python bench/live_path.py --goal
     python bench/live_path.py --hung
 
 Processor time (user and system) of what stands between the callers and the live version, per request, and the latency
@@ -71,6 +72,7 @@ class Effort:
 
 FULL = Effort(rounds=20, requests=1_000, timed=600, cases=CASES)
 QUICK = Effort(rounds=4, requests=500, timed=300, cases=QUICK_CASES)
+GOAL_ONLY = Effort(rounds=25, requests=1_000, timed=100, cases=(GOAL_CASE,))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -341,6 +343,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer rounds and cases: about two minutes")
+    parser.add_argument("--goal", action="store_true", help="many rounds of the case that the goal is about, alone")
     parser.add_argument("--rounds", type=int, help="how many, instead")
     parser.add_argument("--without-envoy", action="store_true", help="where its wheel is not installed")
     parser.add_argument("--hung", action="store_true", help="the latency while shadows hang, and nothing else")
@@ -348,11 +351,11 @@ def main() -> None:
     if options.hung:
         hung_shadows.run()
         return
-    chosen = QUICK if options.quick else FULL
+    chosen = GOAL_ONLY if options.goal else QUICK if options.quick else FULL
     rounds = chosen.rounds if options.rounds is None else options.rounds
     effort = Effort(rounds=rounds, requests=chosen.requests, timed=chosen.timed, cases=chosen.cases)
     with ExitStack() as stack:
-        seen = asyncio.run(measure(effort, stack, envoy=not options.without_envoy))
+        seen = asyncio.run(measure(effort, stack, envoy=not (options.without_envoy or options.goal)))
         show(seen, effort)
 
 

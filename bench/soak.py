@@ -6,8 +6,10 @@ Two routers on one address, a worker, control and both engines, each a process o
 rate, over new connections every few seconds; every request to three shadows, one of which always diverges; and
 somebody who looks at the comparison and writes a flag now and then. The log has one partition: what a worker remembers
 of inputs (65,000 keys for each, docs/decisions/duplicate-inputs.md) is then full when the warm-up ends, and so are the
-two minutes of messages that JetStream remembers. After the warm-up, memory that is a process's own (USS) is compared:
-the median of the last tenth of the time with that of the first; of open files, threads and tasks the fewest.
+two minutes of messages that JetStream remembers. After the warm-up, memory that is a process's own is compared: the
+median of the last tenth of the time with that of the first; of open files, threads and tasks the fewest. Own is what it
+took for itself (anonymous memory); not the pages of files, nor those of PostgreSQL's shared buffers, which are one
+process's or everybody's by who touched them last, and grow with the database up to their limit.
 The exit code is 1 when memory grew by more than 5 %, when files, threads or tasks grew by more than 5 % and ten, or
 when captures were lost.
 """
@@ -21,7 +23,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +43,7 @@ from multishadow.v1 import control_pb2, control_pb2_grpc
 from multishadow_server.adapters.postgres import PostgresControl, migrate, open_engine
 from multishadow_server.core import flags
 from multishadow_server.core.routing import Claim
+from multishadow_server.settings import Settings
 
 CASE = (100, 3)
 WARM_UP = 0.4  # of the time
@@ -86,13 +89,20 @@ class Watched:
         for process in (self._process, *self._process.children(recursive=True)):
             # A process of PostgreSQL may end while it is looked at.
             try:
-                memory, opened, running = process.memory_full_info(), process.num_fds(), process.num_threads()
-            except psutil.NoSuchProcess:
+                memory, opened, running = process.memory_info(), process.num_fds(), process.num_threads()
+                own += anonymous(process.pid)
+            except (psutil.NoSuchProcess, ProcessLookupError, FileNotFoundError):
                 continue
-            own, resident, files, threads = own + memory.uss, resident + memory.rss, files + opened, threads + running
+            resident, files, threads = resident + memory.rss, files + opened, threads + running
         tasks = self._station.tasks() if self._station else 0
         sample = Sample(at=time.monotonic(), own=own, resident=resident, files=files, threads=threads, tasks=tasks)
         self.samples.append(sample)
+
+
+def anonymous(pid: int) -> int:
+    """Bytes of anonymous memory; of what processes share since a fork, each has its part (proc(5), smaps_rollup)."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss_Anon:"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,6 +156,20 @@ async def call_steadily(callers: Callers, address: str, *, rate: float, until: f
         stint = round(rate * min(STINT_SECONDS, max(1.0, until - time.monotonic())))
         made += len(await asyncio.to_thread(callers.at_rate, address, stint, rate=rate))
     return made
+
+
+async def told_why(calls: Awaitable[int], database_url: str) -> int:
+    """The same; when a call fails, what every process says of itself is printed first."""
+    try:
+        return await calls
+    except RuntimeError:
+        # Two reports later, they know of it.
+        await asyncio.sleep(2 * Settings().report_interval)
+        engine = open_engine(database_url)
+        for status in await PostgresControl(engine).processes():
+            print(status.role, status.instance, dict(status.counters), file=sys.stderr)
+        await engine.dispose()
+        raise
 
 
 async def look_and_write(control: str, database_url: str, *, until: float) -> None:
@@ -203,7 +227,7 @@ async def soak(*, minutes: float, rate: float, stack: ExitStack) -> bool:
     until = time.monotonic() + minutes * 60
     sizes = [await size_of(database_url)]
     made, *_ = await asyncio.gather(
-        call_steadily(Callers(wire, model), address, rate=rate, until=until),
+        told_why(call_steadily(Callers(wire, model), address, rate=rate, until=until), database_url),
         look_and_write(started["control"].address, database_url, until=until),
         watch(roles, until=until),
     )

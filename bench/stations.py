@@ -38,6 +38,7 @@ from multishadow_server.core.model import Model, Version
 from multishadow_server.core.routing import Claim
 from multishadow_server.entrypoints import event_loop, grpc_core
 from multishadow_server.entrypoints.cli import Role
+from multishadow_server.entrypoints.listening import WAITING_LIMITS
 from multishadow_server.settings import Settings
 
 SERVICE = "multishadow.v1.PredictionService"
@@ -75,7 +76,7 @@ def _ready(address: str) -> None:
 
 
 async def _serve(predict: Callable[[bytes, Context], Awaitable[bytes]]) -> None:
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=WAITING_LIMITS)
     handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(predict)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Predict": handler}),))
     port = server.add_insecure_port("127.0.0.1:0")

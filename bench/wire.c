@@ -47,6 +47,7 @@ struct call {
   uint8_t *body;
   size_t sent;
   int status;
+  char heard[512]; /* its response's headers and trailers, for what is said when it fails */
 };
 
 static struct peer *peers[MOST_PEERS];
@@ -261,8 +262,11 @@ static int heard(nghttp2_session *session, const nghttp2_frame *frame, const uin
   (void)flags, (void)user;
   struct call *call = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
   if (call && name_size == 11 && !memcmp(name, "grpc-status", 11)) call->status = value_size == 1 ? *value - '0' : 99;
-  if (call && name_size == 12 && !memcmp(name, "grpc-message", 12) && value_size)
-    fprintf(stderr, "wire: %.*s\n", (int)value_size, (const char *)value);
+  if (call) {
+    size_t begun = strlen(call->heard);
+    snprintf(call->heard + begun, sizeof call->heard - begun, " %.*s=%.*s", (int)name_size, (const char *)name,
+             (int)value_size, (const char *)value);
+  }
   return 0;
 }
 
@@ -272,8 +276,8 @@ static int over(nghttp2_session *session, int32_t stream, uint32_t error, void *
   if (!call) return 0;
   errno = 0;
   if (error || call->status) {
-    fprintf(stderr, "wire: a call ended after %.3f s with status %d, HTTP/2 error %u; %d others were under way\n",
-            now() - call->due, call->status, error, call->peer->under_way - 1);
+    fprintf(stderr, "wire: a call ended after %.3f s with status %d, HTTP/2 error %u; %d others were under way;%s\n",
+            now() - call->due, call->status, error, call->peer->under_way - 1, call->heard);
     exit(1);
   }
   latencies[ended++] = (now() - call->due) * 1e6;

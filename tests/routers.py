@@ -21,6 +21,7 @@ from multishadow_server.core import flags
 from multishadow_server.core.capture import Capture, CaptureBatch, DropTally
 from multishadow_server.core.model import Model, Version
 from multishadow_server.core.routing import Claim
+from multishadow_server.entrypoints.listening import WAITING_LIMITS
 from multishadow_server.settings import Settings
 from waiting import until
 
@@ -56,7 +57,7 @@ async def version(answering: Answering, *, address: str = "127.0.0.1:0") -> Asyn
             running.cancelled += 1
             raise
 
-    server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1), *WAITING_LIMITS])
     handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(predict)
     service = PREDICT.split("/")[1]
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Predict": handler}),))

@@ -150,6 +150,11 @@ async def test_people_list_show_retry_and_purge_them(settings: Settings, monkeyp
         assert (retried.code, retried.document["answered"]) == (0, 4)
         assert (await shadowctl("retry", "999999")).code == 1
         assert (await shadowctl("purge", "--all", "--state", "answered", "--yes")).out == "4 dead letters deleted\n"
+        unknown = await shadowctl("purge", "999999", "--yes")
+        assert (unknown.code, unknown.out) == (
+            1,
+            "0 dead letters deleted; 1 of those that you named are not there\n",
+        )
         assert states(settings) == Counter()
     audited = rows(str(settings.database_url), "SELECT action, actor FROM audit_log WHERE action LIKE '%dead_letters'")
     assert Counter(audited) == Counter({("retry_dead_letters", "ann"): 2, ("purge_dead_letters", "ann"): 1})

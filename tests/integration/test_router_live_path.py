@@ -63,6 +63,16 @@ async def test_the_answer_is_the_live_versions_byte_for_byte(
     assert 0 < capture.live_latency < 5
 
 
+async def test_a_burst_is_answered_however_many_calls_wait_to_be_taken_up(
+    database_url: str, nats_url: str, log_name: str, stack: AsyncExitStack
+) -> None:
+    """More than gRPC's own limit of calls in waiting, from which on it ends some as CANCELLED."""
+    live = await stack.enter_async_context(version(saying(b"")))
+    await register(database_url, {"base": live.address}, {"base": Claim.LIVE})
+    async with routers.router(database_url, nats_url, log_name) as caller:
+        await asyncio.gather(*(caller.predict(a_request()) for _ in range(2_500)))
+
+
 async def test_a_request_without_an_id_gets_one(
     database_url: str, nats_url: str, log_name: str, stack: AsyncExitStack
 ) -> None:

@@ -173,7 +173,10 @@ def purge(
     timeout: Timeout = DEFAULT_TIMEOUT,
     output: Output = Format.TABLE,
 ) -> None:
-    """Delete some, with their payloads, for good."""
+    """Delete some, with their payloads, for good.
+
+    Ends with 1 when one that was named by its ID is not there.
+    """
     chosen = _chosen(ids, all_=all_, model=model, version=version, state=state, since=since)
     with ControlClient(server, timeout=timeout) as control:
         if not yes:
@@ -185,7 +188,10 @@ def purge(
             if not part.more:
                 break
             terminal.remark(f"{purged} deleted …")
-    terminal.show(output, Text(f"{purged} dead letters deleted"), {"purged": purged})
+    missing = max(0, len(set(ids or ())) - purged)
+    gone = f"; {missing} of those that you named are not there" if missing else ""
+    terminal.show(output, Text(f"{purged} dead letters deleted{gone}"), {"purged": purged, "missing": missing})
+    raise typer.Exit(ExitCode.FAILED if missing else ExitCode.YES)
 
 
 def _ask(states: Counter[str]) -> None:

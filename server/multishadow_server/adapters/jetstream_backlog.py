@@ -12,6 +12,7 @@ from nats.js.errors import NotFoundError
 
 from multishadow_server.adapters.tls import ClientTls
 from multishadow_server.errors import LogUnavailable
+from multishadow_server.service.ports import LogSize
 
 ANSWER_SECONDS = 1.0
 
@@ -34,15 +35,24 @@ class JetStreamBacklog:
 
     async def waiting(self) -> int:
         """Messages that no worker has acknowledged; 0 while no router has made the log. Raises LogUnavailable."""
+        return (await self.size()).messages
+
+    async def size(self) -> LogSize:
+        """What the log holds; nothing while no router has made it. Raises LogUnavailable."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 client = await self._connected()
                 stream = await client.jetstream(timeout=ANSWER_SECONDS).stream_info(self._log_name)
         except NotFoundError:
-            return 0
+            return LogSize()
         except (nats.errors.Error, JetStreamError, OSError, TimeoutError) as error:
             raise LogUnavailable(f"JetStream does not answer: {str(error) or type(error).__name__}") from error
-        return stream.state.messages
+        most = stream.config.max_bytes
+        return LogSize(
+            messages=stream.state.messages,
+            bytes=stream.state.bytes,
+            most_bytes=most if most is not None and most > 0 else None,
+        )
 
     async def aclose(self) -> None:
         """Close the connection."""

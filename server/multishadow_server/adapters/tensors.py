@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from multishadow.oip.v2 import inference_pb2
 
 Elements: TypeAlias = "NDArray[Any] | list[bytes]"
+Message: TypeAlias = (
+    "inference_pb2.ModelInferRequest.InferInputTensor | inference_pb2.ModelInferResponse.InferOutputTensor"
+)
 
 BYTES = "BYTES"
 BF16 = "BF16"
@@ -113,6 +116,15 @@ def output(response: inference_pb2.ModelInferResponse, name: str) -> Tensor:
     return Tensor(name=message.name, datatype=message.datatype, shape=shape, elements=elements)
 
 
+def elements_of(message: Message, raw: bytes | None) -> Elements:
+    """The elements of one tensor of a request or a response, whatever its shape says.
+
+    Raises:
+        Malformed: its contents are not what its data type says.
+    """
+    return _of_contents(message) if raw is None else _of_raw(message.name, message.datatype, raw)
+
+
 def _place(response: inference_pb2.ModelInferResponse, name: str) -> int:
     names = [each.name for each in response.outputs]
     if name:
@@ -154,7 +166,7 @@ def _split(name: str, content: bytes) -> list[bytes]:
     return elements
 
 
-def _of_contents(message: inference_pb2.ModelInferResponse.InferOutputTensor) -> Elements:
+def _of_contents(message: Message) -> Elements:
     name, datatype = message.name, message.datatype
     field = FIELDS.get(datatype)
     if field is None:

@@ -17,6 +17,7 @@ from multishadow_server.adapters.payload_rewriting import ProtobufPayloadRewrite
 from multishadow_server.adapters.postgres.access import PostgresTokens
 from multishadow_server.adapters.postgres.alarms import PostgresAlarms
 from multishadow_server.adapters.postgres.audit import PostgresAudit
+from multishadow_server.adapters.postgres.comparison_lists import PostgresComparisonLists
 from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
 from multishadow_server.adapters.postgres.control import PostgresControl
 from multishadow_server.adapters.postgres.dead_letters import PostgresDeadLetters
@@ -24,11 +25,13 @@ from multishadow_server.adapters.postgres.engine import open_engine
 from multishadow_server.adapters.postgres.labels import PostgresLabels
 from multishadow_server.adapters.postgres.probes import PostgresProbes
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
+from multishadow_server.adapters.postgres.promotions import PostgresLiveFigures, PostgresPromotions
 from multishadow_server.adapters.postgres.reviews import PostgresReviews
 from multishadow_server.adapters.postgres.rollouts import PostgresRollouts
 from multishadow_server.adapters.postgres.sessions import PostgresSessions
 from multishadow_server.adapters.postgres.stored_requests import PostgresStoredRequests
 from multishadow_server.adapters.postgres.traffic import PostgresTraffic
+from multishadow_server.adapters.stored_messages import ProtobufStoredMessages
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
 from multishadow_server.app import door as guard
 from multishadow_server.app import running, securing
@@ -56,6 +59,7 @@ from multishadow_server.errors import InvalidInput
 from multishadow_server.service.configuration_watch import ConfigurationWatch
 from multishadow_server.service.flag_feed import FlagFeed
 from multishadow_server.service.housekeeping import Housekeeping
+from multishadow_server.service.live_window import LiveWindow
 from multishadow_server.service.process_report import ProcessReport
 from multishadow_server.service.rollout_rounds import RolloutRounds
 from multishadow_server.settings import Settings
@@ -135,7 +139,15 @@ async def run(
             dead_letters=PostgresDeadLetters(engine),
             sessions=PostgresSessions(engine),
             audit=PostgresAudit(engine),
+            promotions=PostgresPromotions(engine),
+            live=LiveWindow(PostgresLiveFigures(engine)),
+            warnings=lambda: guard.warnings(settings, listening, serving),
+            comparisons=PostgresComparisonLists(engine),
+            messages=ProtobufStoredMessages(),
+            gateway=watchers.gateway,
+            comparer=watchers.comparer,
         )
+        stack.push_async_callback(desk.recent.aclose)
         pages = Pages(tokens=door.doorkeeper is not None)
         ofrep = Ofrep(feed, evaluations_per_second=settings.ofrep_evaluations_per_second)
         http = HttpServer(

@@ -48,6 +48,7 @@ def _announcement(endpoints: Endpoints, settings: Settings) -> Iterator[str]:
     yield f"router    {endpoints.router}"
     yield f"control   {endpoints.control}"
     yield f"http      {endpoints.http}"
+    yield f"page      {'http' if settings.tls_cert is None else 'https'}://{endpoints.http}/ui/"
     yield f"database  {where if 'PostgreSQL' in endpoints.embedded else 'as given'}"
     yield f"log       {where if 'nats-server' in endpoints.embedded else 'as given'}"
     yield f"processes {processes}"

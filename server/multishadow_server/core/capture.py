@@ -6,12 +6,13 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from multishadow_server.core.hot_value import hot_value
 from multishadow_server.core.prediction import Json
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@hot_value
 class Capture:
     """One sampled request, with the live answer.
 

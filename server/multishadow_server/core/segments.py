@@ -54,6 +54,11 @@ def levels_of(capture: Capture, observations: Sequence[Observation], *, attribut
     return levels
 
 
+def attribute_levels(attributes: Mapping[str, Json]) -> list[str]:
+    """The levels that a request belongs to by its attributes, as `levels_of` writes them."""
+    return [f"{ATTRIBUTES}{name}={value}" for name, value in _scalars(attributes, depth=1)]
+
+
 def feature_of(level: str) -> str:
     """The feature that a level is of."""
     return level.partition("=")[0]

@@ -133,6 +133,7 @@ async def _serve_roles(resources: AsyncExitStack, stage: Stage, folder: Path) ->
     deployment = Deployment(settings, routers=ROUTERS, workers=WORKERS, report=stage.say, log_level="error")
     endpoints = await resources.enter_async_context(deployment)
     stage.say(f"callers ask the router at {endpoints.router}; shadowctl asks control at {endpoints.control}")
+    stage.say(f"watch it in a browser: http://{endpoints.http}/ui/")
     return endpoints
 
 
@@ -311,6 +312,7 @@ def _by_hand(stage: Stage, endpoints: Endpoints, *, winner: str, keep: bool) -> 
     if keep:
         stage.chapter("Everything keeps running until Ctrl-C. Go on by hand, in another terminal:")
         stage.say(f"export MULTISHADOW_ROUTER={endpoints.router} MULTISHADOW_CONTROL={endpoints.control}")
+        stage.say(f"or in a browser: http://{endpoints.http}/ui/")
     else:
         stage.chapter("To go on by hand: multishadow demo --keep, which says where to connect to; then, for example")
     stage.say("multishadow traffic digits --rate 50")

@@ -29,6 +29,7 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     listening.HANDSHAKE_LIMIT,
+    *listening.WAITING_LIMITS,
 )
 
 

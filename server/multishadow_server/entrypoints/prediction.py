@@ -182,6 +182,7 @@ def _options(max_message_bytes: int) -> list[tuple[str, int]]:
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
         ("grpc.http2.max_ping_strikes", 0),
         listening.HANDSHAKE_LIMIT,
+        *listening.WAITING_LIMITS,
     ]
 
 

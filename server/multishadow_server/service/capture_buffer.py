@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from multishadow_server.core.capture import Capture, CaptureBatch, DropTally, partition_of
+from multishadow_server.core.hot_value import hot_value
 from multishadow_server.core.withheld import TOO_LARGE
 from multishadow_server.errors import LogFull, MessageTooLarge, MultishadowError
 from multishadow_server.service import ports
@@ -301,7 +302,7 @@ class CaptureBuffer:
         self._trouble = error
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@hot_value
 class _Message:
     """One message for the log, with the id under which it may be repeated."""
 

@@ -10,13 +10,14 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from multishadow_server.core import routing, sampling_share, targeting, writes
 from multishadow_server.core.capture import Capture, DropTally, Metadata, size_of
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.duplicates import turn_fingerprint
+from multishadow_server.core.hot_value import hot_value
 from multishadow_server.core.live_counts import LiveTally, Share
 from multishadow_server.core.metadata import without_credentials
 from multishadow_server.core.prediction import Json
@@ -37,7 +38,7 @@ UNAVAILABLE = 14
 MOST_DECISIONS = 1_000
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@hot_value
 class LiveRequest:
     """One request as it arrived.
 
@@ -71,7 +72,7 @@ class LiveRequest:
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@hot_value
 class LiveAnswer:
     """What the caller gets: the answer, who gave it, and the revision of the flags that chose it."""
 
@@ -424,7 +425,7 @@ class LivePath:
         return True, turn, turn_fingerprint(request.model, request.session_id, same)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@hot_value
 class _Attempt:
     """One request with its decision, and the points on the monotonic clock between which it must be answered."""
 

@@ -41,7 +41,7 @@ async def look(store: ControlStore, version: Version, *, clock: Callable[[], flo
         found = await comparison_report.compare(store, model=version.model, candidates=[version.name], clock=clock)
     except (FailedPrecondition, NotFound) as error:
         return GatesFound(holding=("comparison",), why=f"it has not been compared with the live version: {error}")
-    if past := _of_another_time(found.epoch, await store.read()):
+    if past := of_another_time(found.epoch, await store.read()):
         return GatesFound(holding=("comparison",), why=past)
     (review,) = found.reviews
     reasons = (f"  {gate.name} {gate.state}: {gate.number}; asked for: {gate.bound}" for gate in review.holding)
@@ -54,7 +54,7 @@ async def look(store: ControlStore, version: Version, *, clock: Callable[[], flo
     )
 
 
-def _of_another_time(epoch: Epoch, present: Configuration) -> str:
+def of_another_time(epoch: Epoch, present: Configuration) -> str:
     """Why a comparison vouches for nothing any more: nothing keeps that of an experiment that has ended up to date."""
     model = present.models[epoch.model]
     live = serving.live_version(model, present.flags)

@@ -106,3 +106,17 @@ async def record_review(
         )
     await reviews.record(found, version=chosen, verdict=verdict, actor=actor)
     return found, chosen
+
+
+async def take_back_review(reviews: ReviewStore, *, comparison_id: int, version: str, actor: str) -> KeptComparison:
+    """Forget the verdict on one candidate's answer; returns the comparison.
+
+    Raises:
+        NotFound: no such comparison, or nobody said anything of this candidate's answer in it.
+        StoreUnavailable: the database is away.
+    """
+    found = await get_comparison(reviews, comparison_id)
+    known = any(each.version == version for each in found.observations)
+    if not known or not await reviews.take_back(found, version=version, actor=actor):
+        raise NotFound(f"there is no verdict on {version!r} in comparison {comparison_id}")
+    return found

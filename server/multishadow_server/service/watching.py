@@ -191,8 +191,10 @@ async def list_alarms(store: ControlStore, records: AlarmStore, *, model: str = 
     return await records.alarms(model)
 
 
-async def history(store: ControlStore, records: AlarmStore, *, model: str, most: int) -> Sequence[Alarm]:
-    """Alarms on or over, the newest first.
+async def history(
+    store: ControlStore, records: AlarmStore, *, model: str, most: int, before: int | None = None
+) -> Sequence[Alarm]:
+    """Alarms on or over, the newest first; with `before`, of those whose number is below it.
 
     Raises:
         InvalidInput: too many are asked for.
@@ -202,7 +204,7 @@ async def history(store: ControlStore, records: AlarmStore, *, model: str, most:
     if not 1 <= most <= MOST_LISTED:
         raise InvalidInput(f"most: {most} is out of range; allowed are 1 to {MOST_LISTED}")
     await _check_model(store, model)
-    return await records.history(model, most=most)
+    return await records.history(model, most=most, before=before)
 
 
 async def acknowledge(

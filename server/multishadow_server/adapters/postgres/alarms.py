@@ -89,9 +89,11 @@ class PostgresAlarms:
         async with reaching(self._engine, "reading alarms"), AsyncSession(self._engine) as session:
             return [_alarm_of(row) for row in await session.exec(wanted)]
 
-    async def history(self, model: str = "", *, most: int) -> Sequence[Alarm]:
-        """On or over, the newest first."""
+    async def history(self, model: str = "", *, most: int, before: int | None = None) -> Sequence[Alarm]:
+        """On or over, the newest first; with `before`, of those whose number is below it."""
         wanted = select(AlarmRow).order_by(col(AlarmRow.id).desc()).limit(most)
+        if before is not None:
+            wanted = wanted.where(col(AlarmRow.id) < before)
         if model:
             wanted = wanted.where(col(AlarmRow.model).in_(["", model]))
         async with reaching(self._engine, "reading the history of alarms"), AsyncSession(self._engine) as session:

@@ -15,7 +15,7 @@ from psycopg.errors import LockNotAvailable
 from sqlalchemy import Connection, Engine, NullPool, create_engine
 from sqlalchemy.exc import OperationalError
 
-from multishadow_server.adapters.postgres import retention
+from multishadow_server.adapters.postgres import partition_indexes, retention
 from multishadow_server.adapters.postgres.engine import driver_url, translated
 
 PATIENCE_SECONDS = 300.0
@@ -43,6 +43,8 @@ def migrate(database_url: str) -> None:
 def upgrade(engine: Engine, configured: Callable[[Connection], Config], *, patience: float = PATIENCE_SECONDS) -> None:
     """Upgrade to the head of these migrations, in one transaction, while roles work on the tables.
 
+    Then indexes are built on partitions that hold rows, without holding up anybody; see `partition_indexes`.
+
     Roles hold their locks for milliseconds, and somebody's long report holds one for minutes: a table that cannot be
     had within a second is given up, with all the others, and everything is tried again.
 
@@ -67,7 +69,8 @@ def upgrade(engine: Engine, configured: Callable[[Connection], Config], *, patie
             # Not the same moment as whatever comes at regular intervals.
             time.sleep(random.uniform(*PAUSE_SECONDS))  # noqa: S311  no secret
         else:
-            return
+            break
+    partition_indexes.complete(engine, patience=patience)
 
 
 def alembic_config(connection: Connection) -> Config:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import func, text, update
+from sqlalchemy import delete, func, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col, select
@@ -113,6 +113,23 @@ class PostgresReviews:
             detail = {"comparison": comparison.id, "verdict": verdict.value}
             await audit.append(connection, actor=actor, action="record_review", subject=subject, detail=detail)
             await session.commit()
+
+    async def take_back(self, comparison: KeptComparison, *, version: str, actor: str) -> bool:
+        """Forget the verdict on an answer, and count it no more; False when there is none."""
+        seen = next(each for each in comparison.observations if each.version == version)
+        gone = delete(ReviewRow).where(col(ReviewRow.comparison_id) == comparison.id, col(ReviewRow.version) == version)
+        async with reaching(self._engine, "taking a review back"), AsyncSession(self._engine) as session:
+            verdict = (await session.execute(gone.returning(col(ReviewRow.verdict)))).scalar_one_or_none()
+            if verdict is None:
+                return False
+            connection = await session.connection()
+            change = negative(reviews.contribution(seen, ReviewVerdict(verdict)))
+            await add_rollups(connection, _in_bucket(comparison, change))
+            subject = f"{comparison.epoch.model}.{version}"
+            detail = {"comparison": comparison.id, "verdict": verdict}
+            await audit.append(connection, actor=actor, action="take_back_review", subject=subject, detail=detail)
+            await session.commit()
+        return True
 
     async def reviewed_of_top(self, epoch_id: int, version: str) -> tuple[int, int]:
         """Of a candidate's least similar divergent answers (at most ten): how many have a verdict, and how many are."""

@@ -28,12 +28,14 @@ class _TooLarge(Exception):
     """The structure is over a bound; the message is the reason."""
 
 
-class _Missing:
+class Missing:
+    """What stands for a field that one side lacks."""
+
     def __repr__(self) -> str:
         return "missing"
 
 
-_MISSING = _Missing()
+MISSING = Missing()
 
 
 def compare(comparator: Comparator, live: Structured, shadow: Structured) -> Comparison:
@@ -76,21 +78,22 @@ def holds_more_than(most: int, root: Structured) -> bool:
 
 def _judged(comparator: Comparator, live: Leaves, shadow: Leaves) -> Comparison:
     paths = live.keys() | shadow.keys()
-    differing = [path for path in paths if not _equal(comparator, live.get(path, _MISSING), shadow.get(path, _MISSING))]
+    differing = [path for path in paths if not equal(comparator, live.get(path, MISSING), shadow.get(path, MISSING))]
     similarity = (len(paths) - len(differing)) / len(paths)
     if not differing:
         return judged(agree=True, similarity=similarity)
     # Protobuf maps have no order: by name, so that the same pair always reads the same.
-    first = heapq.nsmallest(SHOWN_DIFFERENCES, differing, key=_order)
+    first = heapq.nsmallest(SHOWN_DIFFERENCES, differing, key=order)
     shown = ", ".join(
-        f"{_dotted(path)} ({_shown(live.get(path, _MISSING))} | {_shown(shadow.get(path, _MISSING))})" for path in first
+        f"{_dotted(path)} ({_shown(live.get(path, MISSING))} | {_shown(shadow.get(path, MISSING))})" for path in first
     )
     more = ", …" if len(differing) > len(first) else ""
     detail = f"{len(differing)} of {len(paths)} fields differ (live | shadow): {shown}{more}"
     return judged(agree=False, similarity=similarity, detail=detail)
 
 
-def _equal(comparator: Comparator, a: Json | _Missing, b: Json | _Missing) -> bool:
+def equal(comparator: Comparator, a: Json | Missing, b: Json | Missing) -> bool:
+    """Whether two leaves agree: numbers within the comparator's tolerances, all else when equal and of one type."""
     if _is_number(a) and _is_number(b):
         return close(comparator, float(a), float(b))  # type: ignore[arg-type]  # both were just found to be numbers
     return type(a) is type(b) and a == b
@@ -102,7 +105,7 @@ def _is_number(value: object) -> bool:
 
 def _first_nan(leaves: Leaves) -> Path | None:
     found = (path for path, value in leaves.items() if isinstance(value, float) and math.isnan(value))
-    return min(found, key=_order, default=None)
+    return min(found, key=order, default=None)
 
 
 def _leaves(root: Mapping[str, Json], ignored: list[Pattern]) -> Leaves:
@@ -118,18 +121,19 @@ def _leaves(root: Mapping[str, Json], ignored: list[Pattern]) -> Leaves:
             continue
         if len(path) >= MOST_LEVELS:
             raise _TooLarge("structure_too_deep")
-        for key, child in _children(value):
-            below = _narrowed(patterns, str(key))
+        for key, child in children(value):
+            below = narrowed(patterns, str(key))
             if () not in below:
                 waiting.append(((*path, key), child, below))
     return found
 
 
-def _children(value: dict[str, Json] | list[Json]) -> Iterator[tuple[str | int, Json]]:
+def children(value: dict[str, Json] | list[Json]) -> Iterator[tuple[str | int, Json]]:
+    """What is one level below, by key or index."""
     yield from value.items() if isinstance(value, dict) else enumerate(value)
 
 
-def _narrowed(patterns: list[Pattern], key: str) -> list[Pattern]:
+def narrowed(patterns: list[Pattern], key: str) -> list[Pattern]:
     """What remains of the patterns below this key; `()` where one is complete."""
     for part in key.split(".") if patterns else ():
         if () in patterns:
@@ -138,7 +142,8 @@ def _narrowed(patterns: list[Pattern], key: str) -> list[Pattern]:
     return patterns
 
 
-def _order(path: Path) -> tuple[tuple[bool, int, str], ...]:
+def order(path: Path) -> tuple[tuple[bool, int, str], ...]:
+    """What paths are sorted by: indexes as numbers, before keys."""
     return tuple((True, key, "") if isinstance(key, int) else (False, 0, key) for key in path)
 
 
@@ -146,8 +151,8 @@ def _dotted(path: Path) -> str:
     return _cut(".".join(map(str, path)), 80)
 
 
-def _shown(value: Json | _Missing) -> str:
-    if isinstance(value, _Missing):
+def _shown(value: Json | Missing) -> str:
+    if isinstance(value, Missing):
         return repr(value)
     return _cut(json.dumps(value[:64] if isinstance(value, str) else value, ensure_ascii=False), 40)
 

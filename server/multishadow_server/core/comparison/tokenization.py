@@ -24,7 +24,7 @@ from multishadow_server.core.comparison.stemming import stem
 _ASCII_WORD = re.compile("[a-z0-9]+")
 
 # Blocks (Unicode 14) of scripts that are written without spaces between words.
-_UNSPACED = "".join(
+UNSPACED = "".join(
     f"{chr(first)}-{chr(last)}"
     for first, last in (
         (0x0E00, 0x0EFF),  # Thai, Lao
@@ -52,7 +52,7 @@ _UNSPACED = "".join(
     )
 )
 # Used after separation, where everything that is neither \w nor space is a mark or a joiner.
-_WORD = re.compile(rf"[{_UNSPACED}][^\w\s]*|(?:[^\W{_UNSPACED}][^\w\s]*)+")
+_WORD = re.compile(rf"[{UNSPACED}][^\w\s]*|(?:[^\W{UNSPACED}][^\w\s]*)+")
 
 _JOINERS = "\u200c\u200d"
 _WITHOUT_JOINERS = str.maketrans("", "", _JOINERS)

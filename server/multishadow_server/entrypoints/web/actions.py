@@ -26,6 +26,11 @@ def actor() -> str:
     return callers.actor("", otherwise=ACTOR)
 
 
+def said(done: str, *more: str) -> str:
+    """What was done, and what whoever did it should know, as one text."""
+    return " ".join((done, *(each if each.endswith((".", "!", "?")) else f"{each}." for each in more)))
+
+
 def check_origin(request: Request) -> None:
     """Raise NotPermitted when another site's page sent this: it would act with the rights of whoever looks at it.
 

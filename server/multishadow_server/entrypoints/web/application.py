@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,10 +18,25 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from multishadow_server.entrypoints.web import overview, signing_in
+from multishadow_server.entrypoints.web import (
+    alarms,
+    audit,
+    comparisons,
+    dead_letters,
+    divergences,
+    experiment,
+    experiment_changes,
+    experiments,
+    flags,
+    models,
+    overview,
+    rollouts,
+    signing_in,
+    system,
+)
 from multishadow_server.entrypoints.web.desk import Desk
 from multishadow_server.entrypoints.web.pages import FRAGMENT_HEADER, Pages
-from multishadow_server.entrypoints.web.paths import FILES, SIGN_IN, STATIC, UI
+from multishadow_server.entrypoints.web.paths import FILES, NAMES, SIGN_IN, STATIC, UI, static_path
 from multishadow_server.errors import (
     Conflict,
     FailedPrecondition,
@@ -35,7 +50,21 @@ from multishadow_server.errors import (
 from multishadow_server.service.doorkeeper import Doorkeeper
 
 # Each has `routes(pages, desk)`.
-PARTS: Sequence[Callable[[Pages, Desk], Sequence[BaseRoute]]] = (overview.routes,)
+PARTS: Sequence[Callable[[Pages, Desk], Sequence[BaseRoute]]] = (
+    overview.routes,
+    models.routes,
+    flags.routes,
+    rollouts.routes,
+    dead_letters.routes,
+    alarms.routes,
+    audit.routes,
+    system.routes,
+    experiments.routes,
+    experiment.routes,
+    experiment_changes.routes,
+    divergences.routes,
+    comparisons.routes,
+)
 
 # Scripts and everything else come from here alone; pictures carry their sizes in style attributes.
 _POLICY = (
@@ -85,28 +114,37 @@ def routes(desk: Desk, pages: Pages, *, doorkeeper: Doorkeeper | None, hosts: Se
             *(route for part in PARTS for route in part(pages, desk)),
             Mount(STATIC, StaticFiles(directory=FILES)),
         ],
-        exception_handlers={
-            MultishadowError: failures.known,
-            HTTPException: failures.of_http,
-            Exception: failures.unforeseen,
-        },
+        exception_handlers={MultishadowError: failures.known, HTTPException: failures.of_http},
         middleware=[
-            Middleware(_Headers),
+            Middleware(_Unforeseen, failures=failures),
             *(() if doorkeeper else (Middleware(_OwnHosts, hosts=hosts, refuse=failures.of_host),)),
         ],
     )
-    return [Route("/", lead_there), Route(UI, lead_there), _Whole(application)]
+    return [Route("/", lead_there), Route(UI, lead_there), _Whole(_Headers(application))]
 
 
 def refusal(pages: Pages, request: Request, error: MultishadowError) -> Response:
     """What somebody sees who is not let in: where to sign in, or why not."""
+    response = _refused(pages, request, error)
+    # It is made before the page's own application is reached, which adds these to everything else.
+    response.raw_headers.extend((*SECURITY_HEADERS, _NEVER_STORED))
+    return response
+
+
+def _refused(pages: Pages, request: Request, error: MultishadowError) -> Response:
     if isinstance(error, NotAuthenticated):
         if FRAGMENT_HEADER in request.headers:
-            return Response(status_code=401, headers={"hx-redirect": SIGN_IN})
+            # What refreshes itself is part of a page, and that page is where to come back to.
+            page = urlsplit(request.headers.get("hx-current-url", ""))
+            return Response(status_code=401, headers={"hx-redirect": _sign_in(page.path, page.query)})
         if request.method in {"GET", "HEAD"}:
-            then = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-            return RedirectResponse(f"{SIGN_IN}?then={quote(then, safe='')}", status_code=303)
+            return RedirectResponse(_sign_in(request.url.path, request.url.query), status_code=303)
     return _Failures(pages).shown(request, error)
+
+
+def _sign_in(path: str, query: str) -> str:
+    then = f"{path}?{query}" if query else path
+    return f"{SIGN_IN}?then={quote(then, safe='')}"
 
 
 class _Whole(Mount):
@@ -141,8 +179,7 @@ class _Failures:
         said = f"there is no page {request.url.path}" if status == HTTPStatus.NOT_FOUND else HTTPStatus(status).phrase
         return self._page(request, status, said)
 
-    async def unforeseen(self, request: Request, error: Exception) -> Response:
-        _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    def unforeseen(self, request: Request) -> Response:
         return self._page(request, 500, "control failed on this page; its log says why")
 
     def of_host(self, request: Request) -> Response:
@@ -160,6 +197,31 @@ class _Failures:
         )
 
 
+class _Unforeseen:
+    """Logs what nobody foresaw, and shows a page: Starlette's own handler would raise it on, to be logged again."""
+
+    def __init__(self, app: ASGIApp, *, failures: _Failures) -> None:
+        self._app = app
+        self._failures = failures
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def send_on(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_on)
+        except Exception:
+            if begun:
+                raise
+            request = Request(scope)
+            _log.exception("%s %s failed", request.method, request.url.path)
+            await self._failures.unforeseen(request)(scope, receive, send)
+
+
 class _Headers:
     """Adds to every answer what keeps others out of the page."""
 
@@ -167,7 +229,7 @@ class _Headers:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        kept = str(scope["path"]).startswith(f"{STATIC}/") and bool(scope["query_string"])
+        kept = _is_this_release(str(scope["path"]), scope["query_string"])
 
         async def send_on(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -177,6 +239,15 @@ class _Headers:
             await send(message)
 
         await self._app(scope, receive, send_on)
+
+
+def _is_this_release(path: str, query: bytes) -> bool:
+    """Whether a static file is asked for by the digest of what it is here: only then may it be kept for good.
+
+    While releases are exchanged, a page of one control asks another for its files.
+    """
+    name = path.removeprefix(f"{STATIC}/")
+    return name != path and name in NAMES and static_path(name) == f"{path}?{query.decode('latin-1')}"
 
 
 class _OwnHosts:

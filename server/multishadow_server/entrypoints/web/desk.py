@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
+from multishadow_server.service.live_window import LiveWindow
+from multishadow_server.service.model_cards import ModelCards
 from multishadow_server.service.ports import (
     AlarmStore,
     AuditLog,
     CaptureBacklog,
+    Comparer,
+    ComparisonLists,
     ControlStore,
     LabelStore,
     LetterStore,
+    ModelGateway,
     ProbeStore,
+    PromotionHistory,
     ReviewStore,
     RolloutStore,
     SessionRecords,
+    StoredMessages,
     VersionProbe,
 )
+from multishadow_server.service.recent import Recent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +45,15 @@ class Desk:
         dead_letters: shadow calls that failed for good.
         sessions: what is known of sessions.
         audit: who changed what.
+        promotions: what was made live.
+        live: what callers got lately.
+        warnings: what of this process's setup is not as it should be.
+        comparisons: stored comparisons as lists.
+        messages: reads what is stored.
+        gateway: calls versions, for who asks them again.
+        comparer: compares what they answer.
         clock: the time, in seconds since the Unix epoch.
+        recent: what was worked out lately, and is dear to work out again.
     """
 
     store: ControlStore
@@ -51,4 +67,24 @@ class Desk:
     dead_letters: LetterStore
     sessions: SessionRecords
     audit: AuditLog
+    promotions: PromotionHistory
+    live: LiveWindow
+    warnings: Callable[[], Sequence[str]] = tuple
+    comparisons: ComparisonLists
+    messages: StoredMessages
+    gateway: ModelGateway
+    comparer: Comparer
     clock: Callable[[], float] = time.time
+    recent: Recent = field(default_factory=Recent)
+
+    @property
+    def cards(self) -> ModelCards:
+        """Makes the cards of models."""
+        return ModelCards(
+            store=self.store,
+            promotions=self.promotions,
+            rollouts=self.rollouts,
+            alarms=self.alarms,
+            live=self.live,
+            clock=self.clock,
+        )

@@ -1,4 +1,4 @@
-"""The first page: every model, what is live now, and what its experiment comes to so far."""
+"""The first page: every model, who answers callers and how well, and what goes on with it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from starlette.routing import BaseRoute, Route
 from multishadow_server.entrypoints.web.desk import Desk
 from multishadow_server.entrypoints.web.pages import Pages
 from multishadow_server.entrypoints.web.paths import UI
-from multishadow_server.service import models
 
 
 def routes(pages: Pages, desk: Desk) -> Sequence[BaseRoute]:
     """`/ui/`."""
 
     async def overview(request: Request) -> Response:
-        views = await models.list_models(desk.store)
-        return pages.render(request, "overview.html", models=views)
+        cards, alarms = await desk.cards.all()
+        return pages.render(request, "overview.html", cards=cards, alarms=alarms, now=desk.clock())
 
     return [Route(f"{UI}/", overview)]

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, Response
 
 from multishadow_server.core.access import Role
 from multishadow_server.entrypoints import callers
@@ -31,20 +31,23 @@ class Section:
     Args:
         name: as shown.
         path: where it begins, below UI; empty is the first page.
+        key: leads there from the keyboard, after a `g`.
     """
 
     name: str
     path: str
+    key: str
 
 
 SECTIONS: Sequence[Section] = (
-    Section(name="Models", path=""),
-    Section(name="Experiments", path="experiments"),
-    Section(name="Flags", path="flags"),
-    Section(name="Rollouts", path="rollouts"),
-    Section(name="Dead letters", path="dead-letters"),
-    Section(name="Alarms", path="alarms"),
-    Section(name="Audit", path="audit"),
+    Section(name="Models", path="", key="m"),
+    Section(name="Experiments", path="experiments", key="e"),
+    Section(name="Flags", path="flags", key="f"),
+    Section(name="Rollouts", path="rollouts", key="r"),
+    Section(name="Dead letters", path="dead-letters", key="d"),
+    Section(name="Alarms", path="alarms", key="a"),
+    Section(name="Audit", path="audit", key="u"),
+    Section(name="System", path="system", key="s"),
 )
 
 
@@ -79,7 +82,8 @@ class Pages:
             section: the path of the section that the navigation marks.
             values: what the template shows.
         """
-        notices, response_cookies = flash.taken(request)
+        # What refreshes itself would take a notice from the page that it is meant for.
+        notices, response_cookies = ((), _nothing) if FRAGMENT_HEADER in request.headers else flash.taken(request)
         body = self._templates.get_template(template).render(
             **_shared(request, section, tokens=self._tokens), notices=notices, **values
         )
@@ -88,11 +92,15 @@ class Pages:
         return response
 
 
-def ui(*parts: str, **query: object) -> str:
+def ui(*parts: object, **query: object) -> str:
     """A path of the page: each part quoted, empty values of the query left out."""
     path = "/".join([UI, *(quote(str(part), safe="") for part in parts)]) if parts else f"{UI}/"
     terms = [f"{quote(name)}={quote(str(value), safe='')}" for name, value in query.items() if value not in ("", None)]
     return f"{path}?{'&'.join(terms)}" if terms else path
+
+
+def _nothing(_: Response) -> None:
+    """No cookie changes."""
 
 
 def may_change() -> bool:
@@ -110,5 +118,5 @@ def _shared(request: Request, section: str, *, tokens: bool) -> Mapping[str, Any
         "tokens": tokens,
         "caller": callers.current.get(),
         "may_change": may_change(),
-        "here": request.url.path,
+        "here": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
     }

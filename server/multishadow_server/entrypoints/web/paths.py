@@ -13,6 +13,7 @@ THEME = f"{UI}/theme"
 STATIC = f"{UI}/static"
 
 FILES = Path(__file__).parent / "static"
+NAMES = frozenset(file.name for file in FILES.iterdir())
 
 
 @cache

@@ -18,6 +18,8 @@ from multishadow_server.service.doorkeeper import Doorkeeper
 
 TOKEN_COOKIE = "multishadow_token"  # noqa: S105  its name, no token
 LONGEST_SESSION = 12 * 3_600
+THROTTLED = "this was refused too often within a minute; wait, and see that the token is right"
+RETRY_AFTER = "60"
 _A_YEAR = 365 * 86_400
 
 
@@ -36,8 +38,16 @@ def routes(pages: Pages, doorkeeper: Doorkeeper | None) -> Sequence[BaseRoute]:
             await doorkeeper.admit([f"Bearer {token}"], Role.VIEWER, to="the web page")
         except MultishadowError as error:
             peer = request.client.host if request.client else ""
-            doorkeeper.note_refusal(peer, error, to="the web page")
-            return pages.render(request, "sign_in.html", status=401, refusal=str(error), then=then)
+            throttled = doorkeeper.note_refusal(peer, error, to="the web page")
+            response = pages.render(
+                request,
+                "sign_in.html",
+                status=429 if throttled else 401,
+                refusal=THROTTLED if throttled else str(error),
+                then=then,
+            )
+            response.headers.update({"retry-after": RETRY_AFTER} if throttled else {})
+            return response
         response = RedirectResponse(then, status_code=303)
         response.set_cookie(
             TOKEN_COOKIE,
@@ -45,8 +55,10 @@ def routes(pages: Pages, doorkeeper: Doorkeeper | None) -> Sequence[BaseRoute]:
             path=UI,
             max_age=LONGEST_SESSION,
             httponly=True,
-            samesite="strict",
-            secure=request.url.scheme == "https",
+            # Not "strict": whoever follows a link to the page, out of a chat or an alarm, is signed in there. Nothing
+            # is changed by a link, and what changes something is not taken from other sites (`check_origin`).
+            samesite="lax",
+            secure=_over_tls(request),
         )
         return response
 
@@ -77,6 +89,11 @@ def routes(pages: Pages, doorkeeper: Doorkeeper | None) -> Sequence[BaseRoute]:
 def token_of(cookies: Mapping[str, str]) -> str | None:
     """The token that a browser kept."""
     return cookies.get(TOKEN_COOKIE)
+
+
+def _over_tls(request: Request) -> bool:
+    """Whether the browser speaks TLS, to us or to a proxy before us: it says so itself with every form."""
+    return request.url.scheme == "https" or request.headers.get("origin", "").startswith("https://")
 
 
 def _inside(path: str) -> str:

@@ -8,9 +8,16 @@ from multishadow_server.service.ports.capture_log import (
     CaptureReader,
     LoggedBatch,
     LogPressure,
+    LogSize,
     LogState,
     PartitionLeases,
     PartitionReader,
+)
+from multishadow_server.service.ports.comparison_lists import (
+    ComparisonLists,
+    ComparisonPage,
+    ListedComparison,
+    WholeComparison,
 )
 from multishadow_server.service.ports.configuration import ClaimReader, ConfigurationSource
 from multishadow_server.service.ports.control import Change, ControlStore, FlagRecord, FlagRevision, Promotion
@@ -37,6 +44,7 @@ from multishadow_server.service.ports.privacy import (
 )
 from multishadow_server.service.ports.probes import ProbeClaim, ProbeKey, ProbeStore
 from multishadow_server.service.ports.processes import ProcessRegistry, ProcessStatus
+from multishadow_server.service.ports.promotions import LiveFigureReader, PromotionHistory, PromotionLine
 from multishadow_server.service.ports.reviews import ComparisonLine, KeptComparison, ReviewStore
 from multishadow_server.service.ports.rollouts import (
     NewRollout,
@@ -46,6 +54,7 @@ from multishadow_server.service.ports.rollouts import (
     StageCounts,
 )
 from multishadow_server.service.ports.sessions import SessionRecords, SessionStore, StoredTurn
+from multishadow_server.service.ports.stored_messages import StoredMessages
 from multishadow_server.service.ports.stored_requests import RequestFilter, StoredKey, StoredRequests
 from multishadow_server.service.ports.versions import (
     Answer,
@@ -73,6 +82,8 @@ __all__ = [
     "ClaimedLetter",
     "Comparer",
     "ComparisonLine",
+    "ComparisonLists",
+    "ComparisonPage",
     "ConfigurationSource",
     "ControlStore",
     "Erased",
@@ -90,9 +101,12 @@ __all__ = [
     "LetterLine",
     "LetterQueue",
     "LetterStore",
+    "ListedComparison",
     "LiveCountReader",
     "LiveCountStore",
+    "LiveFigureReader",
     "LogPressure",
+    "LogSize",
     "LogState",
     "LoggedBatch",
     "ModelGateway",
@@ -108,6 +122,8 @@ __all__ = [
     "ProcessRegistry",
     "ProcessStatus",
     "Promotion",
+    "PromotionHistory",
+    "PromotionLine",
     "PublishedFlags",
     "RequestFilter",
     "ReviewStore",
@@ -124,6 +140,7 @@ __all__ = [
     "StoredComparison",
     "StoredKey",
     "StoredLetter",
+    "StoredMessages",
     "StoredRequests",
     "StoredTraffic",
     "StoredTurn",
@@ -132,4 +149,5 @@ __all__ = [
     "TokenStore",
     "TrafficStore",
     "VersionProbe",
+    "WholeComparison",
 ]

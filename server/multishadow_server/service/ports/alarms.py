@@ -62,8 +62,8 @@ class AlarmStore(Protocol):
         """Those that are on, not acknowledged ones first; of one model with those of all models, or all there are."""
         ...
 
-    async def history(self, model: str = "", *, most: int) -> Sequence[Alarm]:
-        """On or over, the newest first."""
+    async def history(self, model: str = "", *, most: int, before: int | None = None) -> Sequence[Alarm]:
+        """On or over, the newest first; with `before`, of those whose number is below it."""
         ...
 
     async def acknowledge(self, ids: Sequence[int], *, model: str, actor: str, note: str) -> Sequence[Alarm]:

@@ -104,11 +104,24 @@ class PartitionLeases(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogSize:
+    """What the capture log holds: messages that no worker has finished, their bytes, and the most bytes it takes."""
+
+    messages: int = 0
+    bytes: int = 0
+    most_bytes: int | None = None
+
+
 class CaptureBacklog(Protocol):
     """How far workers are behind."""
 
     async def waiting(self) -> int:
         """Messages of the capture log that no worker has finished. Raises LogUnavailable."""
+        ...
+
+    async def size(self) -> LogSize:
+        """What the capture log holds; nothing while no router has made it. Raises LogUnavailable."""
         ...
 
 

@@ -61,3 +61,7 @@ class ReviewStore(Protocol):
     async def record(self, comparison: KeptComparison, *, version: str, verdict: ReviewVerdict, actor: str) -> None:
         """Record a verdict and count it; a former one on the same answer is taken back."""
         ...
+
+    async def take_back(self, comparison: KeptComparison, *, version: str, actor: str) -> bool:
+        """Forget the verdict on an answer, and count it no more; False when there is none."""
+        ...

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from multishadow_server.core.capture import Metadata
 from multishadow_server.core.comparison import Comparison
+from multishadow_server.core.hot_value import hot_value
 from multishadow_server.core.model import Comparator
 from multishadow_server.core.prediction import Prediction
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@hot_value
 class Answer:
     """What a version answered.
 

@@ -11,6 +11,7 @@ from sqlalchemy import (
     CheckConstraint,
     Index,
     LargeBinary,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
@@ -49,6 +50,14 @@ class ComparisonRow(Table, table=True):
     __tablename__ = "comparison"
     __table_args__: ClassVar[Any] = (
         Index("ix_comparison_epoch_id", "epoch_id"),
+        # Orders of lists; see `core.comparison_lists` and migration 0016, which makes the functions.
+        Index(
+            "ix_comparison_similarity", "epoch_id", "kept_because", text("comparison_similarity(observations)"), "id"
+        ),
+        Index("ix_comparison_latency", "epoch_id", "kept_because", text("comparison_latency(observations)"), "id"),
+        Index("ix_comparison_received_at", "epoch_id", "kept_because", "received_at", "id"),
+        Index("ix_comparison_session_id", "epoch_id", "session_id", "received_at"),
+        Index("ix_comparison_id", "id"),
         {"postgresql_partition_by": "RANGE (day)"},
     )
 
