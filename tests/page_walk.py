@@ -25,6 +25,8 @@ from multishadow_server.entrypoints.web.pages import Pages
 from multishadow_server.entrypoints.web.paths import STATIC
 
 FIRST = "/ui/"
+# What everybody may send: it changes nothing but what their own browser shows.
+OWN = (signing_in.SIGN_IN, signing_in.SIGN_OUT, signing_in.THEME)
 TABS = 3
 LOOK_ONLY = ("color-contrast",)
 _LINKS = "links => [...new Set(links.map(link => link.getAttribute('href')))]"
@@ -55,11 +57,20 @@ Look = Callable[[Page, str, int], Awaitable[None]]
 
 
 def kinds_of_pages() -> list[str]:
-    """The paths of all pages, as patterns; fragments are none, and neither is what is only sent to."""
+    """The paths of all pages, as patterns such as `/ui/flags/{key}`."""
+    return _paths("GET")
+
+
+def kinds_of_changes() -> list[str]:
+    """The paths of all changes, as patterns; signing out and the choice of colours are none."""
+    return [path for path in _paths("POST") if path not in OWN]
+
+
+def _paths(method: str) -> list[str]:
     desk = cast("Desk", _Nothing())
     pages = Pages(tokens=True)
     routes = [*signing_in.routes(pages, None), *(route for part in application.PARTS for route in part(pages, desk))]
-    return [route.path for route in routes if isinstance(route, Route) and "GET" in (route.methods or ())]
+    return [route.path for route in routes if isinstance(route, Route) and method in (route.methods or ())]
 
 
 class _Nothing:

@@ -16,7 +16,8 @@ from browsing import SCREENSHOTS, visitor
 from page_system import PageSystem
 from page_walk import Walk, examine, examine_on_a_phone
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+# A machine that also runs other tests needs longer than the fifteen seconds that it takes by itself.
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(400)]
 # So many pages of a kind are looked at closely; of the others, whether they fit on a phone.
 CLOSELY = 1
 # Answers of each kind look different.
