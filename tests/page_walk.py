@@ -28,13 +28,20 @@ FIRST = "/ui/"
 # What everybody may send: it changes nothing but what their own browser shows.
 OWN = (signing_in.SIGN_IN, signing_in.SIGN_OUT, signing_in.THEME)
 TABS = 3
+STUCK_SECONDS = 90.0
 LOOK_ONLY = ("color-contrast",)
 _LINKS = "links => [...new Set(links.map(link => link.getAttribute('href')))]"
 _OPEN = "all => all.forEach(each => { each.open = true })"
 _WIDTHS = "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
-_TOO_WIDE = """() => [...document.querySelectorAll('main *')]
-    .filter(each => each.getBoundingClientRect().right > innerWidth && !each.closest('.card, [data-scrolls], svg'))
-    .slice(0, 5).map(each => each.outerHTML.slice(0, 160))"""
+# What sticks out by itself: nothing around it scrolls or is cut.
+_TOO_WIDE = """() => {
+    const held = each => each !== document.body
+        && (getComputedStyle(each).overflowX !== 'visible' || held(each.parentElement));
+    return [...document.querySelectorAll('body *')]
+        .filter(each => each.getBoundingClientRect().right > document.documentElement.clientWidth
+            && !held(each.parentElement))
+        .slice(0, 5).map(each => each.outerHTML.slice(0, 160));
+}"""
 _FRAME = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 _AXE = "options => axe.run(document, options).then(found => found.violations)"
 # Everything that Tab reaches shows that it has the focus: by an outline of its own, or of what is around it.
@@ -108,11 +115,15 @@ class Walk:
         async def visit(path: str) -> list[str]:
             page = await tabs.get()
             try:
-                await page.goto(self.visitor.url + path)
-                links = [urljoin(path, link) for link in await page.eval_on_selector_all("a[href]", _LINKS)]
-                kind = self.kind(path)
-                self._looked[kind] += 1
-                await look(page, path, self._looked[kind] - 1)
+                # A page whose script never ends answers nothing any more.
+                async with asyncio.timeout(STUCK_SECONDS):
+                    await page.goto(self.visitor.url + path)
+                    links = [urljoin(path, link) for link in await page.eval_on_selector_all("a[href]", _LINKS)]
+                    kind = self.kind(path)
+                    self._looked[kind] += 1
+                    await look(page, path, self._looked[kind] - 1)
+            except TimeoutError as error:
+                raise AssertionError(f"{path} does not come to rest") from error
             finally:
                 tabs.put_nowait(page)
             self.seen.append(path)

@@ -167,9 +167,9 @@
     for (const place of root.querySelectorAll("[data-chart]")) if (!drawn.has(place)) draw(place);
   }
 
-  // Canvas keeps the colours that it was drawn with.
+  // Canvas keeps the colours that it was drawn with. Of a copy: a loop over the map itself would meet what it draws anew.
   function redraw() {
-    for (const [place, plot] of drawn) {
+    for (const [place, plot] of [...drawn]) {
       plot.destroy();
       drawn.delete(place);
       if (place.isConnected) draw(place);
