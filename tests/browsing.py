@@ -143,6 +143,7 @@ def seen_system(
     chromium: str, postgres: EmbeddedPostgres, migrated_template: str, nats_url: str
 ) -> Iterator[PageSystem]:
     """The system that all tests of pages look at; each changes what no other one does."""
+    shutil.rmtree(SCREENSHOTS, ignore_errors=True)
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("MULTISHADOW_")]:
             patch.delenv(name)

@@ -64,8 +64,8 @@ Look = Callable[[Page, str, int], Awaitable[None]]
 
 
 def kinds_of_pages() -> list[str]:
-    """The paths of all pages, as patterns such as `/ui/flags/{key}`."""
-    return _paths("GET")
+    """The paths of all pages, as patterns such as `/ui/flags/{key}`; of those that links lead to who is signed in."""
+    return [path for path in _paths("GET") if path not in OWN]
 
 
 def kinds_of_changes() -> list[str]:

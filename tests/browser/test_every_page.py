@@ -6,45 +6,64 @@ Pages are found by following links from the first one, so that a new one is cove
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable
 
 import pytest
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, expect
 
 from browsing import SCREENSHOTS, visitor
 from page_system import PageSystem
+from page_traffic import MODELS
 from page_walk import Walk, examine, examine_on_a_phone
+from store_fixtures import rows
 
 # A machine that also runs other tests needs longer than the fifteen seconds that it takes by itself.
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(400)]
-# So many pages of a kind are looked at closely; of the others, whether they fit on a phone.
-CLOSELY = 1
-# Answers of each kind look different.
-MORE_CLOSELY = {"/ui/comparisons/{id}": 5}
+# A page that asks back whether to do something says so where there is nothing to do.
+NOTHING_TO_DO = 409
+_OF_MODEL = """
+    SELECT min(comparison.id) FROM comparison
+    JOIN epoch ON epoch.id = epoch_id JOIN experiment ON experiment.id = experiment_id
+    WHERE model = '{}' AND kept_because = 'diverged'
+"""
 
 
 async def test_every_page_fits_is_accessible_and_asks_nobody_else(
     browser: Browser, seen_system: PageSystem, record_property: Callable[[str, object], None]
 ) -> None:
-    shutil.rmtree(SCREENSHOTS, ignore_errors=True)
-    SCREENSHOTS.mkdir(parents=True)
     wrong: dict[str, list[str]] = {}
-    async with visitor(browser, seen_system, "operator") as someone:
-        walk = Walk(visitor=someone, alike=2)
+    async with visitor(browser, seen_system, "operator", expected={NOTHING_TO_DO}) as someone:
+        walk = Walk(visitor=someone)
 
         async def look(page: Page, path: str, before: int) -> None:
-            kind = walk.kind(path)
-            if before < MORE_CLOSELY.get(kind, CLOSELY):
-                name = re.sub(r"\W+", "-", kind.removeprefix("/ui/")).strip("-") or "first"
-                found = await examine(page, f"{name}-{before}" if before else name, SCREENSHOTS)
-            else:
+            if before:
                 found = await examine_on_a_phone(page)
+            else:
+                found = await examine(page, _named(walk.kind(path)), SCREENSHOTS)
             if found:
                 wrong[path] = found
 
         await walk.through(look)
-    pictures = sorted(SCREENSHOTS.glob("*.png"))
-    record_property("figures", f"{len(walk.seen)} pages seen; {len(pictures)} screenshots in {SCREENSHOTS}")
+    record_property("figures", f"{len(walk.seen)} pages of {len(walk.kinds)} kinds seen; pictures are in {SCREENSHOTS}")
     assert wrong == {}
     assert walk.unseen() == [], "no link leads there"
+
+
+@pytest.mark.parametrize("model", [each.name for each in MODELS])
+async def test_answers_of_every_kind_are_shown_side_by_side(
+    browser: Browser, seen_system: PageSystem, model: str
+) -> None:
+    ((comparison,),) = rows(seen_system.database_url, _OF_MODEL.format(model))
+    async with visitor(browser, seen_system, "viewer") as someone:
+        page = await someone.tab(f"/ui/comparisons/{comparison}")
+        await expect(page.get_by_role("heading", level=1)).to_contain_text(f"Comparison {comparison}")
+        assert await examine(page, f"comparison-{model}", SCREENSHOTS) == []
+
+
+async def test_signing_in_is_accessible(browser: Browser, seen_system: PageSystem) -> None:
+    async with visitor(browser, seen_system) as someone:
+        assert await examine(await someone.tab("/ui/sign-in"), "sign-in", SCREENSHOTS) == []
+
+
+def _named(kind: str) -> str:
+    return re.sub(r"\W+", "-", kind.removeprefix("/ui/")).strip("-") or "first"

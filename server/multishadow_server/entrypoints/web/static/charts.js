@@ -23,6 +23,7 @@
   function powers(u, axis, low, high) {
     const every = Math.max(1, Math.ceil((high - low) / 8));
     const splits = [];
+    if (!Number.isFinite(low) || !Number.isFinite(high)) return splits;
     for (let at = Math.ceil(low / every) * every; at <= high; at += every) splits.push(at);
     return splits;
   }
@@ -167,11 +168,13 @@
     for (const place of root.querySelectorAll("[data-chart]")) if (!drawn.has(place)) draw(place);
   }
 
-  // Canvas keeps the colours that it was drawn with. Of a copy: a loop over the map itself would meet what it draws anew.
+  // Canvas keeps the colours that it was drawn with.
   function redraw() {
-    for (const [place, plot] of [...drawn]) {
+    // Of what is there now: each is drawn anew and comes back into the map.
+    const former = [...drawn];
+    drawn.clear();
+    for (const [place, plot] of former) {
       plot.destroy();
-      drawn.delete(place);
       if (place.isConnected) draw(place);
     }
   }
@@ -185,7 +188,7 @@
 
   document.addEventListener("keydown", walk);
   document.addEventListener("DOMContentLoaded", () => drawAll(document));
-  document.addEventListener("htmx:afterSwap", (event) => { redraw(); drawAll(event.target); });
+  document.addEventListener("htmx:afterSettle", () => { redraw(); drawAll(document); });
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   window.addEventListener("resize", fit);
 })();
