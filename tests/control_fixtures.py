@@ -22,6 +22,8 @@ from multishadow.v1 import (
     control_pb2_grpc,
     deadletters_pb2,
     deadletters_pb2_grpc,
+    export_pb2,
+    export_pb2_grpc,
     flags_pb2,
     flags_pb2_grpc,
     rollouts_pb2,
@@ -30,6 +32,8 @@ from multishadow.v1 import (
     sessions_pb2_grpc,
     shadowing_pb2,
     shadowing_pb2_grpc,
+    webhooks_pb2,
+    webhooks_pb2_grpc,
 )
 
 NOON = 1_795_435_200  # 2026-11-23 12:00 UTC
@@ -281,6 +285,8 @@ def serving(canned: CannedControl) -> Iterator[CannedControl]:
         (alarms_pb2, alarms_pb2_grpc, "AlarmService"),
         (deadletters_pb2, deadletters_pb2_grpc, "DeadLetterService"),
         (access_pb2, access_pb2_grpc, "AccessService"),
+        (export_pb2, export_pb2_grpc, "ExportService"),
+        (webhooks_pb2, webhooks_pb2_grpc, "WebhookService"),
     ):
         servicer = _servicer(canned, getattr(grpc_module, f"{name}Servicer"), module.DESCRIPTOR.services_by_name[name])
         getattr(grpc_module, f"add_{name}Servicer_to_server")(servicer, server)

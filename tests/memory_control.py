@@ -13,6 +13,7 @@ from multishadow_server.core.model import Comparator, Model
 from multishadow_server.core.rollout import Rollout
 from multishadow_server.core.rollup import Cell, Family, Rollup
 from multishadow_server.core.schedule import NO_SCHEDULE, Progress, Schedule
+from multishadow_server.core.webhooks import Event
 from multishadow_server.service.ports import FlagRecord, ProcessStatus, Promotion
 
 
@@ -80,7 +81,7 @@ class NoRollouts:
 
 
 class MemoryChange:
-    """A Change of a MemoryControl."""
+    """A Change of a MemoryControl; nobody is told of it."""
 
     rollouts = NoRollouts()
 
@@ -93,6 +94,9 @@ class MemoryChange:
         self.epochs = list(store.configuration.epochs)
         self.experiments = list(store.known)
         self.wrote = False
+
+    async def tell(self, event: Event) -> None:
+        del event
 
     async def put_flag(self, key: str, definition: Mapping[str, Any], *, reason: str) -> None:
         del reason

@@ -188,6 +188,7 @@ def a_request(model: str = "spam", **fields: Any) -> bytes:
 @asynccontextmanager
 async def router(database_url: str, nats_url: str, log_name: str, **more: Any) -> AsyncIterator[Caller]:
     """A router until the block ends, and a caller of it. The router's graceful stop is part of the block's end."""
+    metrics_ready: Callable[[str], None] = more.pop("metrics_ready", lambda _: None)
     settings = Settings(
         **{
             "database_url": database_url,
@@ -202,7 +203,7 @@ async def router(database_url: str, nats_url: str, log_name: str, **more: Any) -
         }
     )
     stop, serving = asyncio.Event(), asyncio.get_running_loop().create_future()
-    role = asyncio.create_task(router_role.run(settings, stop, ready=serving.set_result))
+    role = asyncio.create_task(router_role.run(settings, stop, ready=serving.set_result, metrics_ready=metrics_ready))
     try:
         await asyncio.wait((role, serving), return_when=asyncio.FIRST_COMPLETED, timeout=20)
         if role.done():

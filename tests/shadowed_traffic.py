@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -307,11 +307,13 @@ async def move_version(stage: Stage, name: str, *, address: str) -> int:
 
 
 @asynccontextmanager
-async def working(settings: Settings, *, instance: str = "worker-1") -> AsyncIterator[asyncio.Event]:
+async def working(
+    settings: Settings, *, instance: str = "worker-1", metrics_ready: Callable[[str], None] = lambda _: None
+) -> AsyncIterator[asyncio.Event]:
     """A worker in this process until the block ends; set the event to stop it earlier."""
     stop, ready = asyncio.Event(), asyncio.Event()
     own = settings.model_copy(update={"instance": instance})
-    role = asyncio.create_task(worker_role.run(own, stop, ready=lambda _: ready.set()))
+    role = asyncio.create_task(worker_role.run(own, stop, ready=lambda _: ready.set(), metrics_ready=metrics_ready))
     try:
         await until(lambda: ready.is_set() or role.done())
         yield stop

@@ -1,6 +1,7 @@
 """Client of multishadow: predictions through the router, control, and the `shadowctl` command."""
 
 from multishadow_client._aio import AsyncClient
+from multishadow_client._aio_control import AsyncControlClient
 from multishadow_client._client import Client, ControlClient
 from multishadow_client._errors import (
     Conflict,
@@ -23,6 +24,7 @@ from multishadow_client._tls import Tls
 
 __all__ = [
     "AsyncClient",
+    "AsyncControlClient",
     "AsyncFlags",
     "AsyncPredictionStream",
     "Classification",

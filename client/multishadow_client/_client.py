@@ -17,6 +17,8 @@ from multishadow.v1 import (
     control_pb2_grpc,
     deadletters_pb2,
     deadletters_pb2_grpc,
+    export_pb2,
+    export_pb2_grpc,
     flags_pb2,
     flags_pb2_grpc,
     prediction_pb2_grpc,
@@ -24,15 +26,20 @@ from multishadow.v1 import (
     privacy_pb2_grpc,
     replay_pb2,
     replay_pb2_grpc,
+    reports_pb2,
+    reports_pb2_grpc,
     rollouts_pb2,
     rollouts_pb2_grpc,
     sessions_pb2,
     sessions_pb2_grpc,
     shadowing_pb2,
     shadowing_pb2_grpc,
+    webhooks_pb2,
+    webhooks_pb2_grpc,
 )
 from multishadow_client import _address, _prediction
 from multishadow_client._errors import MultishadowError, Unreachable, from_status
+from multishadow_client._frame_calls import FrameCalls
 from multishadow_client._prediction import Prediction
 from multishadow_client._stream import PredictionStream
 from multishadow_client._tls import Tls
@@ -182,11 +189,11 @@ class Client(_Connection):
         return PredictionStream(call, request_id=request_id, error=self._error)
 
 
-class ControlClient(_Connection):
+class ControlClient(_Connection, FrameCalls):
     """What `shadowctl` calls: models, flags, experiments, reports, promotion, rollouts.
 
     Requests and responses are the messages of `multishadow.v1`'s `control_pb2`, `flags_pb2`, `rollouts_pb2` and
-    `deadletters_pb2`, whose comments say what fields mean.
+    `deadletters_pb2`, whose comments say what fields mean. What ends in `_frame` answers with a pandas data frame.
 
     Args:
         address: of control; a scheme may stand before it.
@@ -216,6 +223,9 @@ class ControlClient(_Connection):
         self._alarms = alarms_pb2_grpc.AlarmServiceStub(self._channel)
         self._replays = replay_pb2_grpc.ReplayServiceStub(self._channel)
         self._dead_letters = deadletters_pb2_grpc.DeadLetterServiceStub(self._channel)
+        self._reports = reports_pb2_grpc.ReportServiceStub(self._channel)
+        self._exports = export_pb2_grpc.ExportServiceStub(self._channel)
+        self._webhooks = webhooks_pb2_grpc.WebhookServiceStub(self._channel)
 
     def apply_model(self, request: control_pb2.ApplyModelRequest) -> control_pb2.ApplyModelResponse:
         """Create or update a model and its versions; versions that are not named are left as they are."""
@@ -439,6 +449,27 @@ class ControlClient(_Connection):
         """Tell which of two answers is better."""
         return self._call(self._stub.RecordReview, request)
 
+    def list_answers(self, request: export_pb2.ListAnswersRequest) -> export_pb2.ListAnswersResponse:
+        """A page of stored answers, without their payloads."""
+        return self._call(self._exports.ListAnswers, request)
+
+    def get_answers(self, comparison_id: int) -> export_pb2.GetAnswersResponse:
+        """The answers of one stored comparison, with their payloads."""
+        return self._call(self._exports.GetAnswers, export_pb2.GetAnswersRequest(comparison_id=comparison_id))
+
+    def export(self, request: export_pb2.ExportRequest) -> Iterator[export_pb2.ExportResponse]:
+        """Stored answers with their payloads, oldest first; takes as long as there are any.
+
+        The last response has no answer, and the cursor after which a later export goes on.
+        """
+        call = self._exports.Export(request)
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise self._error(error) from error
+        finally:
+            call.cancel()
+
     def list_sessions(self, request: sessions_pb2.ListSessionsRequest) -> sessions_pb2.ListSessionsResponse:
         """Stored sessions in which a candidate was bad, the newest first."""
         return self._call(self._sessions.ListSessions, request)
@@ -502,6 +533,60 @@ class ControlClient(_Connection):
     ) -> deadletters_pb2.PurgeDeadLettersResponse:
         """Delete some hundreds of dead letters; again while `more` is true."""
         return self._call(self._dead_letters.PurgeDeadLetters, request)
+
+    def build_weekly_report(
+        self, request: reports_pb2.BuildWeeklyReportRequest
+    ) -> reports_pb2.BuildWeeklyReportResponse:
+        """The report on a week, made anew."""
+        return self._call(self._reports.BuildWeeklyReport, request)
+
+    def list_weekly_reports(
+        self, request: reports_pb2.ListWeeklyReportsRequest
+    ) -> reports_pb2.ListWeeklyReportsResponse:
+        """Reports that were made by schedule, the newest week first."""
+        return self._call(self._reports.ListWeeklyReports, request)
+
+    def get_weekly_report(self, request: reports_pb2.GetWeeklyReportRequest) -> reports_pb2.GetWeeklyReportResponse:
+        """A report that was made by schedule, as it was made then."""
+        return self._call(self._reports.GetWeeklyReport, request)
+
+    def estimate_cost(self, request: reports_pb2.EstimateCostRequest) -> reports_pb2.EstimateCostResponse:
+        """What an experiment costs, at its share of the requests and at others."""
+        return self._call(self._reports.EstimateCost, request)
+
+    def create_webhook(self, request: webhooks_pb2.CreateWebhookRequest) -> webhooks_pb2.CreateWebhookResponse:
+        """Make a webhook; its secret is in this answer and nowhere else."""
+        return self._call(self._webhooks.CreateWebhook, request)
+
+    def list_webhooks(self) -> webhooks_pb2.ListWebhooksResponse:
+        """Webhooks by name."""
+        return self._call(self._webhooks.ListWebhooks, webhooks_pb2.ListWebhooksRequest())
+
+    def get_webhook(self, name: str) -> webhooks_pb2.GetWebhookResponse:
+        """One webhook."""
+        return self._call(self._webhooks.GetWebhook, webhooks_pb2.GetWebhookRequest(name=name))
+
+    def test_webhook(self, request: webhooks_pb2.TestWebhookRequest) -> webhooks_pb2.TestWebhookResponse:
+        """Send it a test now, and tell what came back."""
+        return self._call(self._webhooks.TestWebhook, request)
+
+    def rotate_webhook_secret(
+        self, request: webhooks_pb2.RotateWebhookSecretRequest
+    ) -> webhooks_pb2.RotateWebhookSecretResponse:
+        """Give a webhook another secret."""
+        return self._call(self._webhooks.RotateWebhookSecret, request)
+
+    def delete_webhook(self, request: webhooks_pb2.DeleteWebhookRequest) -> webhooks_pb2.DeleteWebhookResponse:
+        """End a webhook, with everything that waits for it."""
+        return self._call(self._webhooks.DeleteWebhook, request)
+
+    def list_deliveries(self, request: webhooks_pb2.ListDeliveriesRequest) -> webhooks_pb2.ListDeliveriesResponse:
+        """A page of what was sent to webhooks, newest first."""
+        return self._call(self._webhooks.ListDeliveries, request)
+
+    def retry_deliveries(self, request: webhooks_pb2.RetryDeliveriesRequest) -> webhooks_pb2.RetryDeliveriesResponse:
+        """Send those again that were given up."""
+        return self._call(self._webhooks.RetryDeliveries, request)
 
     def status(self) -> control_pb2.GetStatusResponse:
         """What is live now, and how the processes are."""

@@ -215,24 +215,28 @@ class MultishadowProvider(AbstractProvider):
         default_value: bool,  # noqa: FBT001  the SDK's signature
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[bool]:
+        """As `resolve_string_details`."""
         flags = self._present()
         return flags.core.resolve_boolean_value(flag_key, default_value, _merged(evaluation_context, flags))
 
     def resolve_integer_details(
         self, flag_key: str, default_value: int, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[int]:
+        """As `resolve_string_details`."""
         flags = self._present()
         return flags.core.resolve_integer_value(flag_key, default_value, _merged(evaluation_context, flags))
 
     def resolve_float_details(
         self, flag_key: str, default_value: float, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[float]:
+        """As `resolve_string_details`."""
         flags = self._present()
         return flags.core.resolve_float_value(flag_key, default_value, _merged(evaluation_context, flags))
 
     def resolve_object_details(
         self, flag_key: str, default_value: _ObjectValue, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[_ObjectValue]:
+        """As `resolve_string_details`."""
         flags = self._present()
         details = flags.core.resolve_object_value(flag_key, default_value, _merged(evaluation_context, flags))
         # It is the set's own; whoever changes what they were given must not change the flag for everybody.

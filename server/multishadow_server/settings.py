@@ -33,6 +33,11 @@ class Settings(BaseSettings):
     control_listen: str = Field(default="127.0.0.1:50052", description="Address of control.")
     http_listen: str = Field(default="127.0.0.1:50053", description="Address of control's HTTP: OFREP and probes.")
 
+    metrics_listen: str | None = Field(
+        default=None,
+        description="Address of a router's or worker's metrics; `serve` counts its port up. Control's are at its HTTP.",
+    )
+
     tls_cert: Path | None = Field(
         default=None,
         description="Certificate chain (PEM) that every port here serves with; with it they speak TLS only.",
@@ -160,6 +165,14 @@ class Settings(BaseSettings):
         default=90, ge=31, description="Days after its end for which an epoch's counts are kept by the hour."
     )
 
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Lines of the log on standard error: text or json."
+    )
+    weekly_report_at: str = Field(
+        default="mon 06:00",
+        pattern=r"^(off|(mon|tue|wed|thu|fri|sat|sun) ([01]?\d|2[0-3]):[0-5]\d)$",
+        description="When control makes the report on a week that is over: a day and a time in UTC; or off.",
+    )
     report_interval: float = Field(default=1.0, gt=0, description="Seconds between a process's reports of itself.")
     rollout_interval: float = Field(
         default=1.0, gt=0, description="Seconds between control's looks at rollouts that go on."

@@ -127,7 +127,7 @@ def test_malformed_yaml_is_shown_where_it_breaks(tmp_path: Path) -> None:
             (
                 "model.yaml:1:1: a model is a mapping of model, comparator, default_timeout_ms, labels, gates, "
                 "segments, privacy, protocol, max_request_bytes, writes, writing_methods, sessions, probes, "
-                "dead_letters, versions"
+                "dead_letters, cost, versions"
             ),
         ),
         ("versions: []", "model.yaml:1:1: a model needs 'model'"),

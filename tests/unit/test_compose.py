@@ -48,7 +48,9 @@ def options_of(program: typer.Typer, arguments: list[str]) -> Mapping[str, Any]:
 def listening_ports(service: Mapping[str, Any]) -> list[str]:
     """The ports that a service of ours serves on, by its options or its environment; its gRPC's is the first."""
     listen = options_of(multishadow, service["command"]).get("listen")
-    named = [value for name, value in service.get("environment", {}).items() if name.endswith("_LISTEN")]
+    # Metrics are asked for from inside the network.
+    variables = {k: v for k, v in service.get("environment", {}).items() if k != "MULTISHADOW_METRICS_LISTEN"}
+    named = [value for name, value in variables.items() if name.endswith("_LISTEN")]
     return [str(address).rpartition(":")[2] for address in ([listen] if listen else named)]
 
 
@@ -168,3 +170,10 @@ def test_the_image_is_built_from_files_that_exist() -> None:
             for source in line.split()[1:-1]:
                 assert (ROOT / source).exists(), source
     assert 'ENTRYPOINT ["multishadow"]' in dockerfile.read_text()
+
+
+def test_what_is_mounted_is_there() -> None:
+    for service in services().values():
+        for volume in service.get("volumes", ()):
+            source = volume.partition(":")[0]
+            assert (ROOT / source).exists() or not source.startswith("."), source

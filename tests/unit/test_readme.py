@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import typer
 
 from multishadow_client.cli.program import program as shadowctl
@@ -64,10 +63,3 @@ def test_every_command_of_the_program_is_in_the_table() -> None:
     command: Any = typer.main.get_command(multishadow)
     for name in command.commands:
         assert f"`{name}`" in README or f"`multishadow {name}" in README, name
-
-
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
-def test_every_link_leads_somewhere(page: str) -> None:
-    text = (ROOT / page).read_text()
-    for target in re.findall(r"\]\((?!https?://)([^)#]+)[^)]*\)", text):
-        assert ((ROOT / page).parent / target).exists(), target

@@ -55,6 +55,8 @@ def parse(arguments: list[str]) -> None:
         ("security.md", 14),
         ("watching.md", 8),
         ("replay.md", 3),
+        ("webhooks.md", 4),
+        ("export.md", 6),
     ],
 )
 def test_every_command_shown_is_understood(page: str, least: int) -> None:

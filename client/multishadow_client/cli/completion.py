@@ -59,6 +59,20 @@ def roles(incomplete: str) -> list[str]:
     return _matching(["viewer", "operator", "admin"], incomplete)
 
 
+def outcomes(incomplete: str) -> list[str]:
+    """What can have become of a copy."""
+    return _matching(["all", "ok", "diverged", "uncomparable", "error", "timeout"], incomplete)
+
+
+def events(incomplete: str) -> list[str]:
+    """What webhooks are told of."""
+    known = (
+        "winner.proven version.promoted version.rolled_back experiment.ended gate.failed alarm.raised alarm.cleared "
+        "rollout.held rollout.finished report.stored"
+    )
+    return _matching(known.split(), incomplete)
+
+
 def variants(context: typer.Context, incomplete: str) -> list[str]:
     """What the flag on the line can serve: its variants, which are claims for a version's."""
     request = GetFlagDefinitionRequest(key=context.params.get("key") or "")

@@ -8,7 +8,15 @@ from multishadow_client._errors import Conflict, DeadlineExpired, InvalidInput, 
 
 
 class ExitCode(IntEnum):
-    """Fit for runbooks: 3 is a reason to wait, 4 a decision, 1 and 2 are reasons to look at stderr."""
+    """Fit for runbooks: 3 is a reason to wait, 4 a decision, 1 and 2 are reasons to look at stderr.
+
+    Attributes:
+        YES: done, or decided.
+        FAILED: control said no, or is away.
+        USAGE: the command line, or a file that it names, cannot be used.
+        NOT_YET: nothing is wrong, and it is too early to tell, or routers do not follow yet.
+        REFUSED: gates, a rollout that goes on, or a guardrail do not allow it; nothing changed.
+    """
 
     YES = 0
     FAILED = 1

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from multishadow.v1.control_pb2 import Comparator, Experiment, Flag, Model, Version
 from multishadow_client.cli import (
+    cost_view,
     dead_letter_terms,
     figures,
     limits_view,
@@ -48,6 +49,8 @@ def _settings(model: Model) -> Iterator[str]:
         yield f"requests above {model.max_request_bytes:,} bytes are not captured"
     if model.HasField("dead_letters"):
         yield f"dead letters: {dead_letter_terms.in_a_line(model.dead_letters)}"
+    if model.HasField("cost"):
+        yield cost_view.terms(model.cost)
 
 
 def versions(items: Sequence[Version]) -> RenderableType:

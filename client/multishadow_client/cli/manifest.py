@@ -19,7 +19,7 @@ import typer
 import yaml
 
 from multishadow.v1.control_pb2 import ApplyModelRequest
-from multishadow_client.cli import dead_letter_terms, duration, privacy_manifest, probe_manifest
+from multishadow_client.cli import cost_manifest, dead_letter_terms, duration, privacy_manifest, probe_manifest
 from multishadow_client.cli.exit_code import Mistake
 
 _Read = Callable[[yaml.Node], Any]
@@ -112,6 +112,7 @@ class _Reader:
             sessions=self._sessions,
             probes=lambda probes: probe_manifest.read(probes, self._wrong),
             dead_letters=self._dead_letters,
+            cost=self._cost,
             versions=self._list_of(self._version, "versions"),
         )
         writes = {"all": fields.pop("writes", False), "methods": fields.pop("writing_methods", [])}
@@ -206,6 +207,18 @@ class _Reader:
             **{"for": self._list_of(self._name, "reasons, e.g. [timeout, UNAVAILABLE]")},
         )
         return dead_letter_terms.fields(terms)
+
+    def _cost(self, node: yaml.Node) -> Mapping[str, Any]:
+        if isinstance(node, yaml.ScalarNode) and node.value == "none":
+            return {}
+        terms = self._mapping(
+            node,
+            "`cost` (or none)",
+            gpu_hour=self._number,
+            currency=self._name,
+            rps_per_gpu=lambda rates: cost_manifest.rates(rates, self._number, self._wrong),
+        )
+        return {**terms, **terms.pop("rps_per_gpu", {})}
 
     def _backoff(self, node: yaml.Node) -> tuple[float, float]:
         try:

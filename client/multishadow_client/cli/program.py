@@ -19,9 +19,12 @@ from multishadow_client.cli import (
     audit_command,
     calibrate_command,
     connection,
+    cost_command,
     dead_letter_commands,
+    divergence_commands,
     exit_code,
     experiment_commands,
+    export_command,
     flag_commands,
     flag_document_commands,
     flag_history_commands,
@@ -34,6 +37,7 @@ from multishadow_client.cli import (
     privacy_commands,
     promotion_commands,
     replay_command,
+    report_command,
     review_commands,
     rollout_commands,
     segment_commands,
@@ -41,11 +45,13 @@ from multishadow_client.cli import (
     status_command,
     terminal,
     token_commands,
+    webhook_commands,
 )
 from multishadow_client.cli.exit_code import ExitCode, Mistake, Refused
 from multishadow_client.cli.model_commands import GET_EXAMPLES
 from multishadow_client.cli.options import examples
 from multishadow_client.cli.ramp import CommandWithRamp
+from multishadow_client.cli.report_command import CommandWithWeek
 
 _HELP = """Compare versions of a model on real traffic, promote the best, roll back.
 
@@ -103,6 +109,9 @@ def _add(
 _get = typer.Typer(no_args_is_help=True, help="List models, versions, flags or experiments.", epilog=GET_EXAMPLES)
 _label = typer.Typer(no_args_is_help=True, help="Tell what the right answers were, by request id.")
 _review = typer.Typer(no_args_is_help=True, help="Look at two answers side by side, and say which is better.")
+_divergences = typer.Typer(
+    no_args_is_help=True, help="Find stored answers, look at them side by side, judge them, and take them out."
+)
 _sessions = typer.Typer(invoke_without_command=True)
 _rollout = typer.Typer(no_args_is_help=True, help="See and steer a staged promotion.")
 _privacy = typer.Typer(no_args_is_help=True, help="See and erase what is stored of traffic.")
@@ -114,6 +123,7 @@ _alarms = typer.Typer(
     epilog=alarm_commands.LIST_EXAMPLES,
 )
 _dead_letter = typer.Typer(no_args_is_help=True, help="Shadow calls that failed: look, try again, delete.")
+_webhook = typer.Typer(no_args_is_help=True, help="Have decisions and alarms posted to others.")
 _flags = typer.Typer(no_args_is_help=True, help="Read and change flags: of versions, and any others.")
 
 _add(program, "apply", model_commands.apply, model_commands.APPLY_EXAMPLES)
@@ -155,8 +165,16 @@ _add(program, "gates", gate_commands.gates, gate_commands.GATES_EXAMPLES)
 _add(program, "attest", gate_commands.attest, gate_commands.ATTEST_EXAMPLES)
 _add(program, "waive", gate_commands.waive, gate_commands.WAIVE_EXAMPLES)
 _add(program, "power", planning_commands.power, planning_commands.POWER_EXAMPLES)
+_add(program, "cost", cost_command.cost, cost_command.EXAMPLES)
+_add(program, "report", report_command.report, report_command.EXAMPLES, CommandWithWeek)
 _add(program, "advise", planning_commands.advise, planning_commands.ADVISE_EXAMPLES)
-program.add_typer(_review, name="review")
+program.add_typer(_divergences, name="divergences")
+_add(_divergences, "list", divergence_commands.list_divergences, divergence_commands.LIST_EXAMPLES)
+_add(_divergences, "show", divergence_commands.show, divergence_commands.SHOW_EXAMPLES)
+_add(_divergences, "review", divergence_commands.review, divergence_commands.REVIEW_EXAMPLES)
+_add(_divergences, "export", export_command.export, export_command.EXAMPLES)
+# What it was called when it could neither filter nor export; it stays as it was.
+program.add_typer(_review, name="review", hidden=True)
 _add(_review, "list", review_commands.list_comparisons, review_commands.LIST_EXAMPLES)
 _add(_review, "show", review_commands.show, review_commands.SHOW_EXAMPLES)
 _add(_review, "record", review_commands.record, review_commands.RECORD_EXAMPLES)
@@ -192,6 +210,15 @@ _add(_dead_letter, "list", dead_letter_commands.list_letters, dead_letter_comman
 _add(_dead_letter, "show", dead_letter_commands.show, dead_letter_commands.SHOW_EXAMPLES)
 _add(_dead_letter, "retry", dead_letter_commands.retry, dead_letter_commands.RETRY_EXAMPLES)
 _add(_dead_letter, "purge", dead_letter_commands.purge, dead_letter_commands.PURGE_EXAMPLES)
+program.add_typer(_webhook, name="webhook")
+_add(_webhook, "create", webhook_commands.create, webhook_commands.CREATE_EXAMPLES)
+_add(_webhook, "list", webhook_commands.list_webhooks, webhook_commands.LIST_EXAMPLES)
+_add(_webhook, "show", webhook_commands.show, webhook_commands.SHOW_EXAMPLES)
+_add(_webhook, "test", webhook_commands.send_test, webhook_commands.TEST_EXAMPLES)
+_add(_webhook, "rotate", webhook_commands.rotate, webhook_commands.ROTATE_EXAMPLES)
+_add(_webhook, "delete", webhook_commands.delete, webhook_commands.DELETE_EXAMPLES)
+_add(_webhook, "deliveries", webhook_commands.deliveries, webhook_commands.DELIVERIES_EXAMPLES)
+_add(_webhook, "retry", webhook_commands.retry, webhook_commands.RETRY_EXAMPLES)
 _add(program, "status", status_command.status, status_command.EXAMPLES)
 _add(program, "predict", predict_command.predict, predict_command.EXAMPLES)
 

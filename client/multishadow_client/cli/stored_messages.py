@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import Error, MessageToDict
 from google.protobuf.message import DecodeError
 
 from multishadow.v1 import prediction_pb2
@@ -87,5 +87,5 @@ def _document(read: _Read, data: bytes) -> dict[str, Any]:
     """A message as plain values; bytes that are no message, as base64."""
     try:
         return read(data)
-    except (DecodeError, ValueError):  # the latter: NaN within an object, which JSON does not know
+    except (DecodeError, Error, ValueError):  # the latter two: NaN within an object, which JSON does not know
         return {"unreadable": base64.b64encode(data).decode()}

@@ -47,9 +47,13 @@ class Token(_message.Message):
     state: _builtins.str
     """"valid", "expired" or "revoked"."""
     created_by: _builtins.str
+    """Who made it."""
     revoked_by: _builtins.str
+    """Who revoked it; empty unless somebody did."""
     @_builtins.property
-    def created_at(self) -> _timestamp_pb2.Timestamp: ...
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was made."""
+
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
         """Absent: never."""
@@ -67,7 +71,9 @@ class Token(_message.Message):
         """To within some minutes; absent: never."""
 
     @_builtins.property
-    def revoked_at(self) -> _timestamp_pb2.Timestamp: ...
+    def revoked_at(self) -> _timestamp_pb2.Timestamp:
+        """Absent unless it was revoked."""
+
     def __init__(
         self,
         *,
@@ -103,9 +109,11 @@ class CreateTokenRequest(_message.Message):
     name: _builtins.str
     """1 to 63 letters, digits, `-`, `_`, `.` and `@`; one that was not revoked has it alone."""
     role: _builtins.str
+    """"viewer", "operator" or "admin"."""
     expires_in_seconds: _builtins.float
     """Absent: it never expires."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     def __init__(
         self,
         *,
@@ -133,7 +141,9 @@ class CreateTokenResponse(_message.Message):
     text: _builtins.str
     """What its holder shows: `authorization: Bearer <text>`. It cannot be had again."""
     @_builtins.property
-    def token(self) -> Global___Token: ...
+    def token(self) -> Global___Token:
+        """What is kept of it."""
+
     def __init__(
         self,
         *,
@@ -205,6 +215,7 @@ class RotateTokenRequest(_message.Message):
     expires_in_seconds: _builtins.float
     """Absent: it lasts as long again as it was to last."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     def __init__(
         self,
         *,
@@ -237,7 +248,9 @@ class RotateTokenResponse(_message.Message):
     text: _builtins.str
     """As in CreateTokenResponse."""
     @_builtins.property
-    def token(self) -> Global___Token: ...
+    def token(self) -> Global___Token:
+        """What is kept of it."""
+
     def __init__(
         self,
         *,
@@ -262,7 +275,9 @@ class RevokeTokenRequest(_message.Message):
     token: _builtins.str
     """Its name or its id."""
     reason: _builtins.str
+    """Why; kept in the audit log."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     def __init__(
         self,
         *,
@@ -284,7 +299,9 @@ class RevokeTokenResponse(_message.Message):
 
     TOKEN_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def token(self) -> Global___Token: ...
+    def token(self) -> Global___Token:
+        """As it is now."""
+
     def __init__(
         self,
         *,
@@ -323,7 +340,9 @@ class GetCallerResponse(_message.Message):
     name: _builtins.str
     """Empty where no tokens are needed."""
     role: _builtins.str
+    """What they may do."""
     token_id: _builtins.str
+    """Of the token that they showed; empty where none is needed."""
     def __init__(
         self,
         *,
@@ -364,7 +383,9 @@ class ListAuditRequest(_message.Message):
     most: _builtins.int
     """At most so many; 0 is 100, and 1000 is most."""
     @_builtins.property
-    def since(self) -> _timestamp_pb2.Timestamp: ...
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """From then on; absent: from the beginning."""
+
     @_builtins.property
     def until(self) -> _timestamp_pb2.Timestamp:
         """Not included."""
@@ -402,7 +423,9 @@ class ListAuditResponse(_message.Message):
 
     LINES_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditLine]: ...
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditLine]:
+        """In the order that was asked for."""
+
     def __init__(
         self,
         *,
@@ -431,12 +454,19 @@ class AuditLine(_message.Message):
     id: _builtins.int
     """Larger is later."""
     actor: _builtins.str
+    """Who made it."""
     action: _builtins.str
+    """What was done, e.g. "promote"."""
     subject: _builtins.str
+    """To what: a model, a flag's key, a token."""
     @_builtins.property
-    def at(self) -> _timestamp_pb2.Timestamp: ...
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """When it was made."""
+
     @_builtins.property
-    def detail(self) -> _struct_pb2.Struct: ...
+    def detail(self) -> _struct_pb2.Struct:
+        """With which figures; what it holds goes by the action."""
+
     def __init__(
         self,
         *,

@@ -40,6 +40,7 @@ class AccessServiceStub:
     CreateToken: _grpc.UnaryUnaryMultiCallable[_access_pb2.CreateTokenRequest, _access_pb2.CreateTokenResponse]
     """CreateToken makes one. Its text is told in this answer, once, and kept nowhere."""
     ListTokens: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListTokensRequest, _access_pb2.ListTokensResponse]
+    """ListTokens tells what is kept of tokens; never their texts."""
     RotateToken: _grpc.UnaryUnaryMultiCallable[_access_pb2.RotateTokenRequest, _access_pb2.RotateTokenResponse]
     """RotateToken gives one another secret; the present one stays good for a while."""
     RevokeToken: _grpc.UnaryUnaryMultiCallable[_access_pb2.RevokeTokenRequest, _access_pb2.RevokeTokenResponse]
@@ -61,6 +62,7 @@ class AccessServiceAsyncStub(AccessServiceStub):
     CreateToken: _aio.UnaryUnaryMultiCallable[_access_pb2.CreateTokenRequest, _access_pb2.CreateTokenResponse]  # type: ignore[assignment]
     """CreateToken makes one. Its text is told in this answer, once, and kept nowhere."""
     ListTokens: _aio.UnaryUnaryMultiCallable[_access_pb2.ListTokensRequest, _access_pb2.ListTokensResponse]  # type: ignore[assignment]
+    """ListTokens tells what is kept of tokens; never their texts."""
     RotateToken: _aio.UnaryUnaryMultiCallable[_access_pb2.RotateTokenRequest, _access_pb2.RotateTokenResponse]  # type: ignore[assignment]
     """RotateToken gives one another secret; the present one stays good for a while."""
     RevokeToken: _aio.UnaryUnaryMultiCallable[_access_pb2.RevokeTokenRequest, _access_pb2.RevokeTokenResponse]  # type: ignore[assignment]
@@ -90,7 +92,8 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _access_pb2.ListTokensRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_access_pb2.ListTokensResponse, _abc.Awaitable[_access_pb2.ListTokensResponse]]: ...
+    ) -> _typing.Union[_access_pb2.ListTokensResponse, _abc.Awaitable[_access_pb2.ListTokensResponse]]:
+        """ListTokens tells what is kept of tokens; never their texts."""
 
     @_abc_1.abstractmethod
     def RotateToken(

@@ -39,6 +39,7 @@ class Alarm(_message.Message):
     ACKNOWLEDGED_BY_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     id: _builtins.int
+    """For AcknowledgeAlarms."""
     kind: _builtins.str
     """"shadow_silent", "answer_changed", "known_answer_wrong", "probe_failing", "comparator_failing", "drops", "lag",
     "flags_stale", "router_missing" or "worker_missing".
@@ -50,10 +51,15 @@ class Alarm(_message.Message):
     detail: _builtins.str
     """What was found last, with its figures, and what to do."""
     remedy: _builtins.str
+    """See `detail`: what to do."""
     acknowledged_by: _builtins.str
+    """Who knows of it; empty until somebody says so."""
     note: _builtins.str
+    """What they said about it."""
     @_builtins.property
-    def raised_at(self) -> _timestamp_pb2.Timestamp: ...
+    def raised_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was raised."""
+
     @_builtins.property
     def seen_at(self) -> _timestamp_pb2.Timestamp:
         """When it was found last."""
@@ -121,7 +127,9 @@ class ListAlarmsResponse(_message.Message):
         """Not acknowledged ones first, then by when they were raised."""
 
     @_builtins.property
-    def read_at(self) -> _timestamp_pb2.Timestamp: ...
+    def read_at(self) -> _timestamp_pb2.Timestamp:
+        """When that was read."""
+
     def __init__(
         self,
         *,
@@ -166,7 +174,9 @@ class ListAlarmHistoryResponse(_message.Message):
 
     ALARMS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def alarms(self) -> _containers.RepeatedCompositeFieldContainer[Global___Alarm]: ...
+    def alarms(self) -> _containers.RepeatedCompositeFieldContainer[Global___Alarm]:
+        """Newest first."""
+
     def __init__(
         self,
         *,
@@ -191,7 +201,9 @@ class AcknowledgeAlarmsRequest(_message.Message):
     model: _builtins.str
     """With no ids: only those of this model."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     note: _builtins.str
+    """What is known of it; kept with the alarm."""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Which; empty: all that are on and that nobody has acknowledged."""
@@ -246,6 +258,7 @@ class Probe(_message.Message):
     EXPECTED_FIELD_NUMBER: _builtins.int
     THRESHOLD_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """Unique in its model."""
     every_seconds: _builtins.int
     """Seconds between two askings of one version; 0: thirty."""
     threshold: _builtins.float
@@ -285,7 +298,9 @@ class ProbeSet(_message.Message):
 
     PROBES_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def probes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Probe]: ...
+    def probes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Probe]:
+        """At most twenty."""
+
     def __init__(
         self,
         *,
@@ -326,9 +341,13 @@ class ListProbesResponse(_message.Message):
     STANDINGS_FIELD_NUMBER: _builtins.int
     READ_AT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def standings(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProbeStanding]: ...
+    def standings(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProbeStanding]:
+        """By model, version and probe."""
+
     @_builtins.property
-    def read_at(self) -> _timestamp_pb2.Timestamp: ...
+    def read_at(self) -> _timestamp_pb2.Timestamp:
+        """When that was read."""
+
     def __init__(
         self,
         *,
@@ -367,21 +386,29 @@ class ProbeStanding(_message.Message):
     FAILURES_FIELD_NUMBER: _builtins.int
     ANSWER_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """The model."""
     version: _builtins.str
+    """The version."""
     probe: _builtins.str
+    """The probe's name."""
     outcome: _builtins.str
     """"ok", "wrong", "failing", or "not asked yet"."""
     reason: _builtins.str
     """Why, as a word and for a person."""
     detail: _builtins.str
+    """See `reason`."""
     address: _builtins.str
     """Under which it was asked."""
     every_seconds: _builtins.int
+    """Seconds between two askings."""
     expects: _builtins.str
     """"known answer" or "stable"."""
     similarity: _builtins.float
+    """Of the last answer to what is expected, in [0, 1]; absent where they were not compared."""
     latency_ms: _builtins.float
+    """How long the last answer took; absent where there was none."""
     changes: _builtins.int
+    """See `changed_at`."""
     failures: _builtins.int
     """Askings that failed one after the other."""
     @_builtins.property
@@ -445,9 +472,11 @@ class ListProbeChangesRequest(_message.Message):
     PROBE_FIELD_NUMBER: _builtins.int
     MOST_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """Empty: the only model there is."""
     version: _builtins.str
     """Empty: all versions, all probes."""
     probe: _builtins.str
+    """See `version`."""
     most: _builtins.int
     """At most so many; 0: fifty."""
     def __init__(
@@ -472,7 +501,9 @@ class ListProbeChangesResponse(_message.Message):
 
     CHANGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProbeChange]: ...
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProbeChange]:
+        """Newest first."""
+
     def __init__(
         self,
         *,
@@ -499,12 +530,19 @@ class ProbeChange(_message.Message):
     AFTER_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     version: _builtins.str
+    """The version."""
     probe: _builtins.str
+    """The probe's name."""
     before: _builtins.str
+    """The outcome until then."""
     after: _builtins.str
+    """The outcome from then on."""
     detail: _builtins.str
+    """What was found, in words."""
     @_builtins.property
-    def at(self) -> _timestamp_pb2.Timestamp: ...
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """When it was found."""
+
     def __init__(
         self,
         *,

@@ -34,7 +34,9 @@ class CaptureBatch(_message.Message):
     ticked_at_us: _builtins.int
     """A tick: what time it is, microseconds since the Unix epoch; for partitions with open sessions and no traffic."""
     @_builtins.property
-    def captures(self) -> _containers.RepeatedCompositeFieldContainer[Global___Capture]: ...
+    def captures(self) -> _containers.RepeatedCompositeFieldContainer[Global___Capture]:
+        """In the order in which they were finished."""
+
     @_builtins.property
     def drops(self) -> _containers.RepeatedCompositeFieldContainer[Global___DropTally]:
         """Captures that never reached the log, since this router's last batch. They ride the log so that they, too, are
@@ -83,8 +85,11 @@ class Capture(_message.Message):
     IN_SESSION_FIELD_NUMBER: _builtins.int
     TURN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    """The caller's, or the one that the router made."""
     session_id: _builtins.str
+    """Empty where callers gave none."""
     model: _builtins.str
+    """The model that was asked."""
     method: _builtins.str
     """Full method name, e.g. "/multishadow.v1.PredictionService/Predict"."""
     request: _builtins.bytes
@@ -92,12 +97,15 @@ class Capture(_message.Message):
     live_version: _builtins.str
     """The decision."""
     revision: _builtins.int
+    """See `live_version`: of the flags that said so."""
     response: _builtins.bytes
     """The live answer: the response's bytes, or the status it failed with."""
     status_code: _builtins.int
     """gRPC status code; 0 is OK."""
     status_message: _builtins.str
+    """The live version's words when it failed."""
     live_latency_us: _builtins.int
+    """How long the live version took, in microseconds."""
     received_at_us: _builtins.int
     """When the router received the request, microseconds since the Unix epoch."""
     fingerprint: _builtins.bytes
@@ -109,13 +117,17 @@ class Capture(_message.Message):
     turn: _builtins.int
     """The caller's number of this turn of the session; absent where callers give none."""
     @_builtins.property
-    def attributes(self) -> _struct_pb2.Struct: ...
+    def attributes(self) -> _struct_pb2.Struct:
+        """The request's, after what may not be stored was left out."""
+
     @_builtins.property
     def metadata(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetadataEntry]:
         """Metadata that may go to shadows; credentials are never among it."""
 
     @_builtins.property
-    def shadow_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def shadow_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """See `live_version`: who gets a copy."""
+
     def __init__(
         self,
         *,
@@ -163,7 +175,9 @@ class MetadataEntry(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     key: _builtins.str
+    """In lower case."""
     value: _builtins.bytes
+    """Its bytes."""
     def __init__(
         self,
         *,
@@ -192,14 +206,21 @@ class DropTally(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     RECEIVED_AT_US_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """The model that was asked."""
     live_version: _builtins.str
+    """Who answered."""
     revision: _builtins.int
+    """Of the flags that said so."""
     reason: _builtins.str
+    """Why they were dropped, e.g. "buffer_full"."""
     count: _builtins.int
+    """How many."""
     received_at_us: _builtins.int
     """Start of the rollup bucket they belong to is derived from this time, microseconds since the Unix epoch."""
     @_builtins.property
-    def shadow_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def shadow_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Who would have got a copy."""
+
     def __init__(
         self,
         *,

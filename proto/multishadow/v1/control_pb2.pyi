@@ -31,17 +31,25 @@ class _Claim:
 class _ClaimEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Claim.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     CLAIM_UNSPECIFIED: _Claim.ValueType  # 0
+    """Nothing was said."""
     CLAIM_OFF: _Claim.ValueType  # 1
+    """It takes no part."""
     CLAIM_SHADOW: _Claim.ValueType  # 2
+    """It gets copies."""
     CLAIM_LIVE: _Claim.ValueType  # 3
+    """It answers callers, unless a newer version claims so, too."""
 
 class Claim(_Claim, metaclass=_ClaimEnumTypeWrapper):
     """Claim is what a version's flag says."""
 
 CLAIM_UNSPECIFIED: Claim.ValueType  # 0
+"""Nothing was said."""
 CLAIM_OFF: Claim.ValueType  # 1
+"""It takes no part."""
 CLAIM_SHADOW: Claim.ValueType  # 2
+"""It gets copies."""
 CLAIM_LIVE: Claim.ValueType  # 3
+"""It answers callers, unless a newer version claims so, too."""
 Global___Claim: _TypeAlias = Claim  # noqa: Y015
 
 class _ReviewVerdict:
@@ -51,19 +59,29 @@ class _ReviewVerdict:
 class _ReviewVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReviewVerdict.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     REVIEW_VERDICT_UNSPECIFIED: _ReviewVerdict.ValueType  # 0
+    """Nobody looked at it."""
     REVIEW_VERDICT_CANDIDATE_BETTER: _ReviewVerdict.ValueType  # 1
+    """The candidate's answer is better."""
     REVIEW_VERDICT_LIVE_BETTER: _ReviewVerdict.ValueType  # 2
+    """The live version's answer is better."""
     REVIEW_VERDICT_BOTH_FINE: _ReviewVerdict.ValueType  # 3
+    """Both will do: the difference is none."""
     REVIEW_VERDICT_BOTH_WRONG: _ReviewVerdict.ValueType  # 4
+    """Neither will do."""
 
 class ReviewVerdict(_ReviewVerdict, metaclass=_ReviewVerdictEnumTypeWrapper):
     """ReviewVerdict says which of two answers to the same request is better."""
 
 REVIEW_VERDICT_UNSPECIFIED: ReviewVerdict.ValueType  # 0
+"""Nobody looked at it."""
 REVIEW_VERDICT_CANDIDATE_BETTER: ReviewVerdict.ValueType  # 1
+"""The candidate's answer is better."""
 REVIEW_VERDICT_LIVE_BETTER: ReviewVerdict.ValueType  # 2
+"""The live version's answer is better."""
 REVIEW_VERDICT_BOTH_FINE: ReviewVerdict.ValueType  # 3
+"""Both will do: the difference is none."""
 REVIEW_VERDICT_BOTH_WRONG: ReviewVerdict.ValueType  # 4
+"""Neither will do."""
 Global___ReviewVerdict: _TypeAlias = ReviewVerdict  # noqa: Y015
 
 @_typing.final
@@ -82,6 +100,7 @@ class Comparator(_message.Message):
     absolute_tolerance: _builtins.float
     """Numbers agree when |a - b| <= max(absolute_tolerance, relative_tolerance * max(|a|, |b|))."""
     relative_tolerance: _builtins.float
+    """See `absolute_tolerance`."""
     @_builtins.property
     def ignored_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Structured answers: paths that are not compared, e.g. "meta.timestamp" or "items.*.id"."""
@@ -200,6 +219,7 @@ class DeadLetterPolicy(_message.Message):
     first_backoff_seconds: _builtins.float
     """Before the first retry, and at most before any; absent: 1 and 300."""
     longest_backoff_seconds: _builtins.float
+    """See `first_backoff_seconds`; the waits double from the one to the other."""
     keep_seconds: _builtins.int
     """How long dead letters are kept; absent: seven days."""
     max_letters: _builtins.int
@@ -477,9 +497,13 @@ class Pause(_message.Message):
     BY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     by: _builtins.str
+    """Who paused it."""
     reason: _builtins.str
+    """Why, in their words."""
     @_builtins.property
-    def since(self) -> _timestamp_pb2.Timestamp: ...
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """When it began."""
+
     @_builtins.property
     def until(self) -> _timestamp_pb2.Timestamp:
         """When it ends by itself; absent: when somebody resumes it."""
@@ -550,7 +574,72 @@ class SessionTerms(_message.Message):
 Global___SessionTerms: _TypeAlias = SessionTerms  # noqa: Y015
 
 @_typing.final
+class CostTerms(_message.Message):
+    """CostTerms say what shadowing costs; see ReportService.EstimateCost."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class RpsPerGpuByVersionEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    GPU_HOUR_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    RPS_PER_GPU_FIELD_NUMBER: _builtins.int
+    RPS_PER_GPU_BY_VERSION_FIELD_NUMBER: _builtins.int
+    gpu_hour: _builtins.float
+    """Price of a GPU for an hour. Absent: not known."""
+    currency: _builtins.str
+    """By ISO 4217; empty: USD."""
+    rps_per_gpu: _builtins.float
+    """Requests per second that one GPU answers, of versions that are not named below. Absent: not known."""
+    @_builtins.property
+    def rps_per_gpu_by_version(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """The same by version."""
+
+    def __init__(
+        self,
+        *,
+        gpu_hour: _builtins.float | None = ...,
+        currency: _builtins.str = ...,
+        rps_per_gpu: _builtins.float | None = ...,
+        rps_per_gpu_by_version: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_gpu_hour", b"_gpu_hour", "_rps_per_gpu", b"_rps_per_gpu", "gpu_hour", b"gpu_hour", "rps_per_gpu", b"rps_per_gpu"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gpu_hour", b"_gpu_hour", "_rps_per_gpu", b"_rps_per_gpu", "currency", b"currency", "gpu_hour", b"gpu_hour", "rps_per_gpu", b"rps_per_gpu", "rps_per_gpu_by_version", b"rps_per_gpu_by_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__gpu_hour: _TypeAlias = _typing.Literal["gpu_hour"]  # noqa: Y015
+    _WhichOneofArgType__gpu_hour: _TypeAlias = _typing.Literal["_gpu_hour", b"_gpu_hour"]  # noqa: Y015
+    _WhichOneofReturnType__rps_per_gpu: _TypeAlias = _typing.Literal["rps_per_gpu"]  # noqa: Y015
+    _WhichOneofArgType__rps_per_gpu: _TypeAlias = _typing.Literal["_rps_per_gpu", b"_rps_per_gpu"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gpu_hour) -> _WhichOneofReturnType__gpu_hour | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rps_per_gpu) -> _WhichOneofReturnType__rps_per_gpu | None: ...
+
+Global___CostTerms: _TypeAlias = CostTerms  # noqa: Y015
+
+@_typing.final
 class Model(_message.Message):
+    """Model is what callers name in Predict, with its settings."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -569,7 +658,9 @@ class Model(_message.Message):
     SESSIONS_FIELD_NUMBER: _builtins.int
     PROBES_FIELD_NUMBER: _builtins.int
     DEAD_LETTERS_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """What callers name it by."""
     default_timeout_ms: _builtins.int
     """Default deadline of a call in milliseconds, used when the caller gives none."""
     live_version: _builtins.str
@@ -579,19 +670,29 @@ class Model(_message.Message):
     max_request_bytes: _builtins.int
     """Larger requests are not captured; 0: without a limit of the model's own."""
     @_builtins.property
-    def comparator(self) -> Global___Comparator: ...
+    def comparator(self) -> Global___Comparator:
+        """When two answers agree."""
+
     @_builtins.property
-    def created_at(self) -> _timestamp_pb2.Timestamp: ...
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was registered."""
+
     @_builtins.property
-    def versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of its versions, in order of registration; the first is the base."""
+
     @_builtins.property
     def labels(self) -> Global___LabelTerms:
         """Absent when its answers are not kept to be labelled."""
 
     @_builtins.property
-    def gates(self) -> Global___GateLimits: ...
+    def gates(self) -> Global___GateLimits:
+        """How strict its gates are."""
+
     @_builtins.property
-    def segments(self) -> Global___SegmentTerms: ...
+    def segments(self) -> Global___SegmentTerms:
+        """What its reports are cut by."""
+
     @_builtins.property
     def privacy(self) -> _privacy_pb2.Privacy:
         """What is kept of its requests and answers."""
@@ -612,6 +713,10 @@ class Model(_message.Message):
     def dead_letters(self) -> Global___DeadLetterPolicy:
         """Absent when failed shadow calls are not tried again."""
 
+    @_builtins.property
+    def cost(self) -> Global___CostTerms:
+        """Absent when nobody said what a GPU costs and does."""
+
     def __init__(
         self,
         *,
@@ -631,10 +736,11 @@ class Model(_message.Message):
         sessions: Global___SessionTerms | None = ...,
         probes: _alarms_pb2.ProbeSet | None = ...,
         dead_letters: Global___DeadLetterPolicy | None = ...,
+        cost: Global___CostTerms | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "dead_letters", b"dead_letters", "gates", b"gates", "labels", b"labels", "privacy", b"privacy", "probes", b"probes", "segments", b"segments", "sessions", b"sessions", "writes", b"writes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "cost", b"cost", "created_at", b"created_at", "dead_letters", b"dead_letters", "gates", b"gates", "labels", b"labels", "privacy", b"privacy", "probes", b"probes", "segments", b"segments", "sessions", b"sessions", "writes", b"writes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "created_at", b"created_at", "dead_letters", b"dead_letters", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "live_version", b"live_version", "max_request_bytes", b"max_request_bytes", "name", b"name", "privacy", b"privacy", "probes", b"probes", "protocol", b"protocol", "segments", b"segments", "sessions", b"sessions", "versions", b"versions", "writes", b"writes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "cost", b"cost", "created_at", b"created_at", "dead_letters", b"dead_letters", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "live_version", b"live_version", "max_request_bytes", b"max_request_bytes", "name", b"name", "privacy", b"privacy", "probes", b"probes", "protocol", b"protocol", "segments", b"segments", "sessions", b"sessions", "versions", b"versions", "writes", b"writes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -642,6 +748,8 @@ Global___Model: _TypeAlias = Model  # noqa: Y015
 
 @_typing.final
 class Version(_message.Message):
+    """Version is one deployed implementation of a model."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_FIELD_NUMBER: _builtins.int
@@ -657,7 +765,9 @@ class Version(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     PAUSE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """Whose version it is."""
     name: _builtins.str
+    """Unique in its model."""
     address: _builtins.str
     """host:port, tls://host:port (?server_name=... where the certificate is for another name), or unix:/path."""
     timeout_ms: _builtins.int
@@ -671,10 +781,15 @@ class Version(_message.Message):
     served_name: _builtins.str
     """What its server calls the model, and this version of it; empty: as callers do."""
     served_version: _builtins.str
+    """See `served_name`."""
     @_builtins.property
-    def created_at(self) -> _timestamp_pb2.Timestamp: ...
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was registered."""
+
     @_builtins.property
-    def limits(self) -> Global___VersionLimits: ...
+    def limits(self) -> Global___VersionLimits:
+        """What it may be asked at most, as a shadow."""
+
     @_builtins.property
     def pause(self) -> Global___Pause:
         """Absent: it is not paused."""
@@ -705,6 +820,8 @@ Global___Version: _TypeAlias = Version  # noqa: Y015
 
 @_typing.final
 class Flag(_message.Message):
+    """Flag is a flag with its last change."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_FIELD_NUMBER: _builtins.int
@@ -715,9 +832,13 @@ class Flag(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     CLAIM_FIELD_NUMBER: _builtins.int
     key: _builtins.str
+    """`<model>.<version>` of a version's flag."""
     revision: _builtins.int
+    """The revision that gave it this definition."""
     changed_by: _builtins.str
+    """Who did it."""
     reason: _builtins.str
+    """Why, in their words."""
     claim: _builtins.str
     """In words, e.g. "shadow 25 %"."""
     @_builtins.property
@@ -725,7 +846,9 @@ class Flag(_message.Message):
         """flagd's definition of the flag."""
 
     @_builtins.property
-    def changed_at(self) -> _timestamp_pb2.Timestamp: ...
+    def changed_at(self) -> _timestamp_pb2.Timestamp:
+        """When that was."""
+
     def __init__(
         self,
         *,
@@ -765,10 +888,15 @@ class Experiment(_message.Message):
     RANK_BY_FIELD_NUMBER: _builtins.int
     SCHEDULE_FIELD_NUMBER: _builtins.int
     id: _builtins.int
+    """Counted over all models."""
     model: _builtins.str
+    """The model."""
     percent: _builtins.float
+    """Share of requests that every candidate gets, in percent; with a ramp the last step's."""
     stop_reason: _builtins.str
+    """Why it stopped; empty while it runs."""
     started_by: _builtins.str
+    """Who started it."""
     state: _builtins.str
     """"running" or "stopped"."""
     noise_floor_percent: _builtins.float
@@ -776,15 +904,25 @@ class Experiment(_message.Message):
     rank_by: _builtins.str
     """What candidates are ranked by: "agreement" or "labels"."""
     @_builtins.property
-    def candidates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def candidates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the versions that are compared with the live one."""
+
     @_builtins.property
-    def started_at(self) -> _timestamp_pb2.Timestamp: ...
+    def started_at(self) -> _timestamp_pb2.Timestamp:
+        """When it began."""
+
     @_builtins.property
-    def ends_at(self) -> _timestamp_pb2.Timestamp: ...
+    def ends_at(self) -> _timestamp_pb2.Timestamp:
+        """When its time box is over."""
+
     @_builtins.property
-    def stopped_at(self) -> _timestamp_pb2.Timestamp: ...
+    def stopped_at(self) -> _timestamp_pb2.Timestamp:
+        """Absent while it runs."""
+
     @_builtins.property
-    def schedule(self) -> Global___ExperimentSchedule: ...
+    def schedule(self) -> Global___ExperimentSchedule:
+        """Its ramp and its windows, and where it stands in them."""
+
     def __init__(
         self,
         *,
@@ -839,7 +977,9 @@ class ExperimentSchedule(_message.Message):
         """Shares of the ramp in percent, ascending; the last is the experiment's. Empty: that one from the start."""
 
     @_builtins.property
-    def step_began_at(self) -> _timestamp_pb2.Timestamp: ...
+    def step_began_at(self) -> _timestamp_pb2.Timestamp:
+        """See `step`."""
+
     @_builtins.property
     def waits_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What the next step waits for, in words; empty when there is none to come."""
@@ -880,6 +1020,8 @@ Global___ExperimentSchedule: _TypeAlias = ExperimentSchedule  # noqa: Y015
 
 @_typing.final
 class VersionSpec(_message.Message):
+    """VersionSpec is one version as ApplyModel is told of it."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -890,9 +1032,13 @@ class VersionSpec(_message.Message):
     SERVED_VERSION_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """Unique in its model. A name that is not there yet registers a version, after those that are."""
     address: _builtins.str
+    """As in Version. Another address opens a new epoch: another implementation stands there."""
     timeout_ms: _builtins.int
+    """Longest time a shadow call may take, in milliseconds. Absent: unchanged, or the default for a new version."""
     max_in_flight: _builtins.int
+    """Most shadow calls that one worker has under way at once. Absent: unchanged, or the default for a new version."""
     served_name: _builtins.str
     """What its server calls the model, where that is not the model's name; empty again: by the model's name."""
     served_version: _builtins.str
@@ -954,9 +1100,13 @@ class ApplyModelRequest(_message.Message):
     SESSIONS_FIELD_NUMBER: _builtins.int
     PROBES_FIELD_NUMBER: _builtins.int
     DEAD_LETTERS_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """The model's name: letters, digits, `-`, `_` and `.`."""
     default_timeout_ms: _builtins.int
+    """Deadline of calls whose caller gives none, in milliseconds. Absent: unchanged, or the default for a new model."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     protocol: _builtins.str
     """What all its versions speak: "multishadow" (PredictionService) or "oip" (Open Inference Protocol). Absent: unchanged,
     or "multishadow" for a new model.
@@ -1003,6 +1153,10 @@ class ApplyModelRequest(_message.Message):
     def dead_letters(self) -> Global___DeadLetterPolicy:
         """Absent: unchanged, or none for a new model."""
 
+    @_builtins.property
+    def cost(self) -> Global___CostTerms:
+        """Absent: unchanged, or none for a new model. Given, it replaces all of the model's terms."""
+
     def __init__(
         self,
         *,
@@ -1021,10 +1175,11 @@ class ApplyModelRequest(_message.Message):
         sessions: Global___SessionTerms | None = ...,
         probes: _alarms_pb2.ProbeSet | None = ...,
         dead_letters: Global___DeadLetterPolicy | None = ...,
+        cost: Global___CostTerms | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "_max_request_bytes", b"_max_request_bytes", "_protocol", b"_protocol", "comparator", b"comparator", "dead_letters", b"dead_letters", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "max_request_bytes", b"max_request_bytes", "privacy", b"privacy", "probes", b"probes", "protocol", b"protocol", "segments", b"segments", "sessions", b"sessions", "writes", b"writes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "_max_request_bytes", b"_max_request_bytes", "_protocol", b"_protocol", "comparator", b"comparator", "cost", b"cost", "dead_letters", b"dead_letters", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "max_request_bytes", b"max_request_bytes", "privacy", b"privacy", "probes", b"probes", "protocol", b"protocol", "segments", b"segments", "sessions", b"sessions", "writes", b"writes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "_max_request_bytes", b"_max_request_bytes", "_protocol", b"_protocol", "actor", b"actor", "comparator", b"comparator", "dead_letters", b"dead_letters", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "max_request_bytes", b"max_request_bytes", "model", b"model", "privacy", b"privacy", "probes", b"probes", "protocol", b"protocol", "segments", b"segments", "sessions", b"sessions", "versions", b"versions", "writes", b"writes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms", "_max_request_bytes", b"_max_request_bytes", "_protocol", b"_protocol", "actor", b"actor", "comparator", b"comparator", "cost", b"cost", "dead_letters", b"dead_letters", "default_timeout_ms", b"default_timeout_ms", "gates", b"gates", "labels", b"labels", "max_request_bytes", b"max_request_bytes", "model", b"model", "privacy", b"privacy", "probes", b"probes", "protocol", b"protocol", "segments", b"segments", "sessions", b"sessions", "versions", b"versions", "writes", b"writes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__default_timeout_ms: _TypeAlias = _typing.Literal["default_timeout_ms"]  # noqa: Y015
     _WhichOneofArgType__default_timeout_ms: _TypeAlias = _typing.Literal["_default_timeout_ms", b"_default_timeout_ms"]  # noqa: Y015
@@ -1050,10 +1205,15 @@ class ApplyModelResponse(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
+    """The revision that it made; the present one when nothing changed."""
     @_builtins.property
-    def model(self) -> Global___Model: ...
+    def model(self) -> Global___Model:
+        """As it is now."""
+
     @_builtins.property
-    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Version]: ...
+    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Version]:
+        """All versions of the model, in order of registration."""
+
     @_builtins.property
     def changes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What changed, a line each; empty when everything was so already."""
@@ -1095,7 +1255,9 @@ class ListModelsResponse(_message.Message):
 
     MODELS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model]: ...
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model]:
+        """By name."""
+
     def __init__(
         self,
         *,
@@ -1135,7 +1297,9 @@ class ListVersionsResponse(_message.Message):
 
     VERSIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Version]: ...
+    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Version]:
+        """By model, in order of registration."""
+
     def __init__(
         self,
         *,
@@ -1176,8 +1340,11 @@ class ListFlagsResponse(_message.Message):
     FLAGS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
+    """The present revision."""
     @_builtins.property
-    def flags(self) -> _containers.RepeatedCompositeFieldContainer[Global___Flag]: ...
+    def flags(self) -> _containers.RepeatedCompositeFieldContainer[Global___Flag]:
+        """By key."""
+
     def __init__(
         self,
         *,
@@ -1205,14 +1372,19 @@ class SetFlagRequest(_message.Message):
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """The model."""
     version: _builtins.str
+    """The version whose flag it is."""
     claim: Global___Claim.ValueType
+    """What it is to claim. Who serves is Promote's and Rollback's to change (FAILED_PRECONDITION)."""
     percent: _builtins.float
     """Share of requests, in percent, (0, 100]; absent is 100. For `shadow` the rest is `off`; for `live` the rest is
     `shadow`.
     """
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     reason: _builtins.str
+    """Why; kept in the audit log."""
     expected_revision: _builtins.int
     """When set, the change is made only if the flags are still at this revision (ABORTED otherwise)."""
     dry_run: _builtins.bool
@@ -1253,8 +1425,11 @@ class SetFlagResponse(_message.Message):
     EFFECTS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
+    """The revision that it made; the present one when nothing changed."""
     @_builtins.property
-    def flag(self) -> Global___Flag: ...
+    def flag(self) -> Global___Flag:
+        """As it is now, or would be."""
+
     @_builtins.property
     def effects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What it does to a running experiment."""
@@ -1285,6 +1460,7 @@ class ListExperimentsRequest(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """Empty: of all models."""
     def __init__(
         self,
         *,
@@ -1304,7 +1480,9 @@ class ListExperimentsResponse(_message.Message):
 
     EXPERIMENTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def experiments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Experiment]: ...
+    def experiments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Experiment]:
+        """Newest first."""
+
     def __init__(
         self,
         *,
@@ -1334,6 +1512,7 @@ class StartExperimentRequest(_message.Message):
     RAMP_DWELL_SECONDS_FIELD_NUMBER: _builtins.int
     WINDOWS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """The model."""
     percent: _builtins.float
     """Share of requests that every candidate gets, in percent, (0, 100]; absent is 100."""
     duration_seconds: _builtins.int
@@ -1341,6 +1520,7 @@ class StartExperimentRequest(_message.Message):
     bucket_seconds: _builtins.int
     """Width of the rollups' time buckets in seconds; absent is one hour."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     noise_floor_percent: _builtins.float
     """Share of requests, in percent, that the live version gets a second time, to measure how often it differs from
     itself; not above `percent`; absent is 0.
@@ -1352,7 +1532,9 @@ class StartExperimentRequest(_message.Message):
     ramp_dwell_seconds: _builtins.int
     """Seconds that a step lasts at least; absent is 30 minutes."""
     @_builtins.property
-    def candidates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def candidates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Versions to compare with the live one, each once."""
+
     @_builtins.property
     def ramp_percent(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Shares of requests to climb by, in percent, ascending, up to `percent`; absent `percent` is the last of them. Empty:
@@ -1413,8 +1595,11 @@ class StartExperimentResponse(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
+    """The revision that set the candidates' flags."""
     @_builtins.property
-    def experiment(self) -> Global___Experiment: ...
+    def experiment(self) -> Global___Experiment:
+        """As it was begun."""
+
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What whoever wrote a flag should know, e.g. that some router reads its flags elsewhere."""
@@ -1442,8 +1627,11 @@ class StopExperimentRequest(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """Empty: the only model there is."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     reason: _builtins.str
+    """Why; kept in the audit log."""
     def __init__(
         self,
         *,
@@ -1467,8 +1655,11 @@ class StopExperimentResponse(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
+    """The revision that set its shadows' flags to `off`."""
     @_builtins.property
-    def experiment(self) -> Global___Experiment: ...
+    def experiment(self) -> Global___Experiment:
+        """As it ended."""
+
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What whoever wrote a flag should know, e.g. that some router reads its flags elsewhere."""
@@ -1536,8 +1727,11 @@ class Interval(_message.Message):
     LOWER_FIELD_NUMBER: _builtins.int
     UPPER_FIELD_NUMBER: _builtins.int
     estimate: _builtins.float
+    """The share, or the difference, that was counted."""
     lower: _builtins.float
+    """Its lower bound."""
     upper: _builtins.float
+    """Its upper bound."""
     def __init__(
         self,
         *,
@@ -1555,6 +1749,8 @@ Global___Interval: _TypeAlias = Interval  # noqa: Y015
 
 @_typing.final
 class CandidateReport(_message.Message):
+    """CandidateReport is what was counted of one candidate in the epoch."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -1651,14 +1847,21 @@ class CandidateReport(_message.Message):
     LIVE_FIRST_LATENCY_P50_MS_FIELD_NUMBER: _builtins.int
     LIVE_FIRST_LATENCY_P99_MS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
+    """The candidate."""
     n: _builtins.int
     """Comparisons that count: agreed, diverged, failed."""
     agreed: _builtins.int
+    """Answers that agree with live's."""
     diverged: _builtins.int
+    """Answers that do not."""
     errors: _builtins.int
+    """Calls that failed."""
     timeouts: _builtins.int
+    """Calls that took too long."""
     uncomparable: _builtins.int
+    """Answers that could not be compared; they count neither way."""
     dropped: _builtins.int
+    """Copies that were sampled to it and not sent."""
     completeness: _builtins.float
     """Copies that ended in a comparison, as a share of those that were sampled to this candidate."""
     band: _builtins.str
@@ -1672,11 +1875,17 @@ class CandidateReport(_message.Message):
     latency_p50_ms: _builtins.float
     """Of answers, timeouts counting as infinitely long: infinity when so many calls timed out."""
     latency_p99_ms: _builtins.float
+    """See `latency_p50_ms`: the 99th percentile."""
     live_latency_p50_ms: _builtins.float
+    """Of the live version on the same requests: the median."""
     live_latency_p99_ms: _builtins.float
+    """Of the live version on the same requests: the 99th percentile."""
     rank_best: _builtins.int
+    """The best rank that it may have, given the evidence in all pairs together."""
     rank_worst: _builtins.int
+    """The worst one."""
     in_best_set: _builtins.bool
+    """Whether it may be the best one."""
     ranked: _builtins.bool
     """Candidates with n = 0 have no rank."""
     comparisons_needed: _builtins.int
@@ -1694,16 +1903,23 @@ class CandidateReport(_message.Message):
     is streamed.
     """
     first_latency_p99_ms: _builtins.float
+    """See `first_latency_p50_ms`: the 99th percentile."""
     live_first_latency_p50_ms: _builtins.float
+    """Of the live version on the same requests: the median."""
     live_first_latency_p99_ms: _builtins.float
+    """Of the live version on the same requests: the 99th percentile."""
     @_builtins.property
     def divergence(self) -> Global___Interval:
         """Divergence rate; absent while n = 0."""
 
     @_builtins.property
-    def dropped_by_reason(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]: ...
+    def dropped_by_reason(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """`dropped` by reason, e.g. "buffer_full"."""
+
     @_builtins.property
-    def uncomparable_by_reason(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]: ...
+    def uncomparable_by_reason(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """`uncomparable` by reason, e.g. "type_mismatch"."""
+
     @_builtins.property
     def errors_by_reason(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Failed calls by gRPC status, e.g. "UNAVAILABLE"."""
@@ -1800,6 +2016,8 @@ Global___CandidateReport: _TypeAlias = CandidateReport  # noqa: Y015
 
 @_typing.final
 class PairReport(_message.Message):
+    """PairReport is one candidate beside another, on the requests that both were compared on."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     FIRST_FIELD_NUMBER: _builtins.int
@@ -1817,17 +2035,23 @@ class PairReport(_message.Message):
     DISPERSION_FIELD_NUMBER: _builtins.int
     OVERDISPERSED_FIELD_NUMBER: _builtins.int
     first: _builtins.str
+    """One candidate."""
     second: _builtins.str
+    """The other one."""
     n: _builtins.int
     """Requests that both were compared on."""
     only_first_bad: _builtins.int
     """Only the first was bad, only the second was bad."""
     only_second_bad: _builtins.int
+    """See `only_first_bad`."""
     log_evidence_first_worse: _builtins.float
     """Natural logarithms, so that large evidence stays finite."""
     log_evidence_second_worse: _builtins.float
+    """See `log_evidence_first_worse`."""
     p_raw: _builtins.float
+    """Anytime-valid p of the pair alone."""
     p_adjusted: _builtins.float
+    """The same, adjusted for all pairs."""
     verdict: _builtins.str
     """"better", "worse", "equivalent" or "undecided": the first, seen from the second."""
     requests_needed: _builtins.int
@@ -1905,11 +2129,15 @@ class CompareResponse(_message.Message):
     SESSIONS_FIELD_NUMBER: _builtins.int
     ALARMS_FIELD_NUMBER: _builtins.int
     live_version: _builtins.str
+    """Whom candidates are compared with."""
     alpha: _builtins.float
+    """Chance of any false claim, over all pairs and all looks."""
     family_size: _builtins.int
+    """How many pairs share alpha."""
     evidence_threshold: _builtins.float
     """Evidence that one pair needs: family_size · 2 / alpha."""
     test_name: _builtins.str
+    """The test, in words."""
     advice: _builtins.str
     """What to do now, in one sentence."""
     state: _builtins.str
@@ -1919,6 +2147,7 @@ class CompareResponse(_message.Message):
     epoch: _builtins.int
     """The epoch that was read, counting from 1, and why it began."""
     epoch_reason: _builtins.str
+    """See `epoch`."""
     live_failures: _builtins.int
     """Sampled requests that count for nobody because the live version itself failed."""
     sampling_share: _builtins.float
@@ -1930,15 +2159,25 @@ class CompareResponse(_message.Message):
     answers, completeness and latencies are about requests always.
     """
     @_builtins.property
-    def experiment(self) -> Global___Experiment: ...
+    def experiment(self) -> Global___Experiment:
+        """The experiment that was read."""
+
     @_builtins.property
-    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___CandidateReport]: ...
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___CandidateReport]:
+        """Best first."""
+
     @_builtins.property
-    def pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___PairReport]: ...
+    def pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___PairReport]:
+        """Every two candidates that are shown."""
+
     @_builtins.property
-    def epoch_opened_at(self) -> _timestamp_pb2.Timestamp: ...
+    def epoch_opened_at(self) -> _timestamp_pb2.Timestamp:
+        """When it began."""
+
     @_builtins.property
-    def read_at(self) -> _timestamp_pb2.Timestamp: ...
+    def read_at(self) -> _timestamp_pb2.Timestamp:
+        """When the counts were read."""
+
     @_builtins.property
     def noise_floor(self) -> Global___NoiseFloor:
         """How often the live version differs from itself; absent where that is not measured."""
@@ -1952,7 +2191,9 @@ class CompareResponse(_message.Message):
         """What the gates say of each candidate that is shown."""
 
     @_builtins.property
-    def panel(self) -> Global___Panel: ...
+    def panel(self) -> Global___Panel:
+        """Classical tests, for one look only."""
+
     @_builtins.property
     def review_verdicts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReviewCounts]:
         """What people said of candidates' answers; none of those that nobody looked at."""
@@ -2014,10 +2255,13 @@ class GateReview(_message.Message):
     VERDICT_FIELD_NUMBER: _builtins.int
     GATES_FIELD_NUMBER: _builtins.int
     version: _builtins.str
+    """The candidate."""
     verdict: _builtins.str
     """"PROMOTE", "HOLD", "REJECT", "INCONCLUSIVE" or "NO_DATA"."""
     @_builtins.property
-    def gates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Gate]: ...
+    def gates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Gate]:
+        """In the order in which they are shown."""
+
     def __init__(
         self,
         *,
@@ -2035,6 +2279,8 @@ Global___GateReview: _TypeAlias = GateReview  # noqa: Y015
 
 @_typing.final
 class Gate(_message.Message):
+    """Gate is one gate's finding."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -2047,20 +2293,27 @@ class Gate(_message.Message):
     WAIVER_FIELD_NUMBER: _builtins.int
     ATTESTATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """For example "divergence"."""
     state: _builtins.str
     """"pass", "fail" or "unknown"."""
     number: _builtins.str
     """What was found, what is asked for, and what would change it."""
     bound: _builtins.str
+    """See `number`: what is asked for."""
     remedy: _builtins.str
+    """See `number`: what would change it; empty when it passes."""
     advisory: _builtins.bool
     """Shown, and holds nothing up."""
     holds_up: _builtins.bool
     """Whether it stands in the way of a promotion."""
     @_builtins.property
-    def waiver(self) -> Global___GateRecord: ...
+    def waiver(self) -> Global___GateRecord:
+        """Absent unless somebody waived it."""
+
     @_builtins.property
-    def attestation(self) -> Global___GateRecord: ...
+    def attestation(self) -> Global___GateRecord:
+        """Absent unless somebody vouched for what it asks."""
+
     def __init__(
         self,
         *,
@@ -2092,9 +2345,13 @@ class GateRecord(_message.Message):
     BY_FIELD_NUMBER: _builtins.int
     AT_FIELD_NUMBER: _builtins.int
     text: _builtins.str
+    """The reason, or what was found."""
     by: _builtins.str
+    """Who."""
     @_builtins.property
-    def at(self) -> _timestamp_pb2.Timestamp: ...
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
     def __init__(
         self,
         *,
@@ -2120,9 +2377,13 @@ class Panel(_message.Message):
     COCHRAN_Q_FIELD_NUMBER: _builtins.int
     PAIRS_FIELD_NUMBER: _builtins.int
     label: _builtins.str
+    """What it is good for, in words."""
     cochran_q: _builtins.float
+    """p-value of Cochran's Q over all candidates."""
     @_builtins.property
-    def pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___PanelPair]: ...
+    def pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___PanelPair]:
+        """By pair of candidates."""
+
     def __init__(
         self,
         *,
@@ -2150,10 +2411,15 @@ class PanelPair(_message.Message):
     MCNEMAR_MID_P_FIELD_NUMBER: _builtins.int
     PAIRED_T_FIELD_NUMBER: _builtins.int
     first: _builtins.str
+    """One candidate."""
     second: _builtins.str
+    """The other one."""
     mcnemar_exact: _builtins.float
+    """McNemar's exact test."""
     mcnemar_mid_p: _builtins.float
+    """The same with mid-p."""
     paired_t: _builtins.float
+    """The paired t-test."""
     def __init__(
         self,
         *,
@@ -2207,11 +2473,17 @@ class ListGatesResponse(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     REVIEWS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """The model."""
     live_version: _builtins.str
+    """Whom candidates are compared with."""
     experiment_id: _builtins.int
+    """The experiment that was read."""
     epoch: _builtins.int
+    """Its epoch that was read, counting from 1."""
     @_builtins.property
-    def reviews(self) -> _containers.RepeatedCompositeFieldContainer[Global___GateReview]: ...
+    def reviews(self) -> _containers.RepeatedCompositeFieldContainer[Global___GateReview]:
+        """One for each candidate."""
+
     def __init__(
         self,
         *,
@@ -2241,11 +2513,13 @@ class AttestRequest(_message.Message):
     model: _builtins.str
     """Empty: the only model there is."""
     version: _builtins.str
+    """The candidate."""
     what: _builtins.str
     """"agreement_only", "top_reviewed", "cost" or "rollback_plan"."""
     note: _builtins.str
     """What was found, or where it is written down."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     def __init__(
         self,
         *,
@@ -2270,8 +2544,11 @@ class AttestResponse(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     REVIEW_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """The model."""
     @_builtins.property
-    def review(self) -> Global___GateReview: ...
+    def review(self) -> Global___GateReview:
+        """What its gates say now."""
+
     def __init__(
         self,
         *,
@@ -2298,9 +2575,13 @@ class WaiveGateRequest(_message.Message):
     model: _builtins.str
     """Empty: the only model there is."""
     version: _builtins.str
+    """The candidate."""
     gate: _builtins.str
+    """The gate's name."""
     reason: _builtins.str
+    """Why; kept for ever."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     def __init__(
         self,
         *,
@@ -2325,8 +2606,11 @@ class WaiveGateResponse(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     REVIEW_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """The model."""
     @_builtins.property
-    def review(self) -> Global___GateReview: ...
+    def review(self) -> Global___GateReview:
+        """What its gates say now."""
+
     def __init__(
         self,
         *,
@@ -2353,6 +2637,7 @@ class PlanComparisonRequest(_message.Message):
     better: _builtins.float
     """Two rates of divergence, as shares."""
     worse: _builtins.float
+    """See `better`."""
     rate: _builtins.float
     """Requests per second that get shadowed."""
     candidates: _builtins.int
@@ -2384,7 +2669,9 @@ class PlanComparisonResponse(_message.Message):
 
     PLANS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def plans(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComparisonPlan]: ...
+    def plans(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComparisonPlan]:
+        """By rising chance."""
+
     def __init__(
         self,
         *,
@@ -2408,8 +2695,11 @@ class ComparisonPlan(_message.Message):
     REQUESTS_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
     chance: _builtins.float
+    """Probability that so many requests are enough."""
     requests: _builtins.int
+    """Requests that get shadowed."""
     seconds: _builtins.float
+    """How long they take at the rate that was asked about."""
     def __init__(
         self,
         *,
@@ -2436,7 +2726,9 @@ class NoiseFloor(_message.Message):
     FAILED_FIELD_NUMBER: _builtins.int
     DIVERGENCE_FIELD_NUMBER: _builtins.int
     n: _builtins.int
+    """Second answers of the live version that could be compared, failures among them."""
     diverged: _builtins.int
+    """Those that differed from the first."""
     failed: _builtins.int
     """Errors and timeouts."""
     @_builtins.property
@@ -2508,25 +2800,37 @@ class ListSegmentsResponse(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     READ_AT_FIELD_NUMBER: _builtins.int
     live_version: _builtins.str
+    """Whom it is compared with."""
     version: _builtins.str
     """The candidate, its comparisons that count, and the diverged and failed ones among them."""
     n: _builtins.int
+    """See `version`."""
     bad: _builtins.int
+    """See `version`."""
     alpha: _builtins.float
+    """Largest expected share of false alerts."""
     test_name: _builtins.str
+    """The test, in words."""
     finished_buckets: _builtins.int
     """Time buckets that evidence comes from; the newest is still being filled."""
     epoch: _builtins.int
+    """The epoch that was read, counting from 1."""
     @_builtins.property
-    def experiment(self) -> Global___Experiment: ...
+    def experiment(self) -> Global___Experiment:
+        """The experiment that was read."""
+
     @_builtins.property
     def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Segment]:
         """Alerts first, then by p."""
 
     @_builtins.property
-    def correlations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Correlation]: ...
+    def correlations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Correlation]:
+        """Of features that have an order."""
+
     @_builtins.property
-    def read_at(self) -> _timestamp_pb2.Timestamp: ...
+    def read_at(self) -> _timestamp_pb2.Timestamp:
+        """When the counts were read."""
+
     def __init__(
         self,
         *,
@@ -2573,8 +2877,11 @@ class Segment(_message.Message):
     level: _builtins.str
     """The attribute's value; numbers are binned, e.g. "[20, 50)"; "(other)" stands for values beyond the first thirty."""
     n: _builtins.int
+    """Comparisons that count."""
     diverged: _builtins.int
+    """Those that diverged."""
     failed: _builtins.int
+    """Those that failed: errors and timeouts."""
     rest_rate: _builtins.float
     """How often the other requests do; absent when there are none."""
     log_evidence: _builtins.float
@@ -2584,6 +2891,7 @@ class Segment(_message.Message):
     p_exact: _builtins.float
     """Exploratory, valid for one look only: Fisher's exact test, and the same adjusted by Benjamini and Hochberg."""
     p_adjusted: _builtins.float
+    """See `p_exact`."""
     @_builtins.property
     def rate(self) -> Global___Interval:
         """How often they diverge or fail; joint over all segments."""
@@ -2625,9 +2933,13 @@ class Correlation(_message.Message):
     P_RAW_FIELD_NUMBER: _builtins.int
     P_ADJUSTED_FIELD_NUMBER: _builtins.int
     feature: _builtins.str
+    """As in Segment."""
     n: _builtins.int
+    """Comparisons that have it."""
     p_raw: _builtins.float
+    """That there is none."""
     p_adjusted: _builtins.float
+    """The same, adjusted by Benjamini and Hochberg."""
     @_builtins.property
     def rho(self) -> Global___Interval:
         """Spearman's; the intervals of all features hold together."""
@@ -2660,11 +2972,15 @@ class PromoteRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """The model."""
     version: _builtins.str
+    """Who is to be live."""
     percent: _builtins.float
     """Share of requests in percent, (0, 100]; absent is 100."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     reason: _builtins.str
+    """Why; kept in the audit log."""
     force: _builtins.bool
     """Promote although gates do not pass, or control cannot connect to the version's address (FAILED_PRECONDITION
     otherwise). Passing over gates needs a reason.
@@ -2700,9 +3016,13 @@ class PromoteResponse(_message.Message):
     CHANGED_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """The model."""
     version: _builtins.str
+    """Who was promoted."""
     previous_version: _builtins.str
+    """Who was live before, and answers where the other one does not."""
     revision: _builtins.int
+    """The revision that it made, for GetAcknowledgement; the present one when nothing changed."""
     changed: _builtins.bool
     """False when it was live already and nothing changed."""
     @_builtins.property
@@ -2735,8 +3055,11 @@ class RollbackRequest(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """Empty: the only model there is."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     reason: _builtins.str
+    """Why; kept in the audit log."""
     def __init__(
         self,
         *,
@@ -2762,11 +3085,13 @@ class RollbackResponse(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """The model."""
     version: _builtins.str
     """Live from now on."""
     rolled_back_version: _builtins.str
     """What was rolled back."""
     revision: _builtins.int
+    """The revision that it made, for GetAcknowledgement."""
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What whoever wrote a flag should know, e.g. that some router reads its flags elsewhere."""
@@ -2815,12 +3140,17 @@ class GetStatusResponse(_message.Message):
     ALARMS_FIELD_NUMBER: _builtins.int
     PROBES_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
+    """The present revision of the flags."""
     log_messages_waiting: _builtins.int
     """Captures in the log that no worker has finished; absent when the log cannot be asked."""
     @_builtins.property
-    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model]: ...
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model]:
+        """By name."""
+
     @_builtins.property
-    def processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProcessStatus]: ...
+    def processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProcessStatus]:
+        """Those that reported themselves lately."""
+
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What of this control's setup lets somebody in who should stay out, or soon will keep everybody out."""
@@ -2893,8 +3223,11 @@ class ProcessStatus(_message.Message):
     role: _builtins.str
     """"router", "worker" or "control"."""
     instance: _builtins.str
+    """Its name, see MULTISHADOW_INSTANCE."""
     host: _builtins.str
+    """The machine it runs on."""
     pid: _builtins.int
+    """Its process id there."""
     revision: _builtins.int
     """The newest revision it acts on."""
     alive: _builtins.bool
@@ -2902,9 +3235,13 @@ class ProcessStatus(_message.Message):
     flag_source: _builtins.str
     """Of a router that reads its flags from another source: which, and how it is. Empty: it reads those that are kept here."""
     @_builtins.property
-    def started_at(self) -> _timestamp_pb2.Timestamp: ...
+    def started_at(self) -> _timestamp_pb2.Timestamp:
+        """When it began."""
+
     @_builtins.property
-    def seen_at(self) -> _timestamp_pb2.Timestamp: ...
+    def seen_at(self) -> _timestamp_pb2.Timestamp:
+        """When it last reported itself."""
+
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Counters since its start, by name, e.g. "dropped.buffer_full"."""
@@ -2951,18 +3288,25 @@ class QualityReport(_message.Message):
     labelled: _builtins.int
     """Labelled requests, and those that are too young to count yet."""
     too_young: _builtins.int
+    """See `labelled`."""
     delay_seconds: _builtins.int
+    """After how long a label counts."""
     live_n: _builtins.int
     """The live version: of how many it can be judged, and of how many it was right."""
     live_right: _builtins.int
+    """See `live_n`."""
     margin: _builtins.float
     """A candidate is not worse when its accuracy is proven to be less than this below live's, e.g. 0.01."""
     evidence_threshold: _builtins.float
     """Evidence that one candidate needs for that: the number of candidates / alpha."""
     @_builtins.property
-    def live_accuracy(self) -> Global___Interval: ...
+    def live_accuracy(self) -> Global___Interval:
+        """How often the live version is right."""
+
     @_builtins.property
-    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___CandidateQuality]: ...
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___CandidateQuality]:
+        """Each beside the live version."""
+
     def __init__(
         self,
         *,
@@ -3002,16 +3346,21 @@ class CandidateQuality(_message.Message):
     NOT_WORSE_FIELD_NUMBER: _builtins.int
     UNJUDGED_FIELD_NUMBER: _builtins.int
     version: _builtins.str
+    """The candidate."""
     n: _builtins.int
     """Labelled requests on which both can be judged."""
     right: _builtins.int
     """Of these: the candidate was right, live was; only the candidate, only live."""
     live_right: _builtins.int
+    """See `right`."""
     only_right: _builtins.int
+    """See `right`."""
     only_live_right: _builtins.int
+    """See `right`."""
     log_evidence_not_worse: _builtins.float
     """Natural logarithm of the evidence that it is less than the margin worse, and whether that is enough."""
     not_worse: _builtins.bool
+    """See `log_evidence_not_worse`."""
     unjudged: _builtins.int
     """Labelled requests on which it cannot be judged: the label is of no kind that its answer could be held against."""
     @_builtins.property
@@ -3019,7 +3368,9 @@ class CandidateQuality(_message.Message):
         """Absent while n = 0. The difference is the candidate's accuracy minus live's."""
 
     @_builtins.property
-    def difference(self) -> Global___Interval: ...
+    def difference(self) -> Global___Interval:
+        """See `accuracy`."""
+
     def __init__(
         self,
         *,
@@ -3054,7 +3405,9 @@ class RecordLabelRequest(_message.Message):
     model: _builtins.str
     """Empty: the only model there is."""
     request_id: _builtins.str
+    """The router's id of the request, which its answer carries as metadata."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     @_builtins.property
     def value(self) -> _struct_pb2.Value:
         """Classification: the label; scalar: a number; text: a reference text; structured: an object."""
@@ -3082,6 +3435,7 @@ class RecordLabelResponse(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     RECEPTION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """The model."""
     reception: _builtins.str
     """"counted", "waiting" (for its request), "duplicate" (no effect), or "contradicted" (it replaced another label)."""
     def __init__(
@@ -3109,9 +3463,13 @@ class ImportLabelsRequest(_message.Message):
     model: _builtins.str
     """Of the first message; later ones may leave both empty."""
     actor: _builtins.str
+    """See `model`."""
     request_id: _builtins.str
+    """As in RecordLabelRequest."""
     @_builtins.property
-    def value(self) -> _struct_pb2.Value: ...
+    def value(self) -> _struct_pb2.Value:
+        """As in RecordLabelRequest."""
+
     def __init__(
         self,
         *,
@@ -3155,6 +3513,7 @@ class ImportLabelsResponse(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     RECEPTIONS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """The model."""
     @_builtins.property
     def receptions(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """By what became of them, see RecordLabelResponse."""
@@ -3205,7 +3564,9 @@ class GetLabelTallyResponse(_message.Message):
     CONTRADICTED_FIELD_NUMBER: _builtins.int
     UNKNOWN_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """The model."""
     counted: _builtins.int
+    """Labels that met their request's answers."""
     waiting: _builtins.int
     """They wait for their request's answers."""
     duplicate: _builtins.int
@@ -3249,10 +3610,15 @@ class ReviewCounts(_message.Message):
     BOTH_FINE_FIELD_NUMBER: _builtins.int
     BOTH_WRONG_FIELD_NUMBER: _builtins.int
     version: _builtins.str
+    """The candidate."""
     candidate_better: _builtins.int
+    """Its answer was better."""
     live_better: _builtins.int
+    """The live version's was."""
     both_fine: _builtins.int
+    """Both will do."""
     both_wrong: _builtins.int
+    """Neither will."""
     def __init__(
         self,
         *,
@@ -3312,7 +3678,9 @@ class ListComparisonsResponse(_message.Message):
 
     COMPARISONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def comparisons(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComparisonLine]: ...
+    def comparisons(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComparisonLine]:
+        """The least similar first; those that agreed, newest first."""
+
     def __init__(
         self,
         *,
@@ -3340,15 +3708,21 @@ class ComparisonLine(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
     id: _builtins.int
+    """For GetComparison."""
     request_id: _builtins.str
+    """The router's id of the request."""
     version: _builtins.str
+    """The candidate."""
     similarity: _builtins.float
+    """Of its answer to live's, in [0, 1]; absent where there is none."""
     detail: _builtins.str
     """What differed, in words; may be empty."""
     verdict: Global___ReviewVerdict.ValueType
     """Unspecified until somebody looked at it."""
     @_builtins.property
-    def received_at(self) -> _timestamp_pb2.Timestamp: ...
+    def received_at(self) -> _timestamp_pb2.Timestamp:
+        """When the router received it."""
+
     def __init__(
         self,
         *,
@@ -3376,6 +3750,7 @@ class GetComparisonRequest(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     id: _builtins.int
+    """See ComparisonLine."""
     def __init__(
         self,
         *,
@@ -3404,11 +3779,15 @@ class GetComparisonResponse(_message.Message):
     PAYLOADS_FIELD_NUMBER: _builtins.int
     PROTOCOL_FIELD_NUMBER: _builtins.int
     id: _builtins.int
+    """As it was asked for."""
     model: _builtins.str
+    """The model."""
     request_id: _builtins.str
+    """The router's id of the request."""
     request: _builtins.bytes
     """A multishadow.v1.PredictRequest, or an OIP ModelInferRequest, as the caller sent it."""
     live_version: _builtins.str
+    """Who answered the caller."""
     live_response: _builtins.bytes
     """A multishadow.v1.PredictResponse (the whole of it, where it was streamed), or an OIP ModelInferResponse."""
     payloads: _builtins.str
@@ -3416,9 +3795,13 @@ class GetComparisonResponse(_message.Message):
     protocol: _builtins.str
     """What request and answers are messages of: "multishadow" or "oip"."""
     @_builtins.property
-    def received_at(self) -> _timestamp_pb2.Timestamp: ...
+    def received_at(self) -> _timestamp_pb2.Timestamp:
+        """When the router received it."""
+
     @_builtins.property
-    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___CandidateAnswer]: ...
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___CandidateAnswer]:
+        """What the candidates made of it."""
+
     def __init__(
         self,
         *,
@@ -3456,15 +3839,21 @@ class CandidateAnswer(_message.Message):
     VERDICT_FIELD_NUMBER: _builtins.int
     REVIEWED_BY_FIELD_NUMBER: _builtins.int
     version: _builtins.str
+    """The candidate."""
     outcome: _builtins.str
     """"ok", "diverged", "uncomparable", "error", "timeout", "dropped" or "duplicate", and why."""
     reason: _builtins.str
+    """See `outcome`; empty where there is none."""
     detail: _builtins.str
+    """What differed, or failed, in words; may be empty."""
     similarity: _builtins.float
+    """To live's answer, in [0, 1]; absent where they were not compared."""
     response: _builtins.bytes
     """A message as `live_response`; empty when there was none."""
     verdict: Global___ReviewVerdict.ValueType
+    """Unspecified until somebody looked at it."""
     reviewed_by: _builtins.str
+    """Whose verdict it is; empty until there is one."""
     def __init__(
         self,
         *,
@@ -3496,10 +3885,13 @@ class RecordReviewRequest(_message.Message):
     VERDICT_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
     comparison_id: _builtins.int
+    """See ComparisonLine."""
     version: _builtins.str
     """May be empty when the comparison has one candidate."""
     verdict: Global___ReviewVerdict.ValueType
+    """Which answer is better."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     def __init__(
         self,
         *,
@@ -3523,7 +3915,9 @@ class RecordReviewResponse(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """The model."""
     version: _builtins.str
+    """The candidate that it was about."""
     def __init__(
         self,
         *,
@@ -3591,8 +3985,11 @@ class CalibrateResponse(_message.Message):
     MISSED_FIELD_NUMBER: _builtins.int
     ALPHA_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """The model."""
     experiment_id: _builtins.int
+    """The experiment that was read."""
     epoch: _builtins.int
+    """Its epoch that was read, counting from 1."""
     threshold: _builtins.float
     """The threshold that the epoch compares by."""
     proposed: _builtins.float
@@ -3600,10 +3997,15 @@ class CalibrateResponse(_message.Message):
     told_agreeing: _builtins.int
     """Pairs of answers that agreed, and that diverged, of which somebody told whether they are really different."""
     told_divergent: _builtins.int
+    """See `told_agreeing`."""
     missed: _builtins.float
+    """As it was asked for."""
     alpha: _builtins.float
+    """As it was asked for."""
     @_builtins.property
-    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___CalibrationStep]: ...
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___CalibrationStep]:
+        """Strictest first."""
+
     def __init__(
         self,
         *,
@@ -3641,14 +4043,19 @@ class CalibrationStep(_message.Message):
     FALSE_ALARMS_FIELD_NUMBER: _builtins.int
     PROVEN_FIELD_NUMBER: _builtins.int
     threshold: _builtins.float
+    """Smallest similarity that would count as agreement."""
     version: _builtins.str
+    """The candidate that misses most at it."""
     missed: _builtins.float
     """Shares of compared requests: really different and counting as agreement, with its upper bound; really the same and
     counting as divergence.
     """
     missed_upper: _builtins.float
+    """See `missed`."""
     false_alarms: _builtins.float
+    """See `missed`."""
     proven: _builtins.bool
+    """Whether `missed_upper` is small enough."""
     def __init__(
         self,
         *,

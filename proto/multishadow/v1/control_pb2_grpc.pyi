@@ -42,11 +42,15 @@ class ControlServiceStub:
     ApplyModel: _grpc.UnaryUnaryMultiCallable[_control_pb2.ApplyModelRequest, _control_pb2.ApplyModelResponse]
     """ApplyModel creates or updates a model and its versions; versions that are not named are left as they are."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListModelsRequest, _control_pb2.ListModelsResponse]
+    """ListModels tells every model with its settings, and which version is live."""
     ListVersions: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListVersionsRequest, _control_pb2.ListVersionsResponse]
+    """ListVersions tells versions with their addresses, limits, and what their flags say."""
     ListFlags: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListFlagsRequest, _control_pb2.ListFlagsResponse]
+    """ListFlags tells the flags of versions."""
     SetFlag: _grpc.UnaryUnaryMultiCallable[_control_pb2.SetFlagRequest, _control_pb2.SetFlagResponse]
     """SetFlag sets what one version claims."""
     ListExperiments: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListExperimentsRequest, _control_pb2.ListExperimentsResponse]
+    """ListExperiments tells experiments, running and stopped."""
     StartExperiment: _grpc.UnaryUnaryMultiCallable[_control_pb2.StartExperimentRequest, _control_pb2.StartExperimentResponse]
     """StartExperiment opens a comparison and sets the candidates' flags to `shadow`, in one transaction."""
     StopExperiment: _grpc.UnaryUnaryMultiCallable[_control_pb2.StopExperimentRequest, _control_pb2.StopExperimentResponse]
@@ -100,11 +104,15 @@ class ControlServiceAsyncStub(ControlServiceStub):
     ApplyModel: _aio.UnaryUnaryMultiCallable[_control_pb2.ApplyModelRequest, _control_pb2.ApplyModelResponse]  # type: ignore[assignment]
     """ApplyModel creates or updates a model and its versions; versions that are not named are left as they are."""
     ListModels: _aio.UnaryUnaryMultiCallable[_control_pb2.ListModelsRequest, _control_pb2.ListModelsResponse]  # type: ignore[assignment]
+    """ListModels tells every model with its settings, and which version is live."""
     ListVersions: _aio.UnaryUnaryMultiCallable[_control_pb2.ListVersionsRequest, _control_pb2.ListVersionsResponse]  # type: ignore[assignment]
+    """ListVersions tells versions with their addresses, limits, and what their flags say."""
     ListFlags: _aio.UnaryUnaryMultiCallable[_control_pb2.ListFlagsRequest, _control_pb2.ListFlagsResponse]  # type: ignore[assignment]
+    """ListFlags tells the flags of versions."""
     SetFlag: _aio.UnaryUnaryMultiCallable[_control_pb2.SetFlagRequest, _control_pb2.SetFlagResponse]  # type: ignore[assignment]
     """SetFlag sets what one version claims."""
     ListExperiments: _aio.UnaryUnaryMultiCallable[_control_pb2.ListExperimentsRequest, _control_pb2.ListExperimentsResponse]  # type: ignore[assignment]
+    """ListExperiments tells experiments, running and stopped."""
     StartExperiment: _aio.UnaryUnaryMultiCallable[_control_pb2.StartExperimentRequest, _control_pb2.StartExperimentResponse]  # type: ignore[assignment]
     """StartExperiment opens a comparison and sets the candidates' flags to `shadow`, in one transaction."""
     StopExperiment: _aio.UnaryUnaryMultiCallable[_control_pb2.StopExperimentRequest, _control_pb2.StopExperimentResponse]  # type: ignore[assignment]
@@ -166,21 +174,24 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _control_pb2.ListModelsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.ListModelsResponse, _abc.Awaitable[_control_pb2.ListModelsResponse]]: ...
+    ) -> _typing.Union[_control_pb2.ListModelsResponse, _abc.Awaitable[_control_pb2.ListModelsResponse]]:
+        """ListModels tells every model with its settings, and which version is live."""
 
     @_abc_1.abstractmethod
     def ListVersions(
         self,
         request: _control_pb2.ListVersionsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.ListVersionsResponse, _abc.Awaitable[_control_pb2.ListVersionsResponse]]: ...
+    ) -> _typing.Union[_control_pb2.ListVersionsResponse, _abc.Awaitable[_control_pb2.ListVersionsResponse]]:
+        """ListVersions tells versions with their addresses, limits, and what their flags say."""
 
     @_abc_1.abstractmethod
     def ListFlags(
         self,
         request: _control_pb2.ListFlagsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.ListFlagsResponse, _abc.Awaitable[_control_pb2.ListFlagsResponse]]: ...
+    ) -> _typing.Union[_control_pb2.ListFlagsResponse, _abc.Awaitable[_control_pb2.ListFlagsResponse]]:
+        """ListFlags tells the flags of versions."""
 
     @_abc_1.abstractmethod
     def SetFlag(
@@ -195,7 +206,8 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _control_pb2.ListExperimentsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.ListExperimentsResponse, _abc.Awaitable[_control_pb2.ListExperimentsResponse]]: ...
+    ) -> _typing.Union[_control_pb2.ListExperimentsResponse, _abc.Awaitable[_control_pb2.ListExperimentsResponse]]:
+        """ListExperiments tells experiments, running and stopped."""
 
     @_abc_1.abstractmethod
     def StartExperiment(

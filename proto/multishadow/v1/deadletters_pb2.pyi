@@ -32,13 +32,17 @@ class DeadLetterFilter(_message.Message):
     SINCE_FIELD_NUMBER: _builtins.int
     RETRY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """Of this model."""
     version: _builtins.str
+    """Of this version."""
     state: _builtins.str
     """"waiting", "parked" or "answered"."""
     retry: _builtins.str
     """Those that one RetryDeadLetters was about: its `retry`."""
     @_builtins.property
-    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """These ones."""
+
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """Written since then."""
@@ -85,10 +89,13 @@ class DeadLetter(_message.Message):
     CUT_FIELD_NUMBER: _builtins.int
     SIMILARITY_FIELD_NUMBER: _builtins.int
     id: _builtins.int
+    """Larger is newer."""
     model: _builtins.str
     """Empty for a message."""
     version: _builtins.str
+    """Who was called; empty for a message."""
     request_id: _builtins.str
+    """The router's id of the request; empty for a message."""
     state: _builtins.str
     """"waiting", "parked" or "answered"."""
     attempts: _builtins.int
@@ -98,6 +105,7 @@ class DeadLetter(_message.Message):
     reason: _builtins.str
     """A gRPC status' name, or another word."""
     detail: _builtins.str
+    """What went wrong, in words."""
     epoch_id: _builtins.int
     """The epoch that its first outcome counted in; 0 for a message."""
     cut: _builtins.bool
@@ -105,11 +113,17 @@ class DeadLetter(_message.Message):
     similarity: _builtins.float
     """Of the answer that came in the end."""
     @_builtins.property
-    def received_at(self) -> _timestamp_pb2.Timestamp: ...
+    def received_at(self) -> _timestamp_pb2.Timestamp:
+        """When the router received the request."""
+
     @_builtins.property
-    def created_at(self) -> _timestamp_pb2.Timestamp: ...
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """When the call failed for the first time."""
+
     @_builtins.property
-    def changed_at(self) -> _timestamp_pb2.Timestamp: ...
+    def changed_at(self) -> _timestamp_pb2.Timestamp:
+        """When its state last changed."""
+
     @_builtins.property
     def next_attempt_at(self) -> _timestamp_pb2.Timestamp:
         """Absent unless it waits."""
@@ -161,7 +175,9 @@ class ListDeadLettersRequest(_message.Message):
     before_id: _builtins.int
     """Only those before this one: the last one of the page before. 0 begins with the newest."""
     @_builtins.property
-    def filter(self) -> Global___DeadLetterFilter: ...
+    def filter(self) -> Global___DeadLetterFilter:
+        """Which; absent: all."""
+
     def __init__(
         self,
         *,
@@ -186,7 +202,9 @@ class ListDeadLettersResponse(_message.Message):
     next_before_id: _builtins.int
     """For the next page; 0 when there is none."""
     @_builtins.property
-    def dead_letters(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeadLetter]: ...
+    def dead_letters(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeadLetter]:
+        """Newest first."""
+
     def __init__(
         self,
         *,
@@ -207,6 +225,7 @@ class GetDeadLetterRequest(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     id: _builtins.int
+    """See DeadLetter."""
     def __init__(
         self,
         *,
@@ -233,14 +252,21 @@ class GetDeadLetterResponse(_message.Message):
     RESPONSE_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
+    """Of the request; empty where callers gave none."""
     method: _builtins.str
+    """Full name of the method that is called."""
     live_version: _builtins.str
+    """Who answered the caller."""
     revision: _builtins.int
+    """Of the flags that chose the versions."""
     request: _builtins.bytes
     """The request's and the live answer's bytes; for a message its first bytes stand in `request`."""
     response: _builtins.bytes
+    """See `request`."""
     @_builtins.property
-    def dead_letter(self) -> Global___DeadLetter: ...
+    def dead_letter(self) -> Global___DeadLetter:
+        """The letter itself."""
+
     @_builtins.property
     def metadata(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeadLetterMetadata]:
         """Metadata that went to shadows; credentials are never among it."""
@@ -274,7 +300,9 @@ class DeadLetterMetadata(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     key: _builtins.str
+    """In lower case."""
     value: _builtins.str
+    """As text."""
     def __init__(
         self,
         *,
@@ -295,7 +323,9 @@ class CountDeadLettersRequest(_message.Message):
 
     FILTER_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def filter(self) -> Global___DeadLetterFilter: ...
+    def filter(self) -> Global___DeadLetterFilter:
+        """Which; absent: all."""
+
     def __init__(
         self,
         *,
@@ -315,7 +345,9 @@ class CountDeadLettersResponse(_message.Message):
 
     COUNTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeadLetterCount]: ...
+    def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeadLetterCount]:
+        """Only those that are not 0."""
+
     def __init__(
         self,
         *,
@@ -340,9 +372,13 @@ class DeadLetterCount(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """The model; empty for messages."""
     version: _builtins.str
+    """The version; empty for messages."""
     state: _builtins.str
+    """"waiting", "parked" or "answered"."""
     count: _builtins.int
+    """How many there are."""
     def __init__(
         self,
         *,
@@ -366,6 +402,7 @@ class RetryDeadLettersRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     @_builtins.property
     def filter(self) -> Global___DeadLetterFilter:
         """Answered ones are left alone."""
@@ -394,6 +431,7 @@ class RetryDeadLettersResponse(_message.Message):
     retry: _builtins.str
     """Names this retry, for a filter."""
     count: _builtins.int
+    """Those that will be tried."""
     impossible: _builtins.int
     """Those that were chosen and cannot be tried again: messages, and payloads that were cut."""
     def __init__(
@@ -418,8 +456,11 @@ class PurgeDeadLettersRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     @_builtins.property
-    def filter(self) -> Global___DeadLetterFilter: ...
+    def filter(self) -> Global___DeadLetterFilter:
+        """Which; absent: all."""
+
     def __init__(
         self,
         *,
@@ -441,7 +482,9 @@ class PurgeDeadLettersResponse(_message.Message):
     PURGED_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
     purged: _builtins.int
+    """Those that this call deleted."""
     more: _builtins.bool
+    """Whether some are left."""
     def __init__(
         self,
         *,

@@ -30,10 +30,15 @@ class PredictEnvelope(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """As in PredictRequest."""
     request_id: _builtins.str
+    """As in PredictRequest."""
     session_id: _builtins.str
+    """As in PredictRequest."""
     @_builtins.property
-    def attributes(self) -> _struct_pb2.Struct: ...
+    def attributes(self) -> _struct_pb2.Struct:
+        """As in PredictRequest."""
+
     def __init__(
         self,
         *,

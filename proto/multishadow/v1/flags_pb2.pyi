@@ -36,21 +36,27 @@ class FlagDefinition(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
     key: _builtins.str
+    """Unique over all flag sets."""
     definition: _builtins.str
     """flagd's definition as JSON; empty in the history where the flag was deleted."""
     revision: _builtins.int
     """The revision that gave it this definition."""
     changed_by: _builtins.str
+    """Who did it."""
     reason: _builtins.str
+    """Why, in their words."""
     flag_set: _builtins.str
     """Empty: the default set."""
     model: _builtins.str
     """Whose flag it is; empty for one that is no version's."""
     version: _builtins.str
+    """See `model`."""
     summary: _builtins.str
     """In words, e.g. "on 25 %"."""
     @_builtins.property
-    def changed_at(self) -> _timestamp_pb2.Timestamp: ...
+    def changed_at(self) -> _timestamp_pb2.Timestamp:
+        """When that was."""
+
     def __init__(
         self,
         *,
@@ -85,6 +91,7 @@ class FlagChange(_message.Message):
     SUMMARY_BEFORE_FIELD_NUMBER: _builtins.int
     SUMMARY_AFTER_FIELD_NUMBER: _builtins.int
     key: _builtins.str
+    """The flag's."""
     before: _builtins.str
     """JSON; empty: there was no such flag."""
     after: _builtins.str
@@ -92,6 +99,7 @@ class FlagChange(_message.Message):
     summary_before: _builtins.str
     """Both in words, e.g. "off" and "on 25 %"."""
     summary_after: _builtins.str
+    """See `summary_before`."""
     def __init__(
         self,
         *,
@@ -124,8 +132,11 @@ class FlagChanges(_message.Message):
     revision: _builtins.int
     """The revision that it made; the present one when it changed nothing."""
     dry_run: _builtins.bool
+    """Whether nothing was changed, because nothing was to be."""
     @_builtins.property
-    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___FlagChange]: ...
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___FlagChange]:
+        """One for each flag that changes."""
+
     @_builtins.property
     def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only of a dry run: everything for which the write would be refused, each with its path."""
@@ -191,8 +202,11 @@ class ListFlagDefinitionsResponse(_message.Message):
     FLAGS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
+    """The present revision, for `expected_revision`."""
     @_builtins.property
-    def flags(self) -> _containers.RepeatedCompositeFieldContainer[Global___FlagDefinition]: ...
+    def flags(self) -> _containers.RepeatedCompositeFieldContainer[Global___FlagDefinition]:
+        """By key."""
+
     def __init__(
         self,
         *,
@@ -214,6 +228,7 @@ class GetFlagDefinitionRequest(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     key: _builtins.str
+    """The flag's."""
     revision: _builtins.int
     """As it was at this revision; absent: as it is."""
     def __init__(
@@ -241,7 +256,9 @@ class GetFlagDefinitionResponse(_message.Message):
     revision: _builtins.int
     """The present revision, for `expected_revision`."""
     @_builtins.property
-    def flag(self) -> Global___FlagDefinition: ...
+    def flag(self) -> Global___FlagDefinition:
+        """As it was asked for."""
+
     def __init__(
         self,
         *,
@@ -266,6 +283,7 @@ class FlagWrite(_message.Message):
     DEFINITION_FIELD_NUMBER: _builtins.int
     SERVE_FIELD_NUMBER: _builtins.int
     key: _builtins.str
+    """The flag's; one that is not there yet is created."""
     definition: _builtins.str
     """flagd's definition as JSON."""
     @_builtins.property
@@ -300,6 +318,7 @@ class ServeVariant(_message.Message):
     VARIANT_FIELD_NUMBER: _builtins.int
     PERCENT_FIELD_NUMBER: _builtins.int
     variant: _builtins.str
+    """One of the flag's variants."""
     percent: _builtins.float
     """In percent, (0, 100]; absent is 100, which makes the variant the default."""
     def __init__(
@@ -328,11 +347,17 @@ class PutFlagsRequest(_message.Message):
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     reason: _builtins.str
+    """Why; kept in the audit log."""
     expected_revision: _builtins.int
+    """Write only if none of these flags has changed since this revision; ABORTED otherwise."""
     dry_run: _builtins.bool
+    """Answer with what would change and what is wrong with it, and change nothing."""
     @_builtins.property
-    def flags(self) -> _containers.RepeatedCompositeFieldContainer[Global___FlagWrite]: ...
+    def flags(self) -> _containers.RepeatedCompositeFieldContainer[Global___FlagWrite]:
+        """All or none of them are written."""
+
     def __init__(
         self,
         *,
@@ -358,7 +383,9 @@ class PutFlagsResponse(_message.Message):
 
     CHANGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def changes(self) -> Global___FlagChanges: ...
+    def changes(self) -> Global___FlagChanges:
+        """What it came to, or would come to."""
+
     def __init__(
         self,
         *,
@@ -382,11 +409,17 @@ class DeleteFlagsRequest(_message.Message):
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     reason: _builtins.str
+    """Why; kept in the audit log."""
     expected_revision: _builtins.int
+    """Write only if none of these flags has changed since this revision; ABORTED otherwise."""
     dry_run: _builtins.bool
+    """Answer with what would change and what is wrong with it, and change nothing."""
     @_builtins.property
-    def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """All or none of them are deleted."""
+
     def __init__(
         self,
         *,
@@ -412,7 +445,9 @@ class DeleteFlagsResponse(_message.Message):
 
     CHANGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def changes(self) -> Global___FlagChanges: ...
+    def changes(self) -> Global___FlagChanges:
+        """What it came to, or would come to."""
+
     def __init__(
         self,
         *,
@@ -432,6 +467,7 @@ class ListFlagRevisionsRequest(_message.Message):
 
     KEY_FIELD_NUMBER: _builtins.int
     key: _builtins.str
+    """The flag's."""
     def __init__(
         self,
         *,
@@ -451,7 +487,9 @@ class ListFlagRevisionsResponse(_message.Message):
 
     REVISIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def revisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___FlagDefinition]: ...
+    def revisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___FlagDefinition]:
+        """Newest first."""
+
     def __init__(
         self,
         *,
@@ -483,9 +521,13 @@ class RevertFlagsRequest(_message.Message):
     to_revision: _builtins.int
     """What they said at this revision is what they are to say."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     reason: _builtins.str
+    """Why; kept in the audit log."""
     expected_revision: _builtins.int
+    """Write only if none of these flags has changed since this revision; ABORTED otherwise."""
     dry_run: _builtins.bool
+    """Answer with what would change and what is wrong with it, and change nothing."""
     @_builtins.property
     def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The flags to revert; empty: those of `flag_set`."""
@@ -522,7 +564,9 @@ class RevertFlagsResponse(_message.Message):
 
     CHANGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def changes(self) -> Global___FlagChanges: ...
+    def changes(self) -> Global___FlagChanges:
+        """What it came to, or would come to."""
+
     def __init__(
         self,
         *,
@@ -553,9 +597,13 @@ class ImportFlagsRequest(_message.Message):
     replace: _builtins.bool
     """Delete the flags of the document's set that the document does not have. The flags of versions are left alone."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     reason: _builtins.str
+    """Why; kept in the audit log."""
     expected_revision: _builtins.int
+    """Write only if none of these flags has changed since this revision; ABORTED otherwise."""
     dry_run: _builtins.bool
+    """Answer with what would change and what is wrong with it, and change nothing."""
     def __init__(
         self,
         *,
@@ -582,7 +630,9 @@ class ImportFlagsResponse(_message.Message):
 
     CHANGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def changes(self) -> Global___FlagChanges: ...
+    def changes(self) -> Global___FlagChanges:
+        """What it came to, or would come to."""
+
     def __init__(
         self,
         *,
@@ -642,6 +692,7 @@ class ExportFlagsResponse(_message.Message):
     document: _builtins.str
     """A flagd document as JSON."""
     revision: _builtins.int
+    """As which they were written."""
     def __init__(
         self,
         *,

@@ -113,7 +113,8 @@ class FlagServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetFlagDefinition(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """GetFlagDefinition gives one flag, as it is or as it was.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

@@ -49,6 +49,7 @@ class FlagServiceStub:
     ListFlagDefinitions: _grpc.UnaryUnaryMultiCallable[_flags_pb2.ListFlagDefinitionsRequest, _flags_pb2.ListFlagDefinitionsResponse]
     """ListFlagDefinitions gives flags by key."""
     GetFlagDefinition: _grpc.UnaryUnaryMultiCallable[_flags_pb2.GetFlagDefinitionRequest, _flags_pb2.GetFlagDefinitionResponse]
+    """GetFlagDefinition gives one flag, as it is or as it was."""
     PutFlags: _grpc.UnaryUnaryMultiCallable[_flags_pb2.PutFlagsRequest, _flags_pb2.PutFlagsResponse]
     """PutFlags creates or changes flags, all or none."""
     DeleteFlags: _grpc.UnaryUnaryMultiCallable[_flags_pb2.DeleteFlagsRequest, _flags_pb2.DeleteFlagsResponse]
@@ -83,6 +84,7 @@ class FlagServiceAsyncStub(FlagServiceStub):
     ListFlagDefinitions: _aio.UnaryUnaryMultiCallable[_flags_pb2.ListFlagDefinitionsRequest, _flags_pb2.ListFlagDefinitionsResponse]  # type: ignore[assignment]
     """ListFlagDefinitions gives flags by key."""
     GetFlagDefinition: _aio.UnaryUnaryMultiCallable[_flags_pb2.GetFlagDefinitionRequest, _flags_pb2.GetFlagDefinitionResponse]  # type: ignore[assignment]
+    """GetFlagDefinition gives one flag, as it is or as it was."""
     PutFlags: _aio.UnaryUnaryMultiCallable[_flags_pb2.PutFlagsRequest, _flags_pb2.PutFlagsResponse]  # type: ignore[assignment]
     """PutFlags creates or changes flags, all or none."""
     DeleteFlags: _aio.UnaryUnaryMultiCallable[_flags_pb2.DeleteFlagsRequest, _flags_pb2.DeleteFlagsResponse]  # type: ignore[assignment]
@@ -125,7 +127,8 @@ class FlagServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _flags_pb2.GetFlagDefinitionRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_flags_pb2.GetFlagDefinitionResponse, _abc.Awaitable[_flags_pb2.GetFlagDefinitionResponse]]: ...
+    ) -> _typing.Union[_flags_pb2.GetFlagDefinitionResponse, _abc.Awaitable[_flags_pb2.GetFlagDefinitionResponse]]:
+        """GetFlagDefinition gives one flag, as it is or as it was."""
 
     @_abc_1.abstractmethod
     def PutFlags(

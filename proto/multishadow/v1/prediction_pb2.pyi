@@ -42,15 +42,21 @@ class PredictRequest(_message.Message):
     session_id: _builtins.str
     """Requests of one session are shadowed together or not at all."""
     text: _builtins.str
+    """Text."""
     raw: _builtins.bytes
+    """Bytes of any kind."""
     @_builtins.property
     def attributes(self) -> _struct_pb2.Struct:
         """Free attributes: targeting rules read them, and reports are cut into segments by them."""
 
     @_builtins.property
-    def structured(self) -> _struct_pb2.Struct: ...
+    def structured(self) -> _struct_pb2.Struct:
+        """An object."""
+
     @_builtins.property
-    def tensor(self) -> Global___Tensor: ...
+    def tensor(self) -> Global___Tensor:
+        """Numbers."""
+
     def __init__(
         self,
         *,
@@ -86,7 +92,9 @@ class Tensor(_message.Message):
         """Length of each dimension; its product is the number of values. Empty: a vector of all values."""
 
     @_builtins.property
-    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """All values, row by row."""
+
     def __init__(
         self,
         *,
@@ -114,14 +122,23 @@ class PredictResponse(_message.Message):
     SCALAR_FIELD_NUMBER: _builtins.int
     RAW_FIELD_NUMBER: _builtins.int
     text: _builtins.str
+    """Agrees when ROUGE-L F1 reaches the model's threshold."""
     scalar: _builtins.float
+    """Agrees within the model's tolerances."""
     raw: _builtins.bytes
+    """Agrees when it is equal."""
     @_builtins.property
-    def classification(self) -> Global___Classification: ...
+    def classification(self) -> Global___Classification:
+        """Agrees when the label is the same."""
+
     @_builtins.property
-    def embedding(self) -> Global___Embedding: ...
+    def embedding(self) -> Global___Embedding:
+        """Agrees when the cosine similarity reaches the model's threshold."""
+
     @_builtins.property
-    def structured(self) -> _struct_pb2.Struct: ...
+    def structured(self) -> _struct_pb2.Struct:
+        """Agrees when every field does."""
+
     def __init__(
         self,
         *,
@@ -172,6 +189,7 @@ class Classification(_message.Message):
     CONFIDENCE_FIELD_NUMBER: _builtins.int
     PROBABILITIES_FIELD_NUMBER: _builtins.int
     label: _builtins.str
+    """Of the class."""
     confidence: _builtins.float
     """In [0, 1]. Absent: the model gives none."""
     @_builtins.property
@@ -203,7 +221,9 @@ class Embedding(_message.Message):
 
     VALUES_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Its elements."""
+
     def __init__(
         self,
         *,

@@ -48,7 +48,9 @@ class Privacy(_message.Message):
         """What is hidden in any text by its looks: "email", "card", "key", "phone". Redacted without any rule: all but phone."""
 
     @_builtins.property
-    def custom(self) -> _containers.RepeatedCompositeFieldContainer[Global___CustomPattern]: ...
+    def custom(self) -> _containers.RepeatedCompositeFieldContainer[Global___CustomPattern]:
+        """What is hidden in any text besides."""
+
     def __init__(
         self,
         *,
@@ -83,7 +85,9 @@ class CustomPattern(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     REGEX_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """Stands for what was found."""
     regex: _builtins.str
+    """In RE2's syntax."""
     def __init__(
         self,
         *,
@@ -127,14 +131,19 @@ class GetStoredTrafficResponse(_message.Message):
     STORED_FIELD_NUMBER: _builtins.int
     LOG_MESSAGES_WAITING_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """The model."""
     log_messages_waiting: _builtins.int
     """Messages of the capture log that no worker has finished: they hold requests as they came. Absent when the log
     cannot be asked.
     """
     @_builtins.property
-    def terms(self) -> Global___Privacy: ...
+    def terms(self) -> Global___Privacy:
+        """The model's present terms."""
+
     @_builtins.property
-    def stored(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredTraffic]: ...
+    def stored(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredTraffic]:
+        """By table and form."""
+
     def __init__(
         self,
         *,
@@ -169,10 +178,13 @@ class StoredTraffic(_message.Message):
     payloads: _builtins.str
     """"full", "redacted", "hashed" or "none"; empty for labels."""
     rows: _builtins.int
+    """How many there are."""
     bytes: _builtins.int
     """Of their contents, as they are stored."""
     @_builtins.property
-    def oldest_at(self) -> _timestamp_pb2.Timestamp: ...
+    def oldest_at(self) -> _timestamp_pb2.Timestamp:
+        """Of the oldest one; absent when there is none."""
+
     def __init__(
         self,
         *,
@@ -200,7 +212,9 @@ class ApplyPrivacyRequest(_message.Message):
     model: _builtins.str
     """Empty: the only model there is."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     reason: _builtins.str
+    """Why; kept in the audit log."""
     def __init__(
         self,
         *,
@@ -230,19 +244,25 @@ class ApplyPrivacyResponse(_message.Message):
     BYTES_FREED_FIELD_NUMBER: _builtins.int
     LOG_MESSAGES_WAITING_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """The model."""
     examined: _builtins.int
     """Comparisons and answers that were looked at, and those that were stored anew."""
     rewritten: _builtins.int
+    """See `examined`."""
     deleted: _builtins.int
     """Answers that no label could be held against any more, and dead letters, which could not be sent any more."""
     labels_rewritten: _builtins.int
+    """Labels that were stored anew."""
     levels_merged: _builtins.int
     """Levels of segments that held what is hidden now, and were counted together under what stands for it."""
     bytes_freed: _builtins.int
     """How much less the tables take."""
     log_messages_waiting: _builtins.int
+    """As in GetStoredTrafficResponse."""
     @_builtins.property
-    def terms(self) -> Global___Privacy: ...
+    def terms(self) -> Global___Privacy:
+        """To which it was held."""
+
     def __init__(
         self,
         *,
@@ -280,9 +300,13 @@ class PurgeStoredRequest(_message.Message):
     model: _builtins.str
     """Empty: the only model there is."""
     request_id: _builtins.str
+    """See `before`: of this request."""
     session_id: _builtins.str
+    """See `before`: of this session."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     reason: _builtins.str
+    """Why; kept in the audit log."""
     dry_run: _builtins.bool
     """Answer with what would go, and erase nothing."""
     @_builtins.property
@@ -320,13 +344,19 @@ class PurgeStoredResponse(_message.Message):
     LOG_MESSAGES_WAITING_FIELD_NUMBER: _builtins.int
     DEAD_LETTERS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """The model."""
     comparisons: _builtins.int
+    """Comparisons that went, or would go."""
     answers: _builtins.int
+    """Answers kept to be labelled, likewise."""
     labels: _builtins.int
+    """Labels, likewise."""
     bytes_freed: _builtins.int
+    """How much less the tables take."""
     log_messages_waiting: _builtins.int
     """What waits in the capture log may still be of those that were purged: purge again when workers are through."""
     dead_letters: _builtins.int
+    """Dead letters that went, or would go."""
     def __init__(
         self,
         *,

@@ -24,9 +24,13 @@ class ReplayRequest(_message.Message):
     TERMS_FIELD_NUMBER: _builtins.int
     REQUEST_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def terms(self) -> Global___ReplayTerms: ...
+    def terms(self) -> Global___ReplayTerms:
+        """The first message, and no other."""
+
     @_builtins.property
-    def request(self) -> Global___ReplayedRequest: ...
+    def request(self) -> Global___ReplayedRequest:
+        """One request of a file."""
+
     def __init__(
         self,
         *,
@@ -59,6 +63,7 @@ class ReplayTerms(_message.Message):
     WITH_RESPONSES_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """The model."""
     version: _builtins.str
     """Which version is called, at the address that it is registered by; empty: the router, and with it whoever is live."""
     router: _builtins.str
@@ -72,6 +77,7 @@ class ReplayTerms(_message.Message):
     with_responses: _builtins.bool
     """Answer with what the version answered, too."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     @_builtins.property
     def stored(self) -> Global___StoredRequests:
         """Absent: the requests come from the caller."""
@@ -119,7 +125,9 @@ class StoredRequests(_message.Message):
         """Received from then on, and before then; absent: no limit."""
 
     @_builtins.property
-    def until(self) -> _timestamp_pb2.Timestamp: ...
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """See `since`."""
+
     def __init__(
         self,
         *,
@@ -183,11 +191,17 @@ class ReplayResponse(_message.Message):
     RESULT_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def started(self) -> Global___ReplayStarted: ...
+    def started(self) -> Global___ReplayStarted:
+        """The first message."""
+
     @_builtins.property
-    def result(self) -> Global___ReplayResult: ...
+    def result(self) -> Global___ReplayResult:
+        """One request's end."""
+
     @_builtins.property
-    def ended(self) -> Global___ReplayEnded: ...
+    def ended(self) -> Global___ReplayEnded:
+        """The last message."""
+
     def __init__(
         self,
         *,
@@ -252,14 +266,21 @@ class ReplayResult(_message.Message):
     index: _builtins.int
     """Place of the request, counting from 0."""
     request_id: _builtins.str
+    """Of the request as it was sent again."""
     session_id: _builtins.str
+    """Of the request; empty where it had none."""
     outcome: _builtins.str
     """"agree", "diverged", "uncomparable", "error", "timeout", or "answered" where nothing was compared."""
     reason: _builtins.str
+    """Why, as a word; empty where there is none."""
     detail: _builtins.str
+    """What differed, or failed, in words; may be empty."""
     similarity: _builtins.float
+    """To the former answer, in [0, 1]; absent where they were not compared."""
     latency_ms: _builtins.float
+    """How long the answer took."""
     recorded_latency_ms: _builtins.float
+    """How long it took then; absent: nobody knows."""
     late_ms: _builtins.float
     """How much later than its time it was sent."""
     response: _builtins.bytes
@@ -306,6 +327,7 @@ class ReplayEnded(_message.Message):
     SENT_FIELD_NUMBER: _builtins.int
     GONE_FIELD_NUMBER: _builtins.int
     sent: _builtins.int
+    """How many requests were sent."""
     gone: _builtins.int
     """Stored requests that were deleted between being counted and being sent."""
     def __init__(

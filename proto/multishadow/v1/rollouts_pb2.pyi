@@ -41,6 +41,7 @@ class RolloutWish(_message.Message):
     model: _builtins.str
     """Empty: the only model there is."""
     version: _builtins.str
+    """Who is to be live."""
     plan: _builtins.str
     """"auto" (by the measured divergence), "cautious" or "bold"; empty is auto."""
     dwell_seconds: _builtins.float
@@ -58,7 +59,9 @@ class RolloutWish(_message.Message):
     force: _builtins.bool
     """Although gates do not pass (needs a reason), or control cannot connect to the version's address."""
     reason: _builtins.str
+    """Why; kept in the audit log."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     @_builtins.property
     def stages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Shares of the requests in percent, each larger than the one before, the last 100; empty: the plan's."""
@@ -128,14 +131,23 @@ class RolloutTerms(_message.Message):
     plan: _builtins.str
     """"cautious", "bold" or "custom", and why."""
     plan_reason: _builtins.str
+    """See `plan`."""
     dwell_seconds: _builtins.float
+    """How long each stage lasts at least."""
     minimum_requests: _builtins.int
+    """Live requests that both must have had before a stage is left."""
     max_setbacks: _builtins.int
+    """The setback of this number aborts."""
     patience_seconds: _builtins.float
+    """How long beyond its dwell a stage waits for evidence before it is paused."""
     @_builtins.property
-    def stages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    def stages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Shares of the requests in percent, rising to 100."""
+
     @_builtins.property
-    def limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___GuardrailLimit]: ...
+    def limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___GuardrailLimit]:
+        """By how much the new version may be worse."""
+
     def __init__(
         self,
         *,
@@ -192,7 +204,9 @@ class PlanRolloutRequest(_message.Message):
 
     WISH_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def wish(self) -> Global___RolloutWish: ...
+    def wish(self) -> Global___RolloutWish:
+        """What the rollout should be."""
+
     def __init__(
         self,
         *,
@@ -220,7 +234,9 @@ class PlanRolloutResponse(_message.Message):
     REQUESTS_PER_SECOND_FIELD_NUMBER: _builtins.int
     STAGE_SECONDS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """The model."""
     version: _builtins.str
+    """Who would be live."""
     previous_version: _builtins.str
     """Who answers the rest, and everything when it is aborted."""
     obstacle: _builtins.str
@@ -228,13 +244,17 @@ class PlanRolloutResponse(_message.Message):
     requests_per_second: _builtins.float
     """Live requests per second at present, roughly; 0 when it is not known."""
     @_builtins.property
-    def terms(self) -> Global___RolloutTerms: ...
+    def terms(self) -> Global___RolloutTerms:
+        """How it would go."""
+
     @_builtins.property
     def gates_holding(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Gates that stand in the way, or are passed over by force."""
 
     @_builtins.property
-    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What whoever starts it should know."""
+
     @_builtins.property
     def stage_seconds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """How long each stage is likely to take at that rate; the dwell where it is not known."""
@@ -266,7 +286,9 @@ class StartRolloutRequest(_message.Message):
 
     WISH_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def wish(self) -> Global___RolloutWish: ...
+    def wish(self) -> Global___RolloutWish:
+        """What the rollout is to be."""
+
     def __init__(
         self,
         *,
@@ -286,7 +308,9 @@ class StartRolloutResponse(_message.Message):
 
     ROLLOUT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def rollout(self) -> Global___Rollout: ...
+    def rollout(self) -> Global___Rollout:
+        """As it was begun."""
+
     def __init__(
         self,
         *,
@@ -324,30 +348,47 @@ class Rollout(_message.Message):
     NOTE_FIELD_NUMBER: _builtins.int
     ENDED_AT_FIELD_NUMBER: _builtins.int
     id: _builtins.int
+    """Counted over all models."""
     model: _builtins.str
+    """The model."""
     version: _builtins.str
+    """Who is to be live."""
     previous_version: _builtins.str
+    """Who answers the rest, and everything when it is aborted."""
     state: _builtins.str
     """"running", "paused", "completed", "aborted" or "rolled_back"."""
     stage: _builtins.int
     """Place among the stages, from 0, and its share of the requests. After an abort or a rollback: where it was."""
     percent: _builtins.float
+    """See `stage`."""
     stage_revision: _builtins.int
     """The revision of the flags that entered the stage."""
     setbacks: _builtins.int
+    """How often it fell back."""
     started_by: _builtins.str
+    """Who started it."""
     reason: _builtins.str
+    """Why, in their words."""
     changed_by: _builtins.str
     """Who changed its state last, and why it is paused or has ended."""
     note: _builtins.str
+    """See `changed_by`."""
     @_builtins.property
-    def terms(self) -> Global___RolloutTerms: ...
+    def terms(self) -> Global___RolloutTerms:
+        """How it goes."""
+
     @_builtins.property
-    def entered_at(self) -> _timestamp_pb2.Timestamp: ...
+    def entered_at(self) -> _timestamp_pb2.Timestamp:
+        """When the stage was entered."""
+
     @_builtins.property
-    def started_at(self) -> _timestamp_pb2.Timestamp: ...
+    def started_at(self) -> _timestamp_pb2.Timestamp:
+        """When it began."""
+
     @_builtins.property
-    def ended_at(self) -> _timestamp_pb2.Timestamp: ...
+    def ended_at(self) -> _timestamp_pb2.Timestamp:
+        """Absent while it goes on."""
+
     def __init__(
         self,
         *,
@@ -392,16 +433,21 @@ class Guardrail(_message.Message):
     LOWER_FIELD_NUMBER: _builtins.int
     UPPER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """As in GuardrailLimit."""
     standing: _builtins.str
     """"kept", "waiting" (for evidence), "broken", "severe" or "unwatched"."""
     new: _builtins.str
     """The figures of both, the difference with its bounds, and what is allowed, in words."""
     base: _builtins.str
+    """See `new`."""
     found: _builtins.str
+    """See `new`."""
     limit: _builtins.str
+    """See `new`."""
     lower: _builtins.float
     """The bounds of what is judged: a difference of shares; for latency a ratio. They hold at every look."""
     upper: _builtins.float
+    """See `lower`."""
     def __init__(
         self,
         *,
@@ -449,11 +495,17 @@ class RolloutEvent(_message.Message):
     percent: _builtins.float
     """The share of the requests afterwards."""
     revision: _builtins.int
+    """Of the flags afterwards."""
     why: _builtins.str
+    """In words."""
     @_builtins.property
-    def at(self) -> _timestamp_pb2.Timestamp: ...
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """When it happened."""
+
     @_builtins.property
-    def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Guardrail]: ...
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Guardrail]:
+        """What the guardrails said then; none where nobody asked them."""
+
     def __init__(
         self,
         *,
@@ -512,8 +564,11 @@ class GetRolloutResponse(_message.Message):
     next: _builtins.str
     """What control would do now: "wait", "hold" (evidence is missing), "advance", "set_back", "abort", "pause", "complete"."""
     next_why: _builtins.str
+    """See `next`: in words."""
     @_builtins.property
-    def rollout(self) -> Global___Rollout: ...
+    def rollout(self) -> Global___Rollout:
+        """As it is."""
+
     @_builtins.property
     def guardrails(self) -> _containers.RepeatedCompositeFieldContainer[Global___Guardrail]:
         """What is found now; none of a rollout that has ended."""
@@ -531,7 +586,9 @@ class GetRolloutResponse(_message.Message):
         """Oldest first."""
 
     @_builtins.property
-    def read_at(self) -> _timestamp_pb2.Timestamp: ...
+    def read_at(self) -> _timestamp_pb2.Timestamp:
+        """When that was read."""
+
     def __init__(
         self,
         *,
@@ -604,7 +661,9 @@ class PauseRolloutRequest(_message.Message):
     model: _builtins.str
     """Empty: the only model there is."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     reason: _builtins.str
+    """Why; kept in the audit log."""
     def __init__(
         self,
         *,
@@ -626,7 +685,9 @@ class PauseRolloutResponse(_message.Message):
 
     ROLLOUT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def rollout(self) -> Global___Rollout: ...
+    def rollout(self) -> Global___Rollout:
+        """As it is now."""
+
     def __init__(
         self,
         *,
@@ -650,7 +711,9 @@ class ResumeRolloutRequest(_message.Message):
     model: _builtins.str
     """Empty: the only model there is."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     reason: _builtins.str
+    """Why; kept in the audit log."""
     def __init__(
         self,
         *,
@@ -672,7 +735,9 @@ class ResumeRolloutResponse(_message.Message):
 
     ROLLOUT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def rollout(self) -> Global___Rollout: ...
+    def rollout(self) -> Global___Rollout:
+        """As it is now."""
+
     def __init__(
         self,
         *,
@@ -696,7 +761,9 @@ class StepRolloutRequest(_message.Message):
     model: _builtins.str
     """Empty: the only model there is."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     reason: _builtins.str
+    """Why; kept in the audit log."""
     def __init__(
         self,
         *,
@@ -718,7 +785,9 @@ class StepRolloutResponse(_message.Message):
 
     ROLLOUT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def rollout(self) -> Global___Rollout: ...
+    def rollout(self) -> Global___Rollout:
+        """As it is now."""
+
     def __init__(
         self,
         *,
@@ -742,7 +811,9 @@ class AbortRolloutRequest(_message.Message):
     model: _builtins.str
     """Empty: the only model there is."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     reason: _builtins.str
+    """Why; kept in the audit log."""
     def __init__(
         self,
         *,
@@ -764,7 +835,9 @@ class AbortRolloutResponse(_message.Message):
 
     ROLLOUT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def rollout(self) -> Global___Rollout: ...
+    def rollout(self) -> Global___Rollout:
+        """As it ended."""
+
     def __init__(
         self,
         *,
@@ -812,7 +885,9 @@ class GetAcknowledgementResponse(_message.Message):
     STRAGGLERS_FIELD_NUMBER: _builtins.int
     SERVED_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """The model."""
     revision: _builtins.int
+    """As it was asked for."""
     @_builtins.property
     def acknowledged(self) -> _containers.RepeatedCompositeFieldContainer[Global___RouterStanding]:
         """Routers that act on that revision or a later one."""
@@ -855,9 +930,13 @@ class RouterStanding(_message.Message):
     AGE_SECONDS_FIELD_NUMBER: _builtins.int
     SILENT_FIELD_NUMBER: _builtins.int
     instance: _builtins.str
+    """Its name, see MULTISHADOW_INSTANCE."""
     host: _builtins.str
+    """The machine it runs on."""
     pid: _builtins.int
+    """Its process id there."""
     revision: _builtins.int
+    """The newest one that it acts on."""
     age_seconds: _builtins.float
     """How long ago it said so."""
     silent: _builtins.bool
@@ -891,10 +970,13 @@ class ServedRequests(_message.Message):
     FAILED_FIELD_NUMBER: _builtins.int
     COVERED_FIELD_NUMBER: _builtins.int
     version: _builtins.str
+    """The version."""
     requests: _builtins.int
+    """Those that it was chosen for."""
     failed: _builtins.int
     """The version itself failed these; of them, an older live version answered `covered`."""
     covered: _builtins.int
+    """See `failed`."""
     def __init__(
         self,
         *,

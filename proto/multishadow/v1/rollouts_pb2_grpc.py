@@ -112,7 +112,8 @@ class RolloutServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListRollouts(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """ListRollouts tells rollouts, those that have ended among them.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

@@ -43,6 +43,7 @@ class RolloutServiceStub:
     GetRollout: _grpc.UnaryUnaryMultiCallable[_rollouts_pb2.GetRolloutRequest, _rollouts_pb2.GetRolloutResponse]
     """GetRollout tells where one stands, what its guardrails say, and what comes next."""
     ListRollouts: _grpc.UnaryUnaryMultiCallable[_rollouts_pb2.ListRolloutsRequest, _rollouts_pb2.ListRolloutsResponse]
+    """ListRollouts tells rollouts, those that have ended among them."""
     PauseRollout: _grpc.UnaryUnaryMultiCallable[_rollouts_pb2.PauseRolloutRequest, _rollouts_pb2.PauseRolloutResponse]
     """PauseRollout lets it stay at its stage; a severe breach still aborts it."""
     ResumeRollout: _grpc.UnaryUnaryMultiCallable[_rollouts_pb2.ResumeRolloutRequest, _rollouts_pb2.ResumeRolloutResponse]
@@ -69,6 +70,7 @@ class RolloutServiceAsyncStub(RolloutServiceStub):
     GetRollout: _aio.UnaryUnaryMultiCallable[_rollouts_pb2.GetRolloutRequest, _rollouts_pb2.GetRolloutResponse]  # type: ignore[assignment]
     """GetRollout tells where one stands, what its guardrails say, and what comes next."""
     ListRollouts: _aio.UnaryUnaryMultiCallable[_rollouts_pb2.ListRolloutsRequest, _rollouts_pb2.ListRolloutsResponse]  # type: ignore[assignment]
+    """ListRollouts tells rollouts, those that have ended among them."""
     PauseRollout: _aio.UnaryUnaryMultiCallable[_rollouts_pb2.PauseRolloutRequest, _rollouts_pb2.PauseRolloutResponse]  # type: ignore[assignment]
     """PauseRollout lets it stay at its stage; a severe breach still aborts it."""
     ResumeRollout: _aio.UnaryUnaryMultiCallable[_rollouts_pb2.ResumeRolloutRequest, _rollouts_pb2.ResumeRolloutResponse]  # type: ignore[assignment]
@@ -115,7 +117,8 @@ class RolloutServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _rollouts_pb2.ListRolloutsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_rollouts_pb2.ListRolloutsResponse, _abc.Awaitable[_rollouts_pb2.ListRolloutsResponse]]: ...
+    ) -> _typing.Union[_rollouts_pb2.ListRolloutsResponse, _abc.Awaitable[_rollouts_pb2.ListRolloutsResponse]]:
+        """ListRollouts tells rollouts, those that have ended among them."""
 
     @_abc_1.abstractmethod
     def PauseRollout(

@@ -31,14 +31,19 @@ class SessionReport(_message.Message):
     CANDIDATES_FIELD_NUMBER: _builtins.int
     LENGTHS_FIELD_NUMBER: _builtins.int
     ended: _builtins.int
+    """Sessions that have ended."""
     turns: _builtins.int
     """Turns of all of them."""
     without_id: _builtins.int
     """Sampled requests without a session id: they are part of no session."""
     @_builtins.property
-    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___CandidateSessions]: ...
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___CandidateSessions]:
+        """What was counted of each candidate."""
+
     @_builtins.property
-    def lengths(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionLength]: ...
+    def lengths(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionLength]:
+        """How long sessions were."""
+
     def __init__(
         self,
         *,
@@ -93,6 +98,7 @@ class CandidateSessions(_message.Message):
     AFTER_FIELD_NUMBER: _builtins.int
     AFTER_BAD_FIELD_NUMBER: _builtins.int
     version: _builtins.str
+    """The candidate."""
     whole: _builtins.int
     """Whole sessions with at least one turn that could be compared: what sessions are ranked on."""
     diverged: _builtins.int
@@ -102,8 +108,11 @@ class CandidateSessions(_message.Message):
     before: _builtins.int
     """Turns before which the session had no bad turn, and those after its first bad one."""
     before_bad: _builtins.int
+    """See `before`: the bad ones among them."""
     after: _builtins.int
+    """See `before`."""
     after_bad: _builtins.int
+    """See `before`: the bad ones among them."""
     @_builtins.property
     def cut(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Sessions that are not known to be whole, by why."""
@@ -136,6 +145,8 @@ Global___CandidateSessions: _TypeAlias = CandidateSessions  # noqa: Y015
 
 @_typing.final
 class TurnCounts(_message.Message):
+    """TurnCounts is what was counted of the turns at one place of their sessions."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TURN_FIELD_NUMBER: _builtins.int
@@ -145,7 +156,9 @@ class TurnCounts(_message.Message):
     turn: _builtins.int
     """The turn's place, counting from 1; 0 stands for all later ones."""
     n: _builtins.int
+    """Turns that could be compared."""
     bad: _builtins.int
+    """The bad ones among them."""
     first: _builtins.int
     """Sessions whose first bad turn this is."""
     def __init__(
@@ -166,6 +179,8 @@ Global___TurnCounts: _TypeAlias = TurnCounts  # noqa: Y015
 
 @_typing.final
 class SessionLength(_message.Message):
+    """SessionLength is how many sessions had so many turns."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TURNS_FIELD_NUMBER: _builtins.int
@@ -173,6 +188,7 @@ class SessionLength(_message.Message):
     turns: _builtins.int
     """In turns; 0 stands for all longer ones."""
     sessions: _builtins.int
+    """How many sessions."""
     def __init__(
         self,
         *,
@@ -226,8 +242,11 @@ class ListSessionsResponse(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     SESSIONS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """The model."""
     @_builtins.property
-    def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionLine]: ...
+    def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionLine]:
+        """Newest first."""
+
     def __init__(
         self,
         *,
@@ -296,13 +315,19 @@ class SessionLine(_message.Message):
     BAD_BY_VERSION_FIELD_NUMBER: _builtins.int
     FIRST_BAD_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
+    """The callers' id of it."""
     turns: _builtins.int
     """Stored turns, and those in which some candidate was bad."""
     bad_turns: _builtins.int
+    """See `turns`."""
     @_builtins.property
-    def began_at(self) -> _timestamp_pb2.Timestamp: ...
+    def began_at(self) -> _timestamp_pb2.Timestamp:
+        """When its first stored turn was received."""
+
     @_builtins.property
-    def last_at(self) -> _timestamp_pb2.Timestamp: ...
+    def last_at(self) -> _timestamp_pb2.Timestamp:
+        """When its last one was."""
+
     @_builtins.property
     def bad_by_version(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """By candidate: its bad turns among the stored ones."""
@@ -338,8 +363,11 @@ class GetSessionRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """Empty: the only model there is."""
     session_id: _builtins.str
+    """The callers' id of it."""
     experiment_id: _builtins.int
+    """0: the running experiment, or else the latest."""
     def __init__(
         self,
         *,
@@ -367,16 +395,23 @@ class GetSessionResponse(_message.Message):
     NUMBERED_FIELD_NUMBER: _builtins.int
     PROTOCOL_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """The model."""
     session_id: _builtins.str
+    """As it was asked for."""
     live_version: _builtins.str
+    """Who answered the caller."""
     numbered: _builtins.bool
     """Whether turns are numbered by the caller; otherwise they are in the order in which they were received."""
     protocol: _builtins.str
     """What requests and answers are messages of: "multishadow" or "oip"."""
     @_builtins.property
-    def candidates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def candidates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Who got copies."""
+
     @_builtins.property
-    def turns(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredTurn]: ...
+    def turns(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredTurn]:
+        """In the order of the session."""
+
     def __init__(
         self,
         *,
@@ -398,6 +433,8 @@ Global___GetSessionResponse: _TypeAlias = GetSessionResponse  # noqa: Y015
 
 @_typing.final
 class StoredTurn(_message.Message):
+    """StoredTurn is one request of a session, with what everybody answered."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TURN_FIELD_NUMBER: _builtins.int
@@ -413,14 +450,21 @@ class StoredTurn(_message.Message):
     comparison_id: _builtins.int
     """Of the stored comparison, for `GetComparison`."""
     request_id: _builtins.str
+    """The router's id of it."""
     request: _builtins.bytes
+    """A message as `protocol` says."""
     live_response: _builtins.bytes
+    """What the caller got, likewise."""
     payloads: _builtins.str
     """In which form its payloads are stored, see Privacy."""
     @_builtins.property
-    def received_at(self) -> _timestamp_pb2.Timestamp: ...
+    def received_at(self) -> _timestamp_pb2.Timestamp:
+        """When the router received it."""
+
     @_builtins.property
-    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___TurnAnswer]: ...
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___TurnAnswer]:
+        """What the candidates made of it."""
+
     def __init__(
         self,
         *,
@@ -443,6 +487,8 @@ Global___StoredTurn: _TypeAlias = StoredTurn  # noqa: Y015
 
 @_typing.final
 class TurnAnswer(_message.Message):
+    """TurnAnswer is what one candidate made of a turn."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSION_FIELD_NUMBER: _builtins.int
@@ -452,10 +498,15 @@ class TurnAnswer(_message.Message):
     SIMILARITY_FIELD_NUMBER: _builtins.int
     RESPONSE_FIELD_NUMBER: _builtins.int
     version: _builtins.str
+    """The candidate."""
     outcome: _builtins.str
+    """As in CandidateAnswer."""
     reason: _builtins.str
+    """As in CandidateAnswer."""
     detail: _builtins.str
+    """What differed, or failed, in words; may be empty."""
     similarity: _builtins.float
+    """To live's answer, in [0, 1]; absent where they were not compared."""
     response: _builtins.bytes
     """Empty when it failed."""
     def __init__(

@@ -29,10 +29,13 @@ class PauseShadowingRequest(_message.Message):
     model: _builtins.str
     """Empty: the only model there is."""
     version: _builtins.str
+    """The version."""
     seconds: _builtins.int
     """After how long it ends by itself; absent: when it is resumed."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     reason: _builtins.str
+    """Why; kept in the audit log."""
     def __init__(
         self,
         *,
@@ -59,8 +62,11 @@ class PauseShadowingResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
+    """The revision that it made."""
     @_builtins.property
-    def version(self) -> _control_pb2.Version: ...
+    def version(self) -> _control_pb2.Version:
+        """As it is now."""
+
     def __init__(
         self,
         *,
@@ -86,8 +92,11 @@ class ResumeShadowingRequest(_message.Message):
     model: _builtins.str
     """Empty: the only model there is."""
     version: _builtins.str
+    """The version."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     reason: _builtins.str
+    """Why; kept in the audit log."""
     def __init__(
         self,
         *,
@@ -111,8 +120,11 @@ class ResumeShadowingResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
+    """The revision that it made; the present one when it was not paused."""
     @_builtins.property
-    def version(self) -> _control_pb2.Version: ...
+    def version(self) -> _control_pb2.Version:
+        """As it is now."""
+
     def __init__(
         self,
         *,

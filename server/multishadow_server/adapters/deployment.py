@@ -185,8 +185,11 @@ class Deployment:
         return children
 
     def _program(self, name: str, settings: Settings) -> Program:
-        role = name.partition("-")[0]
+        role, _, number = name.partition("-")
         command = multishadow(role, "--log-level", self._log_level)
+        if settings.metrics_listen is not None and number:
+            place = int(number) - 1 + (self._routers if role == "worker" else 0)
+            settings = settings.model_copy(update={"metrics_listen": counted_up(settings.metrics_listen, place)})
         return Program(name=name, command=command, environment=environment_of(settings))
 
     async def _keep_running(self, engines: Mapping[str, EmbeddedPostgres | EmbeddedNats]) -> None:
@@ -202,6 +205,15 @@ class Deployment:
             engine.start()
         except EngineFailed as error:
             self._report(str(error))
+
+
+def counted_up(address: str, place: int) -> str:
+    """The address with its port counted up: processes of one machine share nothing that is asked of each.
+
+    Port 0 takes a free one everywhere; what is no address is left to whoever listens on it to refuse.
+    """
+    host, _, port = address.rpartition(":")
+    return f"{host}:{int(port) + place}" if port.isdigit() and int(port) else address
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

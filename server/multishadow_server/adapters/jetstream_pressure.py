@@ -52,7 +52,8 @@ def _state(info: dict[str, Any]) -> LogState:
     now = _moment(info["ts"]) if "ts" in info else datetime.now(UTC)
     # An empty stream says the year 1.
     lag = (now - _moment(state["first_ts"])).total_seconds() if state["messages"] else 0.0
-    return LogState(lag=max(0.0, lag), fill=state["bytes"] / most if most > 0 else 0.0)
+    size = state["bytes"]
+    return LogState(lag=max(0.0, lag), fill=size / most if most > 0 else 0.0, messages=state["messages"], size=size)
 
 
 def _moment(text: str) -> datetime:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -17,49 +18,51 @@ from multishadow_server.adapters.payload_rewriting import ProtobufPayloadRewrite
 from multishadow_server.adapters.postgres.access import PostgresTokens
 from multishadow_server.adapters.postgres.alarms import PostgresAlarms
 from multishadow_server.adapters.postgres.audit import PostgresAudit
-from multishadow_server.adapters.postgres.comparison_lists import PostgresComparisonLists
 from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
 from multishadow_server.adapters.postgres.control import PostgresControl
 from multishadow_server.adapters.postgres.dead_letters import PostgresDeadLetters
 from multishadow_server.adapters.postgres.engine import open_engine
+from multishadow_server.adapters.postgres.exports import PostgresAnswers
 from multishadow_server.adapters.postgres.labels import PostgresLabels
 from multishadow_server.adapters.postgres.probes import PostgresProbes
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
-from multishadow_server.adapters.postgres.promotions import PostgresLiveFigures, PostgresPromotions
 from multishadow_server.adapters.postgres.reviews import PostgresReviews
 from multishadow_server.adapters.postgres.rollouts import PostgresRollouts
 from multishadow_server.adapters.postgres.sessions import PostgresSessions
 from multishadow_server.adapters.postgres.stored_requests import PostgresStoredRequests
 from multishadow_server.adapters.postgres.traffic import PostgresTraffic
-from multishadow_server.adapters.stored_messages import ProtobufStoredMessages
 from multishadow_server.adapters.version_probe import GrpcVersionProbe
 from multishadow_server.app import door as guard
 from multishadow_server.app import running, securing
+from multishadow_server.app.control_metrics import measure
+from multishadow_server.app.page import page_routes
+from multishadow_server.app.reporting import Reporting, keep_reporting
 from multishadow_server.app.upkeep import keep_up
 from multishadow_server.app.watchers import Watchers, watch
+from multishadow_server.app.webhooks import tell
 from multishadow_server.entrypoints import answering, probes
 from multishadow_server.entrypoints.access import AccessServicer
 from multishadow_server.entrypoints.alarms import AlarmServicer
 from multishadow_server.entrypoints.control import ControlServicer
 from multishadow_server.entrypoints.control_server import ControlServer, Services
 from multishadow_server.entrypoints.dead_letters import DeadLetterServicer
+from multishadow_server.entrypoints.exports import ExportServicer
 from multishadow_server.entrypoints.flagd import FlagdServices
 from multishadow_server.entrypoints.flags import FlagServicer
 from multishadow_server.entrypoints.http import HttpServer, application
 from multishadow_server.entrypoints.ofrep import Ofrep
 from multishadow_server.entrypoints.privacy import PrivacyServicer
 from multishadow_server.entrypoints.replay import ReplayServicer
+from multishadow_server.entrypoints.reports import ReportServicer
 from multishadow_server.entrypoints.rollouts import RolloutServicer
 from multishadow_server.entrypoints.sessions import SessionServicer
 from multishadow_server.entrypoints.shadowing import ShadowingServicer
-from multishadow_server.entrypoints.web import application as web
-from multishadow_server.entrypoints.web.desk import Desk
 from multishadow_server.entrypoints.web.pages import Pages
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.configuration_watch import ConfigurationWatch
+from multishadow_server.service.exporting import Exports
 from multishadow_server.service.flag_feed import FlagFeed
 from multishadow_server.service.housekeeping import Housekeeping
-from multishadow_server.service.live_window import LiveWindow
 from multishadow_server.service.process_report import ProcessReport
 from multishadow_server.service.rollout_rounds import RolloutRounds
 from multishadow_server.settings import Settings
@@ -90,6 +93,7 @@ async def run(
         engine = open_engine(settings.database_url)
         stack.push_async_callback(engine.dispose)
         serving = securing.serving(settings)
+        warnings = partial(guard.warnings, settings, listening, serving)
         # It does not wait: every call says what to do, and what can be done without is done.
         await stack.enter_async_context(running.background(running.usable_schema(engine, stop)))
         backlog = JetStreamBacklog(settings.nats_url, settings.log_name, tls=securing.nats(settings))
@@ -107,6 +111,8 @@ async def run(
         door = await guard.open_door(settings, tokens, stop, stack)
         watchers = await watch(settings, settings.database_url, stop, stack)
         upkeep = await keep_up(settings, engine, stop, stack)
+        reporting = await keep_reporting(settings, engine, stop, stack)
+        telling = await tell(settings.database_url, stop, stack)
         probe = GrpcVersionProbe(securing.calling(settings))
         server = ControlServer(
             ControlServicer(
@@ -115,47 +121,42 @@ async def run(
                 labels=labels,
                 reviews=PostgresReviews(engine),
                 backlog=backlog,
-                warnings=lambda: guard.warnings(settings, listening, serving),
+                warnings=warnings,
                 alarms=PostgresAlarms(engine),
                 probes=PostgresProbes(engine),
             ),
             RolloutServicer(store=store, records=rollouts, probe=probe),
             AccessServicer(tokens, PostgresAudit(engine), changed=door.changed),
             *_servicers(settings, engine, backlog, watchers),
+            _report_servicer(settings, store, reporting),
+            telling.servicer,
             later=flagd,
             credentials=None if serving is None else serving.grpc_credentials(),
             describe=settings.reflection == "on",
             interceptors=door.interceptors,
         )
-        desk = Desk(
-            store=store,
-            probe=probe,
-            labels=labels,
-            reviews=PostgresReviews(engine),
-            backlog=backlog,
-            alarms=PostgresAlarms(engine),
-            probes=PostgresProbes(engine),
-            rollouts=rollouts,
-            dead_letters=PostgresDeadLetters(engine),
-            sessions=PostgresSessions(engine),
-            audit=PostgresAudit(engine),
-            promotions=PostgresPromotions(engine),
-            live=LiveWindow(PostgresLiveFigures(engine)),
-            warnings=lambda: guard.warnings(settings, listening, serving),
-            comparisons=PostgresComparisonLists(engine),
-            messages=ProtobufStoredMessages(),
-            gateway=watchers.gateway,
-            comparer=watchers.comparer,
-        )
-        stack.push_async_callback(desk.recent.aclose)
+        measured = measure(settings.database_url, feed, stale_after=settings.flag_stale_after, stack=stack)
         pages = Pages(tokens=door.doorkeeper is not None)
+        page = page_routes(
+            settings,
+            engine,
+            pages,
+            backlog=backlog,
+            probe=probe,
+            watchers=watchers,
+            reporting=reporting,
+            door=door,
+            warnings=warnings,
+            stack=stack,
+        )
         ofrep = Ofrep(feed, evaluations_per_second=settings.ofrep_evaluations_per_second)
         http = HttpServer(
             door.guarding(
                 application(
                     probes.routes(feed, leaving=stop.is_set),
                     ofrep.routes(),
-                    web.routes(desk, pages, doorkeeper=door.doorkeeper, hosts=settings.ui_host_names),
+                    measured.routes(),
+                    page,
                 ),
                 pages,
             ),
@@ -163,11 +164,14 @@ async def run(
             tls=None if serving is None else serving.ssl_context(),
         )
 
-        def counters() -> Mapping[str, int]:
-            own = {**housekeeping.counters(), **feed.counters(), **rounds.counters()}
-            return {**own, **upkeep.counters(), **door.counters(), **answering.refused, **watchers.counters()}
+        counted = (housekeeping, feed, rounds, reporting, telling, upkeep, door, watchers)
 
-        status = running.status("control", settings, revision=lambda: housekeeping.revision, counters=counters)
+        def counters() -> Mapping[str, int]:
+            return {name: value for part in counted for name, value in part.counters().items()} | answering.refused
+
+        status = running.status(
+            "control", settings, revision=lambda: housekeeping.revision, counters=measured.counting(counters)
+        )
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
         await stack.enter_async_context(running.background(report.run(stop), linger=running.WITHDRAW_SECONDS))
         await stack.enter_async_context(running.background(housekeeping.run(stop)))
@@ -179,14 +183,18 @@ async def run(
         http_address = await http.start(settings.http_listen)
         address = await server.start(settings.control_listen)
         listening.extend((address, http_address))
-        for warning in guard.warnings(settings, listening, serving):
-            _log.warning("%s", warning)
+        _log_each(warnings())
         await stack.enter_async_context(running.background(_announce_flags(feed, server, flagd)))
         http_ready(http_address)
         ready(address)
         await stop.wait()
         await server.leave()
         await asyncio.sleep(settings.drain_delay)
+
+
+def _log_each(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        _log.warning("%s", warning)
 
 
 def _servicers(
@@ -196,6 +204,7 @@ def _servicers(
     store = PostgresControl(engine)
     traffic = PostgresTraffic(engine, ProtobufPayloadRewriter(), hash_key=settings.hash_key)
     stored = PostgresStoredRequests(engine)
+    exports = Exports(store=store, answers=PostgresAnswers(engine), seals=traffic, rewriter=ProtobufPayloadRewriter())
     return (
         FlagServicer(store),
         PrivacyServicer(store=store, traffic=traffic, backlog=backlog),
@@ -204,6 +213,16 @@ def _servicers(
         AlarmServicer(store=store, alarms=PostgresAlarms(engine), probes=PostgresProbes(engine)),
         ReplayServicer(store=store, stored=stored, gateway=watchers.gateway, comparer=watchers.comparer),
         DeadLetterServicer(PostgresDeadLetters(engine)),
+        ExportServicer(store=store, exports=exports),
+    )
+
+
+def _report_servicer(settings: Settings, store: PostgresControl, reporting: Reporting) -> ReportServicer:
+    return ReportServicer(
+        store=store,
+        reports=reporting.store,
+        renderer=reporting.renderer,
+        oldest_days=settings.hourly_counts_days,
     )
 
 

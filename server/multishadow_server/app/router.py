@@ -27,11 +27,11 @@ from multishadow_server.adapters.postgres.live_counts import PostgresLiveCounts
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
 from multishadow_server.adapters.provider_claims import ProviderClaims
 from multishadow_server.adapters.streamed_answer import StreamedPrediction
-from multishadow_server.app import running, securing
+from multishadow_server.app import measuring, running, securing, tracing
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.live_counts import LiveTally
+from multishadow_server.core.process_metrics import FlagStanding, RouterStanding, of_router
 from multishadow_server.core.sampling_share import Bounds
-from multishadow_server.entrypoints.door import Door
 from multishadow_server.entrypoints.inference import InferenceHandler
 from multishadow_server.entrypoints.prediction import PredictionHandler, PredictionServer
 from multishadow_server.errors import InvalidInput
@@ -51,11 +51,17 @@ QUIET_SECONDS = 1.0
 GAP_SECONDS = 0.005
 
 
-async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str], None]) -> None:
+async def run(
+    settings: Settings,
+    stop: asyncio.Event,
+    *,
+    ready: Callable[[str], None],
+    metrics_ready: Callable[[str], None] = lambda _: None,
+) -> None:
     """Answer requests until `stop`, and log captures of the sampled ones.
 
     `ready` gets the bound address once the configuration was read, or its copy. Neither the log nor the store is waited
-    for: while one is away, requests are answered all the same.
+    for: while one is away, requests are answered all the same. `metrics_ready` gets the address of the metrics first.
 
     Raises:
         InvalidInput: an address is missing or is none, or MULTISHADOW_FLAG_PROVIDER names no provider.
@@ -67,7 +73,8 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
     async with AsyncExitStack() as stack:
         engine = open_engine(settings.database_url)
         stack.push_async_callback(engine.dispose)
-        serving = securing.serving(settings)
+        traces, serving = tracing.begin("router", settings, stack), securing.serving(settings)
+        measured = await measuring.expose(settings, "router", serving, stack, ready=metrics_ready)
         sampling = Sampling()
         buffer, sampling_watch = await _capture_buffer(settings, stack, sampling, drain)
         claims = _claims(settings, stack)
@@ -87,7 +94,7 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
         )
         served = LiveTally()
         live_path = LivePath(
-            gateway=gateway,
+            gateway=traces.gateway(gateway),
             claims=claims,
             buffer=buffer,
             fingerprint=fingerprint,
@@ -99,7 +106,7 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
             served=served,
             sampling=sampling,
         )
-        door = Door(live_path, max_message_bytes=settings.max_message_bytes)
+        door = traces.door(live_path, max_message_bytes=settings.max_message_bytes)
         server = PredictionServer(
             settings.router_listen,
             PredictionHandler(door),
@@ -116,6 +123,21 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
             watched = {**buffer.counters(), **sampling_watch.counters(), **claims.counters()}
             return {**live_path.counters, **watched, **aged, **late}
 
+        measured.read = lambda: of_router(
+            RouterStanding(
+                counters=counters(),
+                served=served.totals(),
+                flags=FlagStanding(
+                    revision=watch.configuration.revision,
+                    age=max(watch.age, claims.age),
+                    stale_after=settings.flag_stale_after,
+                ),
+                share=sampling.share,
+                log=measuring.log_standing(sampling_watch.log),
+                most_captures=settings.buffer_captures,
+                most_bytes=settings.buffer_bytes,
+            )
+        )
         status = running.status(
             "router",
             settings,

@@ -8,7 +8,7 @@ import random
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 
 from multishadow_server.adapters import nats_connection
@@ -25,9 +25,11 @@ from multishadow_server.adapters.postgres.hash_key import PostgresHashKey
 from multishadow_server.adapters.postgres.live_totals import PostgresLiveTotals
 from multishadow_server.adapters.postgres.observations import PostgresObservations
 from multishadow_server.adapters.postgres.processes import PostgresProcesses
-from multishadow_server.app import running, securing
+from multishadow_server.app import measuring, running, securing, tracing
 from multishadow_server.core.capture import CaptureBatch
+from multishadow_server.core.process_metrics import WorkerStanding, of_worker
 from multishadow_server.core.segments import KnownLevels
+from multishadow_server.core.shadow_counts import ShadowTally
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.concealing import Concealing
 from multishadow_server.service.configuration_in_hand import ConfigurationInHand
@@ -50,10 +52,17 @@ from multishadow_server.settings import Settings
 COLLECT_EVERY = 50_000
 
 
-async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str], None]) -> None:
+async def run(
+    settings: Settings,
+    stop: asyncio.Event,
+    *,
+    ready: Callable[[str], None],
+    metrics_ready: Callable[[str], None] = lambda _: None,
+) -> None:
     """Shadow the captures of a fair share of the log's partitions until `stop`, and count what comes of it.
 
     `ready` gets this worker's name once it knows its share. While the log or the store is away, it waits for them.
+    `metrics_ready` gets the address of its metrics first.
 
     Raises:
         InvalidInput: an address is missing or is none.
@@ -65,6 +74,7 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
     async with AsyncExitStack() as stack:
         engine = open_engine(settings.database_url)
         stack.push_async_callback(engine.dispose)
+        measured = await measuring.expose(settings, "worker", securing.serving(settings), stack, ready=metrics_ready)
         if not await running.usable_schema(engine, stop):
             return
         connecting = nats_connection.connect(settings.nats_url, name=settings.instance, tls=securing.nats(settings))
@@ -85,10 +95,11 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
         load = LiveLoad(PostgresLiveTotals(engine), guard, interval=settings.report_interval)
         configuration = ConfigurationInHand(PostgresConfiguration(engine), check_interval=settings.flag_check_interval)
         counters: Counter[str] = Counter()
+        tally = ShadowTally()
         workshop = Workshop(
             readers=JetStreamReader(client, settings.log_name),
             store=PostgresObservations(engine, counters),
-            shadowing=_shadowing(settings, stack, guard),
+            shadowing=_shadowing(settings, stack, guard, tally),
             configuration=configuration,
             under_way=UnderWay(captures=settings.worker_captures, size=settings.worker_bytes),
             counters=counters,
@@ -111,12 +122,20 @@ async def run(settings: Settings, stop: asyncio.Event, *, ready: Callable[[str],
             ),
             drain_seconds=settings.drain_seconds,
         )
-        status = running.status(
-            "worker",
-            settings,
-            revision=lambda: configuration.revision,
-            counters=lambda: {**working.counters(now=time.time()), **guard.counters()},
+
+        def counted() -> Mapping[str, int]:
+            return {**working.counters(now=time.time()), **guard.counters()}
+
+        measured.read = lambda: of_worker(
+            WorkerStanding(
+                counters=counted(),
+                revision=configuration.revision,
+                seen=tally.seen(),
+                latencies=tally.latencies(),
+                circuits=guard.circuits(),
+            )
         )
+        status = running.status("worker", settings, revision=lambda: configuration.revision, counters=counted)
         await stack.enter_async_context(running.background(watch.run()))
         await stack.enter_async_context(running.background(load.run(stop)))
         report = ProcessReport(PostgresProcesses(engine), status=status, interval=settings.report_interval)
@@ -152,9 +171,10 @@ def _ticking(log: JetStreamLog, instance: str) -> Tick:
     return tick
 
 
-def _shadowing(settings: Settings, stack: AsyncExitStack, guard: VersionGuard) -> Shadowing:
+def _shadowing(settings: Settings, stack: AsyncExitStack, guard: VersionGuard, tally: ShadowTally) -> Shadowing:
     gateway = GrpcModelGateway(max_message_bytes=settings.max_message_bytes, tls=securing.calling(settings))
     stack.push_async_callback(gateway.aclose)
     comparer = ComparisonPool(processes=settings.comparison_processes)
     stack.push_async_callback(comparer.aclose)
-    return Shadowing(gateway=gateway, comparer=comparer, slots=CallSlots(), guard=guard)
+    traces = tracing.begin("worker", settings, stack)
+    return traces.shadowing(gateway=gateway, comparer=comparer, slots=CallSlots(), guard=guard, tally=tally)

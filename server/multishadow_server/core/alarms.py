@@ -13,7 +13,23 @@ from typing import NamedTuple
 
 
 class AlarmKind(StrEnum):
-    """What may be wrong; these words are part of the API."""
+    """What may be wrong; these words are part of the API.
+
+    Attributes:
+        SHADOW_SILENT: copies go to a candidate, and it has answered nothing for a while.
+        ANSWER_CHANGED: a probe's answer differs from the one before, at the same address: another build may stand
+            there, and the running epoch mixes the two.
+        KNOWN_ANSWER_WRONG: a version does not give a probe's known answer.
+        PROBE_FAILING: a probe failed several times in a row: an error, a timeout, no server.
+        COMPARATOR_FAILING: many of a candidate's answers cannot be compared, or comparisons crash.
+        DROPS: many of a candidate's copies, or of what a router captured, were dropped for a reason that nobody asked
+            for.
+        LAG: a worker works on requests of a while ago.
+        FLAGS_STALE: a router has not confirmed its flags for a while; it keeps the last live version and shadows
+            nothing.
+        ROUTER_MISSING: a router stopped to report itself, and none began in its place.
+        WORKER_MISSING: a worker did, or an experiment runs and there is none.
+    """
 
     SHADOW_SILENT = "shadow_silent"
     ANSWER_CHANGED = "answer_changed"

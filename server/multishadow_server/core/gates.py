@@ -12,7 +12,28 @@ from enum import StrEnum
 
 
 class GateName(StrEnum):
-    """The gates, in the order in which they are shown."""
+    """The gates, in the order in which they are shown.
+
+    Attributes:
+        MINIMUM_DURATION: the epoch has collected for as long as the model asks for, a week by default: it has every
+            weekday.
+        DIVERGENCE: the rate of divergence is proven below the model's limit, and has not changed over time.
+        BEST_SET: none of the other candidates is proven better, and it is proven apart from, or equivalent to, all of
+            them that may be best.
+        QUALITY: labels prove that its accuracy is not below live's by more than the model allows, or somebody
+            acknowledged that only agreement is known.
+        LATENCY: the 99th percentile is at most the model's multiple of live's; advice while it is a shadow, binding in
+            a rollout.
+        FAILURES: the rate of errors and timeouts is proven below the model's limit.
+        COMPLETENESS: almost all copies that were sampled to it ended in a comparison.
+        SAMPLE_RATIO: it got, and kept, its share of the copies.
+        DRIFT: its rate of divergence did not change from hour to hour, in either direction.
+        SEGMENTS: no kind of request is proven to diverge more often than the others.
+        DIVERGENT_SAMPLES: enough divergent comparisons are stored for people to look at.
+        TOP_REVIEWED: somebody vouches that the worst divergences were looked at.
+        COST: somebody vouches for what it costs.
+        ROLLBACK_PLAN: somebody vouches that there is a way back, and who takes it.
+    """
 
     MINIMUM_DURATION = "minimum_duration"
     DIVERGENCE = "divergence"

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 LOG_WIDTH = math.log(1.01)
 TIMED_OUT = "inf"
 SHORTEST = 1e-6
+SLOW = 2.0
+"""An answer is slow that took more than so many times as long as live's to the same request; the latency gate's bound
+where a model names no other."""
 
 
 def histogram(seconds: NDArray[np.float64]) -> dict[str, int]:

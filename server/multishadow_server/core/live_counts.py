@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from multishadow_server.core import latency
+from multishadow_server.core import latency, latency_ladder
+from multishadow_server.core.latency_ladder import Distribution
 
 # Revisions that a router keeps counting for: requests under way belong to the revision that they began by.
 MOST_REVISIONS = 256
@@ -58,15 +59,50 @@ class LiveCounts:
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LiveTotal:
+    """What became of all live requests that a version was chosen for, by whatever revision; see LiveCounts.
+
+    `timed_out` of the failed ones took too long; they are in `latencies`, too, beyond its last rung.
+    """
+
+    requests: int = 0
+    failed: int = 0
+    covered: int = 0
+    timed_out: int = 0
+    latencies: Distribution = field(default_factory=Distribution)
+
+    def grown(self, before: LiveTotal, after: LiveTotal) -> LiveTotal:
+        """With what one of its parts has grown by."""
+        return LiveTotal(
+            requests=self.requests + after.requests - before.requests,
+            failed=self.failed + after.failed - before.failed,
+            covered=self.covered + after.covered - before.covered,
+            timed_out=self.timed_out + after.timed_out - before.timed_out,
+            latencies=self.latencies + after.latencies - before.latencies,
+        )
+
+
 class _Count:
     """Counts of one share, as they grow."""
 
-    __slots__ = ("changed", "covered", "failed", "latencies", "requests")
+    __slots__ = ("changed", "covered", "failed", "latencies", "requests", "told")
 
     def __init__(self) -> None:
         self.requests = self.failed = self.covered = 0
         self.latencies: dict[float, int] = {}
         self.changed = False
+        # As it was when it was asked for the total last.
+        self.told = LiveTotal()
+
+    def total(self) -> LiveTotal:
+        return LiveTotal(
+            requests=self.requests,
+            failed=self.failed,
+            covered=self.covered,
+            timed_out=self.latencies.get(math.inf, 0),
+            latencies=latency_ladder.of_bins(self.latencies),
+        )
 
     def value(self) -> LiveCounts:
         return LiveCounts(
@@ -79,6 +115,29 @@ class _Count:
         )
 
 
+class _Sum:
+    """A version's requests over all revisions. Of hundreds of them one or two still grow: only those are looked at."""
+
+    def __init__(self) -> None:
+        self._parts: list[_Count] = []
+        self._total = LiveTotal()
+
+    def begin(self, part: _Count) -> None:
+        self._parts.append(part)
+
+    def total(self) -> LiveTotal:
+        for part in self._parts:
+            if part.requests != part.told.requests:
+                now = part.total()
+                self._total, part.told = self._total.grown(part.told, now), now
+        return self._total
+
+    def forget(self, part: _Count) -> None:
+        """It grows no more, and stays in the total."""
+        self.total()
+        self._parts.remove(part)
+
+
 class LiveTally:
     """One router's counts since it began. They only grow, so that saving them again is no harm.
 
@@ -89,6 +148,7 @@ class LiveTally:
     def __init__(self) -> None:
         self._counts: dict[Share, _Count] = {}
         self._oldest = 0
+        self._sums: dict[tuple[str, str], _Sum] = {}
         self.late = 0
 
     def note(
@@ -126,6 +186,14 @@ class LiveTally:
             count.changed = False
         return {share: count.value() for share, count in counts.items()}
 
+    def totals(self) -> Iterator[tuple[tuple[str, str], LiveTotal]]:
+        """Counts since the beginning by model and version; revisions that were forgotten are in them.
+
+        Each is added up when it is asked for, so that whoever has callers may attend to them in between.
+        """
+        for key, each in list(self._sums.items()):
+            yield key, each.total()
+
     def not_saved(self, shares: Iterable[Share]) -> None:
         """Have `changed` give these again: they could not be saved."""
         for share in shares:
@@ -137,10 +205,11 @@ class LiveTally:
         if len(revisions) > MOST_REVISIONS:
             self._forget(before=revisions[-MOST_REVISIONS])
         count = self._counts[share] = _Count()
+        self._sums.setdefault((share.model, share.version), _Sum()).begin(count)
         return count
 
     def _forget(self, *, before: int) -> None:
         """A share that is begun anew would overwrite what was saved of it, so forgotten revisions stay forgotten."""
         for share in [share for share, count in self._counts.items() if share.revision < before and not count.changed]:
-            del self._counts[share]
+            self._sums[share.model, share.version].forget(self._counts.pop(share))
         self._oldest = max(self._oldest, before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from multishadow_server.core.cost_terms import NO_TERMS, CostTerms
 from multishadow_server.core.dead_letter_policy import DeadLetterPolicy
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.privacy import UNRESTRICTED, PrivacyTerms
@@ -121,6 +122,7 @@ class Model:
         created_at: when it was registered, seconds since the Unix epoch; None until it is stored.
         max_request_bytes: larger requests are not captured; None is without a limit of the model's own.
         writes: which of its requests write, and so are never copied.
+        cost: what a GPU costs and does.
     """
 
     name: str
@@ -137,6 +139,7 @@ class Model:
     created_at: float | None = None
     max_request_bytes: int | None = None
     writes: Writes = NO_WRITES
+    cost: CostTerms = NO_TERMS
 
     @property
     def protocol(self) -> Protocol:

@@ -6,6 +6,7 @@ import math
 import re
 
 from multishadow_server.core import (
+    cost_terms,
     dead_letter_policy,
     privacy_limits,
     session_terms,
@@ -80,6 +81,8 @@ def _check_handling(spec: ModelSpec) -> None:
         session_terms.check(spec.sessions)
     if spec.probes is not None:
         probes.check(spec.probes)
+    if spec.cost is not None:
+        cost_terms.check(spec.cost)
     if spec.dead_letters is not None and spec.dead_letters.retries:
         dead_letter_policy.check(spec.dead_letters)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from multishadow_server.core.cost_terms import CostTerms
 from multishadow_server.core.dead_letter_policy import DeadLetterPolicy
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.model import Comparator, LabelTerms
@@ -54,6 +55,7 @@ class ModelSpec:
         versions: those that are named; the others are left as they are.
         max_request_bytes: 0 is without a limit.
         writes: see `core.model.Model`.
+        cost: all terms.
     """
 
     name: str
@@ -70,3 +72,4 @@ class ModelSpec:
     versions: tuple[VersionSpec, ...] = ()
     max_request_bytes: int | None = None
     writes: Writes | None = None
+    cost: CostTerms | None = None

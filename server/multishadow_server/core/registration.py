@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 
 from multishadow_server.core import (
+    cost_terms,
     dead_letter_policy,
     model_limits,
     privacy_limits,
@@ -126,6 +127,7 @@ def _with_settings(model: Model, spec: ModelSpec) -> Model:
         sessions=model.sessions if spec.sessions is None else (spec.sessions if spec.sessions.idle else None),
         probes=model.probes if spec.probes is None else spec.probes,
         dead_letters=model.dead_letters if spec.dead_letters is None else dead_letter_policy.kept_to(spec.dead_letters),
+        cost=model.cost if spec.cost is None else spec.cost,
     )
 
 
@@ -183,6 +185,7 @@ def _settings_changes(before: Model | None, after: Model) -> Iterator[str]:
     yield from _difference("default timeout", _in_ms(before.default_timeout), _in_ms(after.default_timeout))
     caps = (version_limits.cap_in_words(model.max_request_bytes) for model in (before, after))
     yield from _difference("max request bytes", *caps)
+    yield from _difference("cost", cost_terms.in_words(before.cost), cost_terms.in_words(after.cost))
     yield from _difference("requests that write", writes.in_words(before.writes), writes.in_words(after.writes))
 
 

@@ -22,6 +22,7 @@ the epoch's order of candidates. s is similarity and d confidence delta, in mill
 | latency             | version | bin or inf                    | answers by latency; timeouts are inf, errors left out|
 | live_latency        | version | bin                           | the live answers to the same requests                |
 | latency_ratio       | version | bin or inf                    | candidate's latency ÷ live's                         |
+| slow                | version | outcome                       | answers that agreed, or diverged, over SLOW × live's |
 | first_latency       | version | bin or inf                    | streamed answers by time to their first message      |
 | live_first_latency  | version | bin                           | the live answers to the same requests                |
 | segment             | version | feature=value                 | counted ones of requests of that kind, see `segments`|
@@ -46,7 +47,7 @@ A label's mark is a status: `o` right, `b` wrong, `x` not to be judged. A differ
 
 The live version asked again (`noise_floor.NOISE`) is counted as a version in outcome, and as the second of a pair.
 
-Latency bins are 1 % wide, see `latency`.
+Latency bins are 1 % wide, see `latency`; so is SLOW.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ class Family(StrEnum):
     LATENCY = "latency"
     LIVE_LATENCY = "live_latency"
     LATENCY_RATIO = "latency_ratio"
+    SLOW = "slow"
     FIRST_LATENCY = "first_latency"
     LIVE_FIRST_LATENCY = "live_first_latency"
     SEGMENT = "segment"

@@ -136,6 +136,7 @@ class _Bucket:
         self.first_latencies: dict[str, list[tuple[float, float]]] = {}
         self.deltas: dict[str, list[float]] = {}
         self.stored: Counter[str] = Counter()
+        self.slow: Counter[tuple[str, Outcome]] = Counter()
         self.live_failures = 0
 
     def add_capture(self, live_latency: float, observations: Sequence[Observation], segments: Sequence[str]) -> None:
@@ -153,6 +154,8 @@ class _Bucket:
                 latencies[place] = math.inf
             elif observation.latency is not None and outcome in _ANSWERED:
                 latencies[place] = observation.latency
+                if outcome in COUNTED and observation.latency > latency.SLOW * live_latency:
+                    self.slow[version, outcome] += 1
             # A model may call itself NaN sure; such a sum would never be a number again.
             if observation.confidence_delta is not None and math.isfinite(observation.confidence_delta):
                 self.deltas.setdefault(version, []).append(observation.confidence_delta)
@@ -203,6 +206,7 @@ class _Bucket:
                 cells[Cell(_SEGMENT_FAMILIES[outcome], version, level)] += count
         cells[Cell(Family.LIVE, "", "answered")] += len(self.live_latencies)
         cells[Cell(Family.LIVE, "", "failed")] += self.live_failures
+        cells.update({Cell(Family.SLOW, version, outcome): count for (version, outcome), count in self.slow.items()})
         for version in self.stored.keys() & self.places.keys():
             cells[Cell(Family.STORED, version, "divergent")] += self.stored[version]
         if self.live_latencies:

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from multishadow_server.entrypoints import event_loop, grpc_core
-from multishadow_server.entrypoints.log_lines import PayloadFreeFormatter
+from multishadow_server.entrypoints.log_lines import JsonFormatter, PayloadFreeFormatter
 from multishadow_server.entrypoints.token_cli import tokens
 from multishadow_server.errors import MultishadowError
 from multishadow_server.settings import Settings
@@ -183,7 +183,7 @@ def serve(
         database_url=database_url,
         nats_url=nats_url,
     )
-    _log_to_stderr("serve", log_level)
+    _log_to_stderr("serve", log_level, settings)
     _run(
         "serve",
         lambda stop: machine.serve(
@@ -200,7 +200,7 @@ def migrate(*, database_url: DatabaseUrl = None, log_level: Level = LogLevel.INF
     """
     settings = _settings(database_url=database_url)
     _require("migrate", database_url=settings.database_url)
-    _log_to_stderr("migrate", log_level)
+    _log_to_stderr("migrate", log_level, settings)
     from multishadow_server.app import machine  # noqa: PLC0415  see the module's docstring
 
     _run("migrate", lambda _: machine.migrate(settings))
@@ -225,7 +225,7 @@ def backup(
     Example: multishadow backup multishadow-$(date +%F).dump
     """
     settings = _settings(data_dir=data_dir, database_url=database_url, nats_url=nats_url)
-    _log_to_stderr("backup", log_level)
+    _log_to_stderr("backup", log_level, settings)
     from multishadow_server.app import backup as backups  # noqa: PLC0415  see the module's docstring
 
     _run("backup", lambda stop: backups.back_up(settings, stop, file=file, force=force, report=_say))
@@ -247,7 +247,7 @@ def restore(
     Example: multishadow restore multishadow-2026-11-26.dump --database-url postgresql://db/multishadow
     """
     settings = _settings(data_dir=data_dir, database_url=database_url)
-    _log_to_stderr("restore", log_level)
+    _log_to_stderr("restore", log_level, settings)
     from multishadow_server.app import backup as backups  # noqa: PLC0415  see the module's docstring
 
     _run("restore", lambda stop: backups.restore(settings, stop, file=file, force=force, report=_say))
@@ -383,7 +383,7 @@ def _require(role: str, **needed: str | None) -> None:
 
 def _run_role(name: str, settings: Settings, log_level: LogLevel, *, needs_log: bool = True) -> None:
     _require(name, database_url=settings.database_url, **({"nats_url": settings.nats_url} if needs_log else {}))
-    _log_to_stderr(name, log_level)
+    _log_to_stderr(name, log_level, settings)
     if name in event_loop.CALLING_ROLES:
         grpc_core.poll_sockets()
     role = _role(name)
@@ -401,11 +401,11 @@ def _role(name: str) -> Role:
     if name == "router":
         from multishadow_server.app import router  # noqa: PLC0415
 
-        return router.run
+        return partial(router.run, metrics_ready=_metrics_announcer(name))
     if name == "worker":
         from multishadow_server.app import worker  # noqa: PLC0415
 
-        return worker.run
+        return partial(worker.run, metrics_ready=_metrics_announcer(name))
     from multishadow_server.app import control  # noqa: PLC0415
 
     return partial(control.run, http_ready=_http_announcer(name))
@@ -465,9 +465,17 @@ def _http_announcer(name: str) -> Ready:
     return lambda address: _say(f"{name} http on {address}")
 
 
-def _log_to_stderr(name: str, level: LogLevel) -> None:
+def _metrics_announcer(name: str) -> Ready:
+    """Say where its metrics are; a supervisor hands on what it does not read itself."""
+    return lambda address: _say(f"{name} metrics on {address}")
+
+
+def _log_to_stderr(name: str, level: LogLevel, settings: Settings | None = None) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(PayloadFreeFormatter(f"%(asctime)s %(levelname)s {name} %(name)s: %(message)s"))
+    if settings is not None and settings.log_format == "json":
+        handler.setFormatter(JsonFormatter(role=name, instance=settings.instance))
+    else:
+        handler.setFormatter(PayloadFreeFormatter(f"%(asctime)s %(levelname)s {name} %(name)s: %(message)s"))
     logging.basicConfig(handlers=[handler], level=level.value.upper())
     # It names its plugins whenever it is imported, which every role does.
     logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)

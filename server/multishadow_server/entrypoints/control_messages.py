@@ -16,6 +16,7 @@ from multishadow_server.core.model_spec import ModelSpec, VersionSpec
 from multishadow_server.core.protocols import OutputTerms, protocol_of, read_as_of
 from multishadow_server.core.routing import Claim
 from multishadow_server.entrypoints import (
+    cost_messages,
     dead_letter_terms,
     limit_messages,
     privacy_messages,
@@ -77,6 +78,7 @@ def model_spec(request: pb.ApplyModelRequest) -> ModelSpec:
         sessions=session_term_messages.terms_of(request.sessions) if request.HasField("sessions") else None,
         probes=probe_messages.probes_of(request.probes, model=request.model) if request.HasField("probes") else None,
         dead_letters=dead_letter_terms.policy_of(request.dead_letters) if request.HasField("dead_letters") else None,
+        cost=cost_messages.terms_of(request.cost) if request.HasField("cost") else None,
         versions=tuple(_version_spec(version) for version in request.versions),
         max_request_bytes=request.max_request_bytes if request.HasField("max_request_bytes") else None,
         writes=limit_messages.writes_of(request.writes) if request.HasField("writes") else None,
@@ -167,6 +169,7 @@ def model_message(view: ModelView) -> pb.Model:
         sessions=session_term_messages.terms_message(view.model.sessions),
         probes=probe_messages.probe_set(view.model.probes),
         dead_letters=dead_letter_terms.message(view.model.dead_letters),
+        cost=cost_messages.terms_message(view.model.cost),
     )
 
 

@@ -16,6 +16,7 @@ from multishadow_server.core.capture import Metadata
 from multishadow_server.core.metadata import REPLAY_KEY, header_text
 from multishadow_server.core.prediction import Json
 from multishadow_server.core.protocols import Protocol
+from multishadow_server.core.request_ids import tellable
 from multishadow_server.entrypoints.status import BY_NUMBER, code_of
 from multishadow_server.errors import InvalidInput, MessageTooLarge, MultishadowError
 from multishadow_server.service import ports
@@ -179,7 +180,8 @@ async def _refuse(error: Exception, own: Metadata, context: Context) -> NoReturn
     if isinstance(error, MultishadowError):
         await context.abort(code_of(error), str(error), own)
     # A fault here must end the call at once, and not by a status that clients would repeat the call for.
-    logger.error("a request failed in the router", exc_info=error)
+    told = {"request_id": tellable(str(own[0][1]))} if own else {}
+    logger.error("a request failed in the router", exc_info=error, extra=told)
     await context.abort(grpc.StatusCode.INTERNAL, "the router failed on this request; its log says how", own)
 
 

@@ -47,10 +47,19 @@ class HttpServer:
         app: what is served.
         drain_seconds: longest time for requests under way when it stops.
         tls: serve over TLS with this; None serves in the clear.
+        option: by which another address is chosen, for who cannot have this one.
     """
 
-    def __init__(self, app: ASGIApp, *, drain_seconds: float, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        drain_seconds: float,
+        tls: ssl.SSLContext | None = None,
+        option: str = "--http-listen",
+    ) -> None:
         self._drain_seconds = drain_seconds
+        self._option = option
         config = uvicorn.Config(
             app,
             http=_OneWriteProtocol,
@@ -80,7 +89,7 @@ class HttpServer:
             InvalidInput: it is none.
             FailedPrecondition: the address cannot be had.
         """
-        bound = _bound(listen)
+        bound = _bound(listen, self._option)
         await self._server.startup(sockets=[bound])
         return f"{listen.rpartition(':')[0]}:{bound.getsockname()[1]}"
 
@@ -98,7 +107,7 @@ class HttpServer:
             connection.transport.close()
 
 
-def _bound(listen: str) -> socket.socket:
+def _bound(listen: str, option: str) -> socket.socket:
     host, _, port = listen.rpartition(":")
     if not port.isdigit():
         raise InvalidInput(f'"{listen}" is no address to serve HTTP on; give host:port, like 127.0.0.1:50053')
@@ -108,7 +117,7 @@ def _bound(listen: str) -> socket.socket:
     except (OSError, OverflowError) as error:
         raise FailedPrecondition(
             f"cannot listen on {listen}: {getattr(error, 'strerror', None) or error}. Another program may have it; "
-            "choose another with --http-listen (port 0 takes a free one)"
+            f"choose another with {option} (port 0 takes a free one)"
         ) from error
 
 

@@ -7,8 +7,10 @@ lines are our code.
 
 from __future__ import annotations
 
+import json
 import logging
 import traceback
+from datetime import UTC, datetime
 from types import TracebackType
 
 from multishadow_server.errors import MultishadowError
@@ -41,3 +43,36 @@ def _headline(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         return "\n".join([f"{name} of {len(error.exceptions)}", *(f"  {_headline(each)}" for each in error.exceptions)])
     return name
+
+
+class JsonFormatter(PayloadFreeFormatter):
+    """One JSON object a line: `time`, `level`, `role`, `instance`, `logger`, `message`.
+
+    `error` is there with an error, formatted as above; `request_id`, `model`, `version`, `trace_id` and `span_id`
+    where they are known.
+
+    Args:
+        role: what the process does, e.g. "router".
+        instance: its name in reports.
+    """
+
+    FIELDS = ("request_id", "model", "version", "trace_id", "span_id")
+
+    def __init__(self, *, role: str, instance: str) -> None:
+        super().__init__()
+        self._process = {"role": role, "instance": instance}
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line; never more than one, whatever the message holds."""
+        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {
+            "time": moment.replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            **self._process,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        known = {name: getattr(record, name, "") for name in self.FIELDS}
+        return json.dumps({**line, **{name: value for name, value in known.items() if value}}, default=str)

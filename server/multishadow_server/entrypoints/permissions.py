@@ -103,11 +103,28 @@ CALLS: Mapping[str, Mapping[str, Need] | Need] = {
         "RetryDeadLetters": OPERATOR,
         "PurgeDeadLetters": OPERATOR,
     },
+    "multishadow.v1.ReportService": {
+        "BuildWeeklyReport": VIEWER,
+        "ListWeeklyReports": VIEWER,
+        "GetWeeklyReport": VIEWER,
+        "EstimateCost": VIEWER,
+    },
     "multishadow.v1.PrivacyService": {
         "GetStoredTraffic": VIEWER,
         "ApplyPrivacy": ADMIN,
         "PurgeStored": ADMIN,
     },
+    "multishadow.v1.WebhookService": {
+        "CreateWebhook": ADMIN,
+        "ListWebhooks": VIEWER,
+        "GetWebhook": VIEWER,
+        "TestWebhook": ADMIN,
+        "RotateWebhookSecret": ADMIN,
+        "DeleteWebhook": ADMIN,
+        "ListDeliveries": VIEWER,
+        "RetryDeliveries": ADMIN,
+    },
+    "multishadow.v1.ExportService": {"ListAnswers": VIEWER, "GetAnswers": VIEWER, "Export": OPERATOR},
     # Flags for applications; whole services.
     "flagd.evaluation.v1.Service": FLAGS,
     "flagd.evaluation.v2.Service": FLAGS,

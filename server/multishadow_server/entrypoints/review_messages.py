@@ -33,6 +33,11 @@ def verdict_of(verdict: pb.ReviewVerdict.ValueType) -> ReviewVerdict:
     return _VERDICTS[verdict]
 
 
+def verdict_message(verdict: ReviewVerdict | None) -> pb.ReviewVerdict.ValueType:
+    """A verdict; unspecified where nobody gave one."""
+    return _MESSAGES[verdict] if verdict else pb.REVIEW_VERDICT_UNSPECIFIED
+
+
 def line_message(line: ComparisonLine) -> pb.ComparisonLine:
     """One candidate's answer in a stored comparison."""
     return pb.ComparisonLine(

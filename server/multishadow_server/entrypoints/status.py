@@ -21,7 +21,7 @@ _CODES: dict[type[errors.MultishadowError], grpc.StatusCode] = {
     errors.EngineFailed: grpc.StatusCode.INTERNAL,
 }
 # As flagd's clients read them: https://flagd.dev/reference/specifications/providers/#error-codes-and-flag-evaluation-errors
-_EVALUATION_CODES: dict[str, grpc.StatusCode] = {
+EVALUATION_CODES: dict[str, grpc.StatusCode] = {
     "FLAG_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "TYPE_MISMATCH": grpc.StatusCode.INVALID_ARGUMENT,
     "PARSE_ERROR": grpc.StatusCode.DATA_LOSS,
@@ -35,5 +35,5 @@ def code_of(error: errors.MultishadowError) -> grpc.StatusCode:
     INTERNAL and never UNKNOWN: stock flag clients repeat a call that failed with UNKNOWN.
     """
     if isinstance(error, errors.EvaluationFailed):
-        return _EVALUATION_CODES.get(error.code, grpc.StatusCode.INTERNAL)
+        return EVALUATION_CODES.get(error.code, grpc.StatusCode.INTERNAL)
     return next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), grpc.StatusCode.INTERNAL)

@@ -19,7 +19,7 @@ from multishadow_server.core.session_report import SessionReport
 from multishadow_server.core.session_terms import Unit
 from multishadow_server.errors import FailedPrecondition, InvalidInput, NotFound
 from multishadow_server.service import gate_review, names, session_ranking, status, steering
-from multishadow_server.service.ports import ControlStore
+from multishadow_server.service.ports import ControlStore, EvidenceStore
 from multishadow_server.service.steering import ALWAYS, Outlook
 
 DEFAULT_ALPHA = 0.05
@@ -133,11 +133,69 @@ async def compare(
     """
     check_alpha(alpha)
     subject = await subject_of(store, model=model, experiment_id=experiment_id)
+    epoch, read_at = subject.epoch, clock()
+    found = await evidence_on(store, subject, alpha=alpha, unit=unit, now=read_at, candidates=candidates)
+    return ExperimentReport(
+        experiment=subject.experiment,
+        epoch=epoch,
+        earlier_epochs=sum(_ended_before(each, epoch) for each in subject.epochs),
+        report=report.narrow(found.report, found.shown),
+        reviews=found.reviews,
+        panel=panel.build(found.rollup, [version for version in epoch.candidates if version in found.shown]),
+        read_at=read_at,
+        outlook=await steering.outlook(store, subject.experiment, now=read_at),
+        sampling_share=await status.sampling_share(store, clock=clock),
+        sessions=session_ranking.counted(subject.configuration.models[epoch.model], found.rollup, found.shown),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """What an epoch comes to.
+
+    Args:
+        rollup: its counts.
+        report: on all candidates, by the unit that was asked for.
+        shown: the candidates that were asked for.
+        reviews: what the gates say of these.
+    """
+
+    rollup: Rollup
+    report: report.Report
+    shown: Sequence[str]
+    reviews: tuple[Review, ...]
+
+
+async def evidence_on(
+    store: EvidenceStore,
+    subject: Subject,
+    *,
+    alpha: float = DEFAULT_ALPHA,
+    unit: str = "",
+    now: float,
+    candidates: Sequence[str] = (),
+) -> Evidence:
+    """What an epoch comes to, by what the store says of it.
+
+    Args:
+        store: the epoch's counts, and what gates look at.
+        subject: which epoch.
+        alpha: see `compare`.
+        unit: likewise.
+        now: seconds since the Unix epoch.
+        candidates: see `compare`.
+
+    Raises:
+        InvalidInput: there is no such unit, or a candidate is named twice.
+        NotFound: no such candidate.
+        FailedPrecondition: there are no sessions to rank by.
+        StoreUnavailable: the database is away.
+    """
     configuration, experiment, epoch = subject.configuration, subject.experiment, subject.epoch
     units = session_ranking.units(configuration.models[experiment.model], experiment, unit)
-    read_at, rollup = clock(), await store.rollup(epoch.id)
+    rollup = await store.rollup(epoch.id)
     buckets = await store.buckets(epoch.id, [Family.PAIR, Family.OUTCOME])
-    who_was_right, rank_by_labels = await _quality(store, subject, rollup, alpha=alpha, now=read_at)
+    who_was_right, rank_by_labels = await _quality(store, subject, rollup, alpha=alpha, now=now)
     whole = report.build(
         rollup,
         model=experiment.model,
@@ -160,24 +218,18 @@ async def compare(
         rollup=rollup,
         buckets=buckets,
         report=ranked[units.of_gates],
-        now=read_at,
+        now=now,
     )
-    return ExperimentReport(
-        experiment=experiment,
-        epoch=epoch,
-        earlier_epochs=sum(_ended_before(each, epoch) for each in subject.epochs),
-        report=report.narrow(ranked[units.shown], shown),
+    return Evidence(
+        rollup=rollup,
+        report=ranked[units.shown],
+        shown=shown,
         reviews=await gate_review.review(store, reading, shown),
-        panel=panel.build(rollup, [version for version in epoch.candidates if version in shown]),
-        read_at=read_at,
-        outlook=await steering.outlook(store, experiment, now=read_at),
-        sampling_share=await status.sampling_share(store, clock=clock),
-        sessions=session_ranking.counted(configuration.models[experiment.model], rollup, shown),
     )
 
 
 async def _quality(
-    store: ControlStore, subject: Subject, rollup: Rollup, *, alpha: float, now: float
+    store: EvidenceStore, subject: Subject, rollup: Rollup, *, alpha: float, now: float
 ) -> tuple[Quality | None, Rollup | None]:
     """Who was right; and the label counts to rank by, where the experiment was started to rank by labels."""
     epoch, by_labels = subject.epoch, subject.experiment.rank_by is RankBy.LABELS

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from multishadow_server.core import claim_edit, serving
+from multishadow_server.core import claim_edit, serving, webhook_events
 from multishadow_server.core import experiment as rules
 from multishadow_server.core import flags as flag_rules
 from multishadow_server.core import schedule as schedule_rules
@@ -188,6 +188,7 @@ async def _stop(change: Change, model: Model, experiment: Experiment, *, reason:
     await epochs.close(change, experiment)
     stopped = await change.stop_experiment(experiment, reason=reason)
     await change.audit("stop_experiment", model.name, {"experiment": experiment.id, "reason": reason})
+    await change.tell(webhook_events.experiment_ended(stopped, reason=reason, at=change.now))
     return stopped
 
 

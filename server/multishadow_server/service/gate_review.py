@@ -16,7 +16,7 @@ from multishadow_server.core.gates import Record, Review
 from multishadow_server.core.model import Model
 from multishadow_server.core.rollup import Family, Rollup, Tables
 from multishadow_server.core.statistics.non_inferiority import LabelledPair
-from multishadow_server.service.ports import ControlStore
+from multishadow_server.service.ports import EvidenceStore
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +41,7 @@ class Reading:
     now: float
 
 
-async def review(store: ControlStore, reading: Reading, shown: Sequence[str]) -> tuple[Review, ...]:
+async def review(store: EvidenceStore, reading: Reading, shown: Sequence[str]) -> tuple[Review, ...]:
     """What the gates say of candidates, in the report's order.
 
     Args:
@@ -69,7 +69,7 @@ async def review(store: ControlStore, reading: Reading, shown: Sequence[str]) ->
     )
 
 
-async def _reviewed(store: ControlStore, reading: Reading, version: str) -> int:
+async def _reviewed(store: EvidenceStore, reading: Reading, version: str) -> int:
     """How many of the candidate's least similar comparisons people have looked at."""
     # Which those are takes a look at all that is stored; who has no verdicts at all need not be asked about.
     if all(counts.version != version for counts in reading.report.review_verdicts):
@@ -127,7 +127,7 @@ def _labels(report: Report, version: str) -> LabelledPair:
     return LabelledPair(only_candidate_right=0, only_live_right=0, alike=0)
 
 
-async def _shares(store: ControlStore, reading: Reading) -> Mapping[str, float] | None:
+async def _shares(store: EvidenceStore, reading: Reading) -> Mapping[str, float] | None:
     """What part of the largest sample each candidate should have got; None when that changed, or is not known."""
     epoch = reading.epoch
     keys = {version: f"{epoch.model}.{version}" for version in epoch.candidates}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from multishadow_server.core import flags as flag_rules
 from multishadow_server.core import promotion as rules
-from multishadow_server.core import serving
+from multishadow_server.core import serving, webhook_events
 from multishadow_server.core.experiment import Experiment
 from multishadow_server.core.model import Model, Version
 from multishadow_server.core.promotion import Step
@@ -122,6 +122,18 @@ async def promote(
                     "gates_passed_over": passed_over,
                 }
                 await change.audit("promote", wanted.flag_key, detail)
+                told = webhook_events.promoted(
+                    owner.name,
+                    wanted.name,
+                    previous=beginning.previous.name,
+                    percent=percent,
+                    reason=reason,
+                    passed_over=passed_over,
+                    revision=change.revision,
+                    by=actor,
+                    at=change.now,
+                )
+                await change.tell(told)
                 return _promoted(wanted, beginning, change.revision, changed=True)
     raise _contended(model)
 
@@ -300,6 +312,11 @@ async def rollback(store: ControlStore, *, model: str, actor: str, reason: str =
                 detail = {"version": last.version, "live": last.previous, "reason": reason}
                 await change.audit("rollback", owner.name, detail)
                 revision = change.revision
+                told = webhook_events.rolled_back(
+                    owner.name, last.version, live=last.previous, reason=reason, revision=revision, by=actor,
+                    at=change.now,
+                )  # fmt: skip
+                await change.tell(told)
                 return RolledBack(model=owner.name, version=last.previous, rolled_back=last.version, revision=revision)
     raise _contended(model)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from multishadow_server.core import rollout as rules
+from multishadow_server.core import webhook_events
 from multishadow_server.core.guardrails import Guardrail
 from multishadow_server.core.rollout import Decision, Entry, Move, Rollout
 from multishadow_server.errors import FailedPrecondition
@@ -83,6 +84,9 @@ async def record(
     await change.rollouts.note(rollout, event)
     detail = {"rollout": rollout.id, "percent": percent, "why": decision.why}
     await change.audit(f"rollout_{decision.move}", f"{rollout.model}.{rollout.version}", detail)
+    told = webhook_events.rollout_moved(after, decision, percent=percent, by=actor, at=change.now)
+    if told is not None:
+        await change.tell(told)
     return after
 
 

@@ -14,7 +14,7 @@ from multishadow_server.core import sampling_share
 from multishadow_server.core.sampling_share import Bounds, Pressure
 from multishadow_server.errors import MultishadowError
 from multishadow_server.service.capture_buffer import CaptureBuffer
-from multishadow_server.service.ports import LogPressure
+from multishadow_server.service.ports import LogPressure, LogState
 
 _logger = logging.getLogger(__name__)
 
@@ -35,12 +35,16 @@ class SamplingWatch:
         sampling: is written.
         bounds: what is taken for too much.
         interval: seconds between looks.
+
+    Attributes:
+        log: how the log was at the last look; None when it did not tell.
     """
 
     def __init__(
         self, log: LogPressure, buffer: CaptureBuffer, sampling: Sampling, *, bounds: Bounds, interval: float
     ) -> None:
-        self._log = log
+        self._pressure = log
+        self.log: LogState | None = None
         self._buffer = buffer
         self._sampling = sampling
         self._bounds = bounds
@@ -60,10 +64,9 @@ class SamplingWatch:
 
     async def look(self) -> None:
         """Look once."""
-        lag = fill = None
+        state: LogState | None = None
         try:
-            state = await self._log.look()
-            lag, fill = state.lag, state.fill
+            state = await self._pressure.look()
         except MultishadowError:
             # What appends to it says so already, and what the log does not take shows in the buffer.
             pass
@@ -72,6 +75,8 @@ class SamplingWatch:
             if not self._puzzled:
                 _logger.exception("how the log is cannot be read; the sampling goes by the buffer alone")
             self._puzzled = True
+        self.log = state
+        lag, fill = (None, None) if state is None else (state.lag, state.fill)
         pressure = Pressure(lag=lag, fill=fill, buffer=self._buffer.fill, refused=self._buffer.refused)
         before, self._sampling.share = (
             self._sampling.share,

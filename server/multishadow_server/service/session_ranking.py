@@ -13,7 +13,7 @@ from multishadow_server.core.rollup import Rollup
 from multishadow_server.core.session_report import SessionReport
 from multishadow_server.core.session_terms import Unit
 from multishadow_server.errors import FailedPrecondition
-from multishadow_server.service.ports import ControlStore
+from multishadow_server.service.ports import EvidenceStore
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +57,7 @@ def units(model: Model, experiment: Experiment, wanted: str) -> Units:
     return Units(shown=shown, of_gates=own)
 
 
-async def ranked(store: ControlStore, epoch: Epoch, rollup: Rollup, requests: Report) -> Report:
+async def ranked(store: EvidenceStore, epoch: Epoch, rollup: Rollup, requests: Report) -> Report:
     """The report on requests, with its claims about sessions. Raises StoreUnavailable."""
     buckets = await store.buckets(epoch.id, session_report.FAMILIES)
     sessions = report.build(

@@ -20,6 +20,8 @@ from multishadow_server.core.model import Version
 from multishadow_server.core.noise_floor import NOISE, is_sampled
 from multishadow_server.core.observation import Observation, Outcome
 from multishadow_server.core.protocols import PREDICT_STREAM
+from multishadow_server.core.request_ids import tellable
+from multishadow_server.core.shadow_counts import ShadowTally
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service.in_flight import CallSlots
 from multishadow_server.service.ports import Answer, Comparer, ModelGateway
@@ -135,6 +137,7 @@ class Shadowing:
         slots: limits the calls under way.
         guard: says who may be called; by default one that has all partitions.
         clock: the time, in seconds since the Unix epoch.
+        tally: counts what is observed.
     """
 
     def __init__(
@@ -145,12 +148,14 @@ class Shadowing:
         slots: CallSlots,
         guard: VersionGuard | None = None,
         clock: Callable[[], float] = time.time,
+        tally: ShadowTally | None = None,
     ) -> None:
         self._gateway = gateway
         self._comparer = comparer
         self._slots = slots
         self._guard = guard or VersionGuard()
         self._clock = clock
+        self._tally = ShadowTally() if tally is None else tally
 
     async def shadow(
         self, capture: Capture, configuration: Configuration, *, repeated: Collection[str] = ()
@@ -184,6 +189,8 @@ class Shadowing:
             observed = [_dropped(name, refused) for name in wanted]
         known = [Observation(version=name, outcome=Outcome.DUPLICATE) for name in copies if name in repeated]
         observations = {each.version: each for each in (*known, *observed)}
+        for each in observations.values():
+            self._tally.note(capture.model, each)
         return Shadowed(
             capture=capture,
             fate=Fate.OBSERVED,
@@ -203,7 +210,9 @@ class Shadowing:
         self._guard.follow(configuration)
         if refused := self._guard.refuses(capture):
             return _dropped(version, refused)
-        return await self._observe(capture, epoch, configuration, version, _metadata(capture))
+        observation = await self._observe(capture, epoch, configuration, version, _metadata(capture))
+        self._tally.note(capture.model, observation)
+        return observation
 
     async def _observe(
         self, capture: Capture, epoch: Epoch, configuration: Configuration, name: str, metadata: Metadata
@@ -219,8 +228,12 @@ class Shadowing:
             return await self._judge(epoch, capture, name, answer)
         except Exception as error:
             # A capture that breaks our own code must neither stop its partition nor count against the shadow.
-            # Without the request's id: a caller's ids may say who the caller is, and logs are kept for long.
-            _logger.exception("a request to %s.%s could not be shadowed", capture.model, name)
+            _logger.exception(
+                "a request to %s.%s could not be shadowed",
+                capture.model,
+                name,
+                extra={"request_id": tellable(capture.request_id), "model": capture.model, "version": name},
+            )
             return Observation(
                 version=name, outcome=Outcome.DROPPED, reason=INTERNAL_ERROR, detail=repr(error)[:LONGEST_DETAIL]
             )

@@ -142,6 +142,10 @@ class VersionGuard:
         if admitted.circuit is not None:
             admitted.circuit.ended(admitted.way, worked=status_code not in UNABLE, now=self._monotonic())
 
+    def circuits(self) -> Mapping[VersionKey, bool]:
+        """Whether each version's circuit is open, of those that have one."""
+        return {key: each.circuit.is_open for key, each in self._guarded.items() if each.circuit is not None}
+
     def counters(self) -> Mapping[str, int]:
         """Circuits that are open now, and how often any opened; what has not happened is left out."""
         counted: Counter[str] = Counter()

@@ -53,10 +53,15 @@ class InferEnvelope(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
+    """As in ModelInferRequest."""
     model_version: _builtins.str
+    """As in ModelInferRequest."""
     id: _builtins.str
+    """As in ModelInferRequest."""
     @_builtins.property
-    def parameters(self) -> _containers.MessageMap[_builtins.str, _inference_pb2.InferParameter]: ...
+    def parameters(self) -> _containers.MessageMap[_builtins.str, _inference_pb2.InferParameter]:
+        """As in ModelInferRequest."""
+
     def __init__(
         self,
         *,

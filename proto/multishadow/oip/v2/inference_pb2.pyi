@@ -46,6 +46,7 @@ class ServerLiveResponse(_message.Message):
 
     LIVE_FIELD_NUMBER: _builtins.int
     live: _builtins.bool
+    """True of a server that answers."""
     def __init__(
         self,
         *,
@@ -80,6 +81,7 @@ class ServerReadyResponse(_message.Message):
 
     READY_FIELD_NUMBER: _builtins.int
     ready: _builtins.bool
+    """Whether it takes requests."""
     def __init__(
         self,
         *,
@@ -100,6 +102,7 @@ class ModelReadyRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The model's."""
     version: _builtins.str
     """Empty: whichever the server prefers."""
     def __init__(
@@ -122,6 +125,7 @@ class ModelReadyResponse(_message.Message):
 
     READY_FIELD_NUMBER: _builtins.int
     ready: _builtins.bool
+    """Whether it answers requests."""
     def __init__(
         self,
         *,
@@ -158,9 +162,13 @@ class ServerMetadataResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     EXTENSIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The server's."""
     version: _builtins.str
+    """Of the server."""
     @_builtins.property
-    def extensions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def extensions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it has beyond the protocol."""
+
     def __init__(
         self,
         *,
@@ -183,6 +191,7 @@ class ModelMetadataRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The model's."""
     version: _builtins.str
     """Empty: whichever the server prefers."""
     def __init__(
@@ -213,7 +222,9 @@ class ModelMetadataResponse(_message.Message):
         DATATYPE_FIELD_NUMBER: _builtins.int
         SHAPE_FIELD_NUMBER: _builtins.int
         name: _builtins.str
+        """The tensor's."""
         datatype: _builtins.str
+        """As in ModelInferRequest."""
         @_builtins.property
         def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
             """-1 stands for any length."""
@@ -237,13 +248,21 @@ class ModelMetadataResponse(_message.Message):
     INPUTS_FIELD_NUMBER: _builtins.int
     OUTPUTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The model's."""
     platform: _builtins.str
+    """The framework it runs on, e.g. "onnxruntime_onnx"."""
     @_builtins.property
-    def versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those that the server has."""
+
     @_builtins.property
-    def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelMetadataResponse.TensorMetadata]: ...
+    def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelMetadataResponse.TensorMetadata]:
+        """Tensors that it takes."""
+
     @_builtins.property
-    def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelMetadataResponse.TensorMetadata]: ...
+    def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelMetadataResponse.TensorMetadata]:
+        """Tensors that it gives."""
+
     def __init__(
         self,
         *,
@@ -267,6 +286,8 @@ class ModelInferRequest(_message.Message):
 
     @_typing.final
     class InferInputTensor(_message.Message):
+        """A tensor that the model is given."""
+
         DESCRIPTOR: _descriptor.Descriptor
 
         @_typing.final
@@ -296,12 +317,17 @@ class ModelInferRequest(_message.Message):
         PARAMETERS_FIELD_NUMBER: _builtins.int
         CONTENTS_FIELD_NUMBER: _builtins.int
         name: _builtins.str
+        """The tensor's."""
         datatype: _builtins.str
         """"BOOL", "UINT8" … "UINT64", "INT8" … "INT64", "FP16", "BF16", "FP32", "FP64" or "BYTES"."""
         @_builtins.property
-        def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+        def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+            """Length of each dimension."""
+
         @_builtins.property
-        def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]: ...
+        def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]:
+            """Of the tensor; free."""
+
         @_builtins.property
         def contents(self) -> Global___InferTensorContents:
             """Absent where the contents are raw."""
@@ -323,6 +349,8 @@ class ModelInferRequest(_message.Message):
 
     @_typing.final
     class InferRequestedOutputTensor(_message.Message):
+        """A tensor that is asked for."""
+
         DESCRIPTOR: _descriptor.Descriptor
 
         @_typing.final
@@ -349,8 +377,11 @@ class ModelInferRequest(_message.Message):
         NAME_FIELD_NUMBER: _builtins.int
         PARAMETERS_FIELD_NUMBER: _builtins.int
         name: _builtins.str
+        """The tensor's."""
         @_builtins.property
-        def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]: ...
+        def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]:
+            """Of the tensor; free."""
+
         def __init__(
             self,
             *,
@@ -392,14 +423,19 @@ class ModelInferRequest(_message.Message):
     OUTPUTS_FIELD_NUMBER: _builtins.int
     RAW_INPUT_CONTENTS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
+    """What callers name the model by."""
     model_version: _builtins.str
     """Empty: whichever the server prefers."""
     id: _builtins.str
     """The caller's id of this request; it comes back in the response."""
     @_builtins.property
-    def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]: ...
+    def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]:
+        """Of the request; free."""
+
     @_builtins.property
-    def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInferRequest.InferInputTensor]: ...
+    def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInferRequest.InferInputTensor]:
+        """What the model is asked about."""
+
     @_builtins.property
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInferRequest.InferRequestedOutputTensor]:
         """Empty: all outputs."""
@@ -435,6 +471,8 @@ class ModelInferResponse(_message.Message):
 
     @_typing.final
     class InferOutputTensor(_message.Message):
+        """A tensor that the model gives."""
+
         DESCRIPTOR: _descriptor.Descriptor
 
         @_typing.final
@@ -464,11 +502,17 @@ class ModelInferResponse(_message.Message):
         PARAMETERS_FIELD_NUMBER: _builtins.int
         CONTENTS_FIELD_NUMBER: _builtins.int
         name: _builtins.str
+        """The tensor's."""
         datatype: _builtins.str
+        """As in ModelInferRequest."""
         @_builtins.property
-        def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+        def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+            """Length of each dimension."""
+
         @_builtins.property
-        def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]: ...
+        def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]:
+            """Of the tensor; free."""
+
         @_builtins.property
         def contents(self) -> Global___InferTensorContents:
             """Absent where the contents are raw."""
@@ -516,12 +560,19 @@ class ModelInferResponse(_message.Message):
     OUTPUTS_FIELD_NUMBER: _builtins.int
     RAW_OUTPUT_CONTENTS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
+    """As the server calls it."""
     model_version: _builtins.str
+    """Which answered."""
     id: _builtins.str
+    """The request's."""
     @_builtins.property
-    def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]: ...
+    def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]:
+        """Of the response; free."""
+
     @_builtins.property
-    def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInferResponse.InferOutputTensor]: ...
+    def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInferResponse.InferOutputTensor]:
+        """What the model answers."""
+
     @_builtins.property
     def raw_output_contents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """As `ModelInferRequest.raw_input_contents`, one for each output."""
@@ -556,10 +607,15 @@ class InferParameter(_message.Message):
     DOUBLE_PARAM_FIELD_NUMBER: _builtins.int
     UINT64_PARAM_FIELD_NUMBER: _builtins.int
     bool_param: _builtins.bool
+    """True or false."""
     int64_param: _builtins.int
+    """A whole number."""
     string_param: _builtins.str
+    """Text."""
     double_param: _builtins.float
+    """A number."""
     uint64_param: _builtins.int
+    """A whole number that is not negative."""
     def __init__(
         self,
         *,
@@ -594,25 +650,37 @@ class InferTensorContents(_message.Message):
     FP64_CONTENTS_FIELD_NUMBER: _builtins.int
     BYTES_CONTENTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def bool_contents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]: ...
+    def bool_contents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
+        """BOOL."""
+
     @_builtins.property
     def int_contents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """INT8, INT16 and INT32."""
 
     @_builtins.property
-    def int64_contents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def int64_contents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """INT64."""
+
     @_builtins.property
     def uint_contents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """UINT8, UINT16 and UINT32."""
 
     @_builtins.property
-    def uint64_contents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def uint64_contents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """UINT64."""
+
     @_builtins.property
-    def fp32_contents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    def fp32_contents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """FP32."""
+
     @_builtins.property
-    def fp64_contents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    def fp64_contents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """FP64."""
+
     @_builtins.property
-    def bytes_contents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    def bytes_contents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """BYTES."""
+
     def __init__(
         self,
         *,

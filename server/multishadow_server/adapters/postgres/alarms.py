@@ -11,9 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from multishadow_server.adapters.postgres import webhook_outbox
 from multishadow_server.adapters.postgres.engine import reaching
 from multishadow_server.adapters.postgres.records import moment, process_of, storable_text
 from multishadow_server.adapters.postgres.tables import AlarmRow, AuditRow, ProcessRow, WatchReadingRow
+from multishadow_server.core import webhook_events
 from multishadow_server.core.alarms import Alarm, AlarmKey, AlarmKind, Turn
 from multishadow_server.core.experiment import Epoch
 from multishadow_server.core.rollup import Family
@@ -75,6 +77,7 @@ class PostgresAlarms:
             turn = decide(past)
             await _keep(connection, reading, span)
             await _write(connection, turn, reading.at)
+            await _tell(connection, turn, reading.at)
         return turn
 
     async def alarms(self, model: str = "") -> Sequence[Alarm]:
@@ -174,6 +177,13 @@ async def _write(connection: AsyncConnection, turn: Turn, now: float) -> None:
         await connection.execute(update(AlarmRow).where(over).values(cleared_at=moment(now)))
         forgotten = col(AlarmRow.cleared_at) < moment(now - KEEP_DAYS * 86_400)
         await connection.execute(delete(AlarmRow).where(forgotten))
+
+
+async def _tell(connection: AsyncConnection, turn: Turn, now: float) -> None:
+    for finding in turn.raised:
+        await webhook_outbox.tell(connection, webhook_events.alarm_raised(finding, at=now))
+    for alarm in turn.cleared:
+        await webhook_outbox.tell(connection, webhook_events.alarm_cleared(alarm, at=now))
 
 
 def _audit(alarm: Alarm, actor: str) -> dict[str, Any]:

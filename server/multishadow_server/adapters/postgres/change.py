@@ -17,6 +17,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from multishadow_server.adapters import flagd_core
+from multishadow_server.adapters.postgres import webhook_outbox
 from multishadow_server.adapters.postgres.configuration import CHANNEL, read_configuration, read_epochs, read_flags_at
 from multishadow_server.adapters.postgres.engine import reaching
 from multishadow_server.adapters.postgres.records import (
@@ -50,6 +51,7 @@ from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.experiment import Epoch, Experiment, RankBy
 from multishadow_server.core.model import Comparator, Model
 from multishadow_server.core.schedule import NO_SCHEDULE, Progress, Schedule
+from multishadow_server.core.webhooks import Event
 from multishadow_server.errors import Conflict, MultishadowError, NotFound
 from multishadow_server.service.ports import FlagRevision, Promotion
 
@@ -405,6 +407,12 @@ class PostgresChange:
         line = {"at": self._now, "actor": self._actor, "action": action, "subject": subject, "detail": dict(detail)}
         async with self._reaching():
             await self._session.exec(insert(AuditRow).values(line))
+
+    async def tell(self, event: Event) -> None:
+        """Tell webhooks when this change commits; a change is not lost for want of a messenger."""
+        async with self._reaching():
+            connection = await self._session.connection()
+        await webhook_outbox.tell(connection, event)
 
     async def _add(self, row: Table) -> None:
         self._session.add(row)

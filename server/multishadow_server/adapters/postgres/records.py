@@ -19,7 +19,7 @@ from multishadow_server.adapters.postgres.tables import (
     PromotionRow,
     VersionRow,
 )
-from multishadow_server.core import dead_letter_policy, windows
+from multishadow_server.core import cost_terms, dead_letter_policy, windows
 from multishadow_server.core.experiment import Epoch, Experiment, RankBy
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.gates import Record
@@ -106,6 +106,7 @@ def model_record(model: Model) -> dict[str, Any]:
         "sessions": asdict(model.sessions) if model.sessions else None,
         "probes": probe_records.probes_record(model.probes),
         "dead_letters": dead_letter_policy.record(model.dead_letters),
+        "cost": cost_terms.record(model.cost),
     }
 
 
@@ -149,6 +150,7 @@ def models_of(models: Iterable[ModelRow], versions: Iterable[VersionRow]) -> dic
             sessions=session_terms_of(row.sessions) if row.sessions else None,
             probes=probe_records.probes_of(row.probes),
             dead_letters=dead_letter_policy.policy_of(row.dead_letters),
+            cost=cost_terms.terms_of(row.cost),
             versions=tuple(ordered.get(row.name, ())),
             created_at=row.created_at.timestamp(),
             max_request_bytes=row.max_request_bytes,

@@ -10,8 +10,8 @@ from multishadow_server.core.gate_findings.findings import Findings
 from multishadow_server.core.gate_limits import GateLimits
 from multishadow_server.core.gates import Gate, GateName, GateState
 from multishadow_server.core.observation import BAD, COUNTED, Outcome
-from multishadow_server.core.rollup import Family, pair_subject
-from multishadow_server.core.statistics.drift import first_alarm
+from multishadow_server.core.rollup import Family, Tables, pair_subject
+from multishadow_server.core.statistics.drift import Alarm, first_alarm
 from multishadow_server.core.statistics.sample_ratio import SMALLEST_GAP, RatioCheck, check
 from multishadow_server.core.withheld import BY_CHANCE, ON_PURPOSE
 
@@ -158,12 +158,28 @@ def drift(found: Findings) -> Gate:
     )
 
 
+def drift_alarm(buckets: Mapping[int, Tables], version: str, *, bucket_seconds: int) -> Alarm | None:
+    """The hour that is unlike those before it, for whoever has no use for the gate's words; None without one.
+
+    Args:
+        buckets: counts of outcomes by the start of the time bucket, seconds since the Unix epoch.
+        version: the candidate.
+        bucket_seconds: the buckets' width.
+    """
+    hours = _hours_of(buckets, version, bucket_seconds)
+    return first_alarm([bad for _, bad, _ in hours], [n for _, _, n in hours])[0]
+
+
 def _hours(found: Findings) -> list[tuple[int, int, int]]:
+    return _hours_of(found.hours, found.candidate.version, found.bucket_seconds)
+
+
+def _hours_of(buckets: Mapping[int, Tables], version: str, bucket_seconds: int) -> list[tuple[int, int, int]]:
     """(start, bad, n) of the candidate for each hour, or for each bucket where those are longer, oldest first."""
-    period = max(HOUR, found.bucket_seconds)
+    period = max(HOUR, bucket_seconds)
     hours: dict[int, tuple[int, int]] = {}
-    for bucket, tables in sorted(found.hours.items()):
-        outcomes, start = tables.get((Family.OUTCOME, found.candidate.version), {}), bucket // period * period
+    for bucket, tables in sorted(buckets.items()):
+        outcomes, start = tables.get((Family.OUTCOME, version), {}), bucket // period * period
         bad, n = hours.get(start, (0, 0))
         hours[start] = (
             bad + sum(outcomes.get(outcome, 0) for outcome in BAD),

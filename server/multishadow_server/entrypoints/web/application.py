@@ -30,6 +30,7 @@ from multishadow_server.entrypoints.web import (
     flags,
     models,
     overview,
+    reports,
     rollouts,
     signing_in,
     system,
@@ -64,6 +65,7 @@ PARTS: Sequence[Callable[[Pages, Desk], Sequence[BaseRoute]]] = (
     experiment_changes.routes,
     divergences.routes,
     comparisons.routes,
+    reports.routes,
 )
 
 # Scripts and everything else come from here alone; pictures carry their sizes in style attributes.

@@ -20,11 +20,13 @@ from multishadow_server.service.ports import (
     ModelGateway,
     ProbeStore,
     PromotionHistory,
+    ReportRenderer,
     ReviewStore,
     RolloutStore,
     SessionRecords,
     StoredMessages,
     VersionProbe,
+    WeeklyReportStore,
 )
 from multishadow_server.service.recent import Recent
 
@@ -52,6 +54,8 @@ class Desk:
         messages: reads what is stored.
         gateway: calls versions, for who asks them again.
         comparer: compares what they answer.
+        weekly_reports, report_renderer: where weekly reports are, and what writes them.
+        hourly_counts_days: days for which a week's counts can be told apart.
         clock: the time, in seconds since the Unix epoch.
         recent: what was worked out lately, and is dear to work out again.
     """
@@ -74,6 +78,9 @@ class Desk:
     messages: StoredMessages
     gateway: ModelGateway
     comparer: Comparer
+    weekly_reports: WeeklyReportStore
+    report_renderer: ReportRenderer
+    hourly_counts_days: int
     clock: Callable[[], float] = time.time
     recent: Recent = field(default_factory=Recent)
 

@@ -44,6 +44,7 @@ SECTIONS: Sequence[Section] = (
     Section(name="Experiments", path="experiments", key="e"),
     Section(name="Flags", path="flags", key="f"),
     Section(name="Rollouts", path="rollouts", key="r"),
+    Section(name="Reports", path="reports", key="w"),
     Section(name="Dead letters", path="dead-letters", key="d"),
     Section(name="Alarms", path="alarms", key="a"),
     Section(name="Audit", path="audit", key="u"),

@@ -30,6 +30,15 @@ from multishadow_server.service.ports.dead_letters import (
     LetterStore,
     StoredLetter,
 )
+from multishadow_server.service.ports.evidence import EvidenceStore
+from multishadow_server.service.ports.exports import (
+    AnswerFilter,
+    AnswerOrder,
+    AnswerPlace,
+    AnswerStore,
+    ExportPage,
+    StoredAnswer,
+)
 from multishadow_server.service.ports.flag_evaluation import Evaluation, FlagType, PublishedFlags
 from multishadow_server.service.ports.labels import LabelChange, LabelRecord, LabelStore
 from multishadow_server.service.ports.live_counts import LiveCountReader, LiveCountStore
@@ -65,10 +74,28 @@ from multishadow_server.service.ports.versions import (
     StreamedAnswer,
     VersionProbe,
 )
+from multishadow_server.service.ports.weekly_reports import (
+    KeptReport,
+    ReportLine,
+    ReportRenderer,
+    ReportTexts,
+    WeeklyReportStore,
+from multishadow_server.service.ports.webhooks import (
+    ClaimedDelivery,
+    DeliveryLine,
+    WebhookQueue,
+    WebhookSender,
+    WebhookStanding,
+    WebhookStore,
+)
 
 __all__ = [
     "AlarmStore",
     "Answer",
+    "AnswerFilter",
+    "AnswerOrder",
+    "AnswerPlace",
+    "AnswerStore",
     "AnswerStream",
     "Attempt",
     "AuditLine",
@@ -79,6 +106,7 @@ __all__ = [
     "CaptureReader",
     "Change",
     "ClaimReader",
+    "ClaimedDelivery",
     "ClaimedLetter",
     "Comparer",
     "ComparisonLine",
@@ -86,14 +114,18 @@ __all__ = [
     "ComparisonPage",
     "ConfigurationSource",
     "ControlStore",
+    "DeliveryLine",
     "Erased",
     "Evaluation",
+    "EvidenceStore",
+    "ExportPage",
     "FlagRecord",
     "FlagRevision",
     "FlagType",
     "Flush",
     "KeptAnswers",
     "KeptComparison",
+    "KeptReport",
     "LabelChange",
     "LabelRecord",
     "LabelStore",
@@ -125,6 +157,9 @@ __all__ = [
     "PromotionHistory",
     "PromotionLine",
     "PublishedFlags",
+    "ReportLine",
+    "ReportRenderer",
+    "ReportTexts",
     "RequestFilter",
     "ReviewStore",
     "Rewritten",
@@ -137,6 +172,7 @@ __all__ = [
     "SessionStore",
     "Span",
     "StageCounts",
+    "StoredAnswer",
     "StoredComparison",
     "StoredKey",
     "StoredLetter",
@@ -149,5 +185,10 @@ __all__ = [
     "TokenStore",
     "TrafficStore",
     "VersionProbe",
+    "WeeklyReportStore",
     "WholeComparison",
+    "WebhookQueue",
+    "WebhookSender",
+    "WebhookStanding",
+    "WebhookStore",
 ]

@@ -127,10 +127,18 @@ class CaptureBacklog(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogState:
-    """How old the log's oldest capture is, in seconds (0 when it is empty), and which share of its size is in use."""
+    """How the log is.
+
+    Args:
+        lag: age of its oldest capture in seconds; 0 when it is empty.
+        fill: share of its size that is in use.
+        messages, size: how many messages it holds, and their bytes.
+    """
 
     lag: float
     fill: float
+    messages: int = 0
+    size: int = 0
 
 
 class LogPressure(Protocol):

@@ -13,6 +13,7 @@ from multishadow_server.core.gates import Record
 from multishadow_server.core.model import Comparator, Model
 from multishadow_server.core.rollup import Rollup
 from multishadow_server.core.schedule import NO_SCHEDULE, Progress, Schedule
+from multishadow_server.core.webhooks import Event
 from multishadow_server.service.ports.processes import ProcessStatus
 from multishadow_server.service.ports.rollouts import RolloutRecords
 
@@ -197,6 +198,10 @@ class Change(Protocol):
 
     async def audit(self, action: str, subject: str, detail: Mapping[str, Any]) -> None:
         """Add a line to the audit log, with the change's actor."""
+        ...
+
+    async def tell(self, event: Event) -> None:
+        """Tell webhooks when, and only when, this change commits. What keeps them from it does not keep the change."""
         ...
 
 

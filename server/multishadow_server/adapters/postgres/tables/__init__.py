@@ -29,6 +29,8 @@ from multishadow_server.adapters.postgres.tables.watching import (
     ProbeStateRow,
     WatchReadingRow,
 )
+from multishadow_server.adapters.postgres.tables.webhooks import WebhookDeliveryRow, WebhookMessageRow, WebhookRow
+from multishadow_server.adapters.postgres.tables.weekly_reports import WeeklyReportRow
 
 __all__ = [
     "AlarmRow",
@@ -63,4 +65,8 @@ __all__ = [
     "TokenRow",
     "VersionRow",
     "WatchReadingRow",
+    "WebhookDeliveryRow",
+    "WebhookMessageRow",
+    "WebhookRow",
+    "WeeklyReportRow",
 ]

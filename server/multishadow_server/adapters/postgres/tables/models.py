@@ -32,6 +32,7 @@ class ModelRow(Table, table=True):
     sessions: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
     probes: list[dict[str, Any]] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
     dead_letters: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
+    cost: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
     created_at: datetime = Field(sa_type=MOMENT)
 
 
