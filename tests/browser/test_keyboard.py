@@ -49,6 +49,33 @@ async def test_the_colours_are_chosen_by_keyboard_and_kept(browser: Browser, see
         await expect(other.locator("html")).to_have_attribute("data-theme", "dark")
 
 
+async def test_a_refresh_takes_neither_the_focus_nor_what_was_opened(browser: Browser, seen_system: PageSystem) -> None:
+    async with visitor(browser, seen_system, "viewer") as someone:
+        page = await someone.tab("/ui/sign-in")
+        await page.clock.install()
+        await page.goto(f"{someone.url}/ui/")
+        link = page.locator("[data-fresh] a").first
+        named = await link.inner_text()
+        await link.focus()
+        for _ in range(2):
+            async with page.expect_response(lambda answer: "hx-request" in answer.request.headers):
+                await page.clock.fast_forward(10_000)
+            await page.wait_for_function("before => document.querySelector('[data-fresh]') !== before", arg=None)
+            await expect(link).to_be_focused()
+            assert await page.evaluate("() => document.activeElement.innerText") == named
+
+
+async def test_shortcuts_lead_to_sections_and_are_listed(browser: Browser, seen_system: PageSystem) -> None:
+    async with visitor(browser, seen_system, "viewer") as someone:
+        page = await someone.tab()
+        await page.keyboard.press("?")
+        await expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_contain_text("Rollouts")
+        await page.keyboard.press("Escape")
+        await page.keyboard.press("g")
+        await page.keyboard.press("r")
+        await expect(page.locator("nav [aria-current=page]")).to_have_text("Rollouts")
+
+
 async def _in_sight(page: Page, selector: str) -> bool:
     box = await page.locator(selector).bounding_box()
     return box is not None and box["width"] > 1 and box["height"] > 1

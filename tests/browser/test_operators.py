@@ -70,6 +70,40 @@ async def test_an_operator_promotes_with_the_gates_say(browser: Browser, seen_sy
     assert promoted == [("the-operator",)]
 
 
+async def test_an_operator_reviews_divergent_answers_by_keyboard(browser: Browser, seen_system: PageSystem) -> None:
+    async with visitor(browser, seen_system, "operator") as operator:
+        page = await operator.tab("/ui/experiments/1/divergences")
+        await page.locator("a[href^='/ui/comparisons/']").first.click()
+        title = page.get_by_role("heading", level=1)
+        first = await title.inner_text()
+        # Whoever is asked for it may look at the next one without judging, and come back.
+        await page.keyboard.press("n")
+        await expect(title).not_to_have_text(first)
+        await page.keyboard.press("p")
+        await expect(title).to_have_text(first)
+        key = await page.locator(".verdicts [data-key]").first.get_attribute("data-key")
+        await page.keyboard.press(str(key))
+        await expect(page.get_by_role("status").first).to_contain_text("answer in comparison")
+        await expect(title).not_to_have_text(first)
+        assert len(_reviews(seen_system)) == 1
+        await page.keyboard.press("u")
+        await expect(title).to_have_text(first)
+        assert _reviews(seen_system) == []
+
+
+async def test_an_operator_asks_both_versions_again(browser: Browser, seen_system: PageSystem) -> None:
+    async with visitor(browser, seen_system, "operator") as operator:
+        page = await operator.tab("/ui/experiments/1/divergences")
+        await page.locator("a[href^='/ui/comparisons/']").first.click()
+        before = rows(seen_system.database_url, "SELECT sum(n) FROM rollup")
+        await page.keyboard.press("r")
+        again = page.locator("#rerun")
+        await expect(again.get_by_role("heading", name="What they answered")).to_be_visible()
+        # The versions answer as they did: by the request's id.
+        await expect(again.get_by_role("row").nth(1)).to_contain_text("base")
+        assert rows(seen_system.database_url, "SELECT sum(n) FROM rollup") == before
+
+
 async def _promote(page: Page, reason: str) -> None:
     await page.get_by_label("Reason").fill(reason)
     await page.get_by_role("button", name="Promote A").click()
@@ -79,3 +113,7 @@ def _live_claim(system: PageSystem) -> str:
     """What search.A says where nobody is targeted."""
     (found,) = rows(system.database_url, "SELECT definition ->> 'defaultVariant' FROM flag WHERE key = 'search.A'")
     return str(found[0])
+
+
+def _reviews(system: PageSystem) -> list[tuple[object, ...]]:
+    return rows(system.database_url, "SELECT verdict FROM review")
