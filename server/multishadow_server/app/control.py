@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -37,9 +38,9 @@ from multishadow_server.app import running, securing
 from multishadow_server.app.control_metrics import measure
 from multishadow_server.app.page import page_routes
 from multishadow_server.app.reporting import Reporting, keep_reporting
-from multishadow_server.app.upkeep import keep_up
+from multishadow_server.app.upkeep import Upkeep, keep_up
 from multishadow_server.app.watchers import Watchers, watch
-from multishadow_server.app.webhooks import tell
+from multishadow_server.app.webhooks import Telling, tell
 from multishadow_server.entrypoints import answering, probes
 from multishadow_server.entrypoints.access import AccessServicer
 from multishadow_server.entrypoints.alarms import AlarmServicer
@@ -109,10 +110,7 @@ async def run(
         rounds = RolloutRounds(store, rollouts, interval=settings.rollout_interval)
         tokens = PostgresTokens(engine)
         door = await guard.open_door(settings, tokens, stop, stack)
-        watchers = await watch(settings, settings.database_url, stop, stack)
-        upkeep = await keep_up(settings, engine, stop, stack)
-        reporting = await keep_reporting(settings, engine, stop, stack)
-        telling = await tell(settings.database_url, stop, stack)
+        work = await _own_work(settings, settings.database_url, engine, stop, stack)
         probe = GrpcVersionProbe(securing.calling(settings))
         server = ControlServer(
             ControlServicer(
@@ -127,9 +125,9 @@ async def run(
             ),
             RolloutServicer(store=store, records=rollouts, probe=probe),
             AccessServicer(tokens, PostgresAudit(engine), changed=door.changed),
-            *_servicers(settings, engine, backlog, watchers),
-            _report_servicer(settings, store, reporting),
-            telling.servicer,
+            *_servicers(settings, engine, backlog, work.watchers),
+            _report_servicer(settings, store, work.reporting),
+            work.telling.servicer,
             later=flagd,
             credentials=None if serving is None else serving.grpc_credentials(),
             describe=settings.reflection == "on",
@@ -143,8 +141,8 @@ async def run(
             pages,
             backlog=backlog,
             probe=probe,
-            watchers=watchers,
-            reporting=reporting,
+            watchers=work.watchers,
+            reporting=work.reporting,
             door=door,
             warnings=warnings,
             stack=stack,
@@ -164,7 +162,7 @@ async def run(
             tls=None if serving is None else serving.ssl_context(),
         )
 
-        counted = (housekeeping, feed, rounds, reporting, telling, upkeep, door, watchers)
+        counted = (housekeeping, feed, rounds, work.reporting, work.telling, work.upkeep, work.watchers, door)
 
         def counters() -> Mapping[str, int]:
             return {name: value for part in counted for name, value in part.counters().items()} | answering.refused
@@ -190,6 +188,28 @@ async def run(
         await stop.wait()
         await server.leave()
         await asyncio.sleep(settings.drain_delay)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Work:
+    """What control does by itself, beside answering."""
+
+    watchers: Watchers
+    upkeep: Upkeep
+    reporting: Reporting
+    telling: Telling
+
+
+async def _own_work(
+    settings: Settings, database_url: str, engine: AsyncEngine, stop: asyncio.Event, stack: AsyncExitStack
+) -> _Work:
+    """Begin it; it ends with the stack."""
+    return _Work(
+        watchers=await watch(settings, database_url, stop, stack),
+        upkeep=await keep_up(settings, engine, stop, stack),
+        reporting=await keep_reporting(settings, engine, stop, stack),
+        telling=await tell(database_url, stop, stack),
+    )
 
 
 def _log_each(warnings: Sequence[str]) -> None:

@@ -74,12 +74,6 @@ from multishadow_server.service.ports.versions import (
     StreamedAnswer,
     VersionProbe,
 )
-from multishadow_server.service.ports.weekly_reports import (
-    KeptReport,
-    ReportLine,
-    ReportRenderer,
-    ReportTexts,
-    WeeklyReportStore,
 from multishadow_server.service.ports.webhooks import (
     ClaimedDelivery,
     DeliveryLine,
@@ -87,6 +81,13 @@ from multishadow_server.service.ports.webhooks import (
     WebhookSender,
     WebhookStanding,
     WebhookStore,
+)
+from multishadow_server.service.ports.weekly_reports import (
+    KeptReport,
+    ReportLine,
+    ReportRenderer,
+    ReportTexts,
+    WeeklyReportStore,
 )
 
 __all__ = [
@@ -185,10 +186,10 @@ __all__ = [
     "TokenStore",
     "TrafficStore",
     "VersionProbe",
-    "WeeklyReportStore",
-    "WholeComparison",
     "WebhookQueue",
     "WebhookSender",
     "WebhookStanding",
     "WebhookStore",
+    "WeeklyReportStore",
+    "WholeComparison",
 ]
