@@ -147,6 +147,6 @@ async def _delete_stream(nats_url: str, name: str) -> None:
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Settings and saved choices of whoever runs the tests stay out of them."""
-    for name in [name for name in os.environ if name.startswith("MULTISHADOW_")]:
+    for name in [name for name in os.environ if name.startswith(("MULTISHADOW_", "OTEL_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))

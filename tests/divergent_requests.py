@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -149,16 +150,13 @@ def kept(
     )
 
 
-async def begin(engine: AsyncEngine, *, comparator: Comparator = COMPARATOR, **addresses: str) -> Epoch:
-    """An experiment of A and B beside base, in its first epoch."""
-    store = PostgresControl(engine)
-    model = spam("base", "A", "B")
-    versions = tuple(
-        type(each)(**{name: getattr(each, name) for name in type(each).__dataclass_fields__}
-                   | {"address": addresses.get(each.name, each.address)})
-        for each in model.versions
-    )  # fmt: skip
-    await register(store, type(model)(name="spam", comparator=comparator, versions=versions))
+async def begin(
+    engine: AsyncEngine, addresses: Mapping[str, str] | None = None, *, comparator: Comparator = COMPARATOR
+) -> Epoch:
+    """An experiment of A and B beside base, in its first epoch; versions are at these addresses."""
+    store, model, at = PostgresControl(engine), spam("base", "A", "B"), addresses or {}
+    versions = tuple(replace(each, address=at.get(each.name, each.address)) for each in model.versions)
+    await register(store, replace(model, comparator=comparator, versions=versions))
     async with store.change("ada") as change:
         experiment = await change.start_experiment(
             model="spam", candidates=["A", "B"], percent=25, bucket_seconds=3600, duration=14 * 86_400

@@ -211,3 +211,16 @@ async def test_what_cannot_be_reviewed_is_told(desk: Desk) -> None:
         await desk.lines("C")
     with pytest.raises(InvalidInput, match="most: 1001 is out of range"):
         await desk.lines(most=1001)
+
+
+async def test_the_least_similar_of_one_candidate_are_found_behind_thousands_of_another(desk: Desk) -> None:
+    for n in range(1_200):
+        desk.keep(f"b{n}", agreed("A"), diverged("B", 0.1))
+    for n in range(12):
+        desk.keep(f"a{n}", diverged("A", 0.3 + n / 100), agreed("B"))
+    desk.keep("both", diverged("A", 0.9), diverged("B", 0.05))
+    await desk.commit()
+    assert [line.request_id for line in await desk.lines("A")] == [f"a{n}" for n in range(10)]
+    assert [line.request_id for line in await desk.lines("B", most=3)] == ["both", "b0", "b1"]
+    assert [line.request_id for line in await desk.lines(most=2)] == ["both", "b0"]
+    assert len(await desk.lines("A", most=50)) == 13

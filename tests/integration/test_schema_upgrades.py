@@ -145,8 +145,8 @@ async def test_roles_begun_before_the_migration_wait_for_it_and_say_so(
     stop, ready = asyncio.Event(), asyncio.Event()
     with caplog.at_level(logging.WARNING):
         router = asyncio.create_task(router_role.run(settings, stop, ready=lambda _: ready.set()))
-        await until(lambda: "run `multishadow migrate`" in caplog.text)
-        assert f"this program needs {revisions()[0]}" in caplog.text
+        await until(lambda: f"this program needs {revisions()[0]}" in caplog.text)
+        assert "run `multishadow migrate`" in caplog.text
         assert not ready.is_set()
         await asyncio.to_thread(migrate, database_url)
         await until(ready.is_set)

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -68,6 +69,9 @@ def test_it_says_where_everything_is_and_stops_it_all_when_asked(tmp_path: Path)
     with serve(tmp_path / "data") as command:
         assert set(pids(command)) == {"router-1", "router-2", "worker-1", "control"}
         assert {"postgres", "nats-server"} <= names(command)
+        page = next(line for line in command.lines if line.startswith("page")).split()[1]
+        with urllib.request.urlopen(page, timeout=30) as answer:
+            assert b"No model is registered yet" in answer.read()
         for served in ("router", "control", "http"):
             assert re.search(rf"{served} +127\.0\.0\.1:[1-9]\d+", command.output)
         assert f"embedded in {tmp_path / 'data'}" in command.output

@@ -22,6 +22,7 @@ ROUTER = ProcessStatus(
     revision=3,
     counters={"requests": 2**40},
     flag_source="FlagdProvider (STALE)",
+    program="1.2.3",
 )
 
 

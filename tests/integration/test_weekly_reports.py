@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from test_shadowctl import Result, environment, run
 
 from multishadow_server.adapters.postgres import PostgresControl, PostgresObservations
+from multishadow_server.adapters.postgres.webhooks import PostgresWebhooks
 from multishadow_server.adapters.postgres.weekly_reports import PostgresWeeklyReports
 from multishadow_server.adapters.report_rendering import WeeklyReportRenderer
 from multishadow_server.core import weeks
@@ -24,12 +25,15 @@ from multishadow_server.core.cost_terms import CostTerms
 from multishadow_server.core.experiment import Epoch
 from multishadow_server.core.observation import Observation, Outcome
 from multishadow_server.core.rollup import Cell, Family, Rollup
+from multishadow_server.core.webhooks import Webhook
 from multishadow_server.core.weeks import Due, Week
+from multishadow_server.errors import FailedPrecondition, InvalidInput
 from multishadow_server.service import weekly_reports
 from multishadow_server.service.ports import StoredComparison
 from multishadow_server.service.weekly_rounds import WeeklyRounds
 from running_control import control_addresses
 from store_fixtures import capture, flush, open_first_epoch, opened, register, rows, spam
+from waiting import until
 
 HOUR = 3_600
 MORNING = Due(0, 6 * 60)
@@ -252,3 +256,54 @@ async def test_reports_and_cost_are_had_from_shadowctl_and_from_the_page(
         assert (await fetched(f"{base}/spam/{desk.week}/exe"))[0] == 404
         assert (await fetched(f"{base}/nobody/{desk.week}"))[0] == 404
         assert (await fetched(f"{base}/spam/nonsense"))[0] == 400
+
+
+# --- what cannot be done ------------------------------------------------------------------------------------------
+
+
+async def test_rounds_go_on_while_the_database_is_away() -> None:
+    async with opened("postgresql+psycopg://nobody@127.0.0.1:1/nowhere") as engine:
+        rounds = WeeklyRounds(
+            PostgresControl(engine),
+            PostgresWeeklyReports(engine),
+            WeeklyReportRenderer(),
+            due=MORNING,
+            oldest_days=90,
+            clock=time.time,
+        )
+        stop = asyncio.Event()
+        running = asyncio.create_task(rounds.run(stop))
+
+        async def failed() -> bool:
+            return rounds.counters()["weekly_reports.failed"] == 1
+
+        await until(failed)
+        assert not running.done()
+        stop.set()
+        await running
+
+
+async def test_weeks_that_nobody_can_tell_of_are_refused(desk: Desk) -> None:
+    async def build(week: str, *, days: int = 90) -> None:
+        await weekly_reports.build(
+            desk.control, desk.reports, model="", week=week, oldest_days=days, now=desk.week.starts_at + HOUR
+        )
+
+    with pytest.raises(InvalidInput, match="has not begun"):
+        await build(str(weeks.at(desk.week.ends_at)))
+    with pytest.raises(FailedPrecondition, match="MULTISHADOW_HOURLY_COUNTS_DAYS"):
+        await build("2020-W01")
+
+
+async def test_who_wants_to_know_is_told_once_of_a_report_that_was_stored(desk: Desk) -> None:
+    webhook = Webhook(
+        name="ci", url="http://127.0.0.1:9/", secret="whsec_AAAA", created_by="ada", created_at=desk.after
+    )
+    await PostgresWebhooks(desk.engine).create(webhook, actor="ada")
+    await desk.rounds(now=desk.after).round()
+    await desk.rounds(now=desk.after + HOUR).round()
+    told = [json.loads(body)["data"] for (body,) in rows(desk.database_url, "SELECT body FROM webhook_message")]
+    assert [(each["model"], each["week"], each["page"]) for each in told] == [
+        ("spam", str(desk.week), f"/ui/reports/spam/{desk.week}")
+    ]
+    assert told[0]["headline"]

@@ -79,6 +79,7 @@ def test_a_shift_of_confidence_has_a_mean_and_a_deviation() -> None:
     }
     shift = similarity_shape.confidence(tables, "A")
     assert shift is not None
-    assert (shift.n, shift.mean) == (4, pytest.approx(0.0625))
+    assert shift.n == 4
+    assert shift.mean == pytest.approx(0.0625)
     assert shift.deviation == pytest.approx(float(np.std(deltas)))
     assert similarity_shape.confidence(tables, "B") is None

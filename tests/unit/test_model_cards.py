@@ -15,8 +15,9 @@ from multishadow_server.core.routing import Claim
 from multishadow_server.core.version_limits import Pause
 from multishadow_server.service.model_cards import GoingOn, ModelCard, card
 from multishadow_server.service.ports import PromotionLine
+from multishadow_server.service.running_counts import RunningCounts
 
-NOTHING = GoingOn(standing={}, experiments=(), rollouts=(), alarms=(), figures={}, now=1_000.0)
+NOTHING = GoingOn(standing={}, running=(), rollouts=(), alarms=(), figures={}, now=1_000.0)
 PROMOTED = PromotionLine(id=3, model="fraud", version="A", previous="base", revision=8, at=500.0, by="ann")
 
 
@@ -51,11 +52,10 @@ def test_who_gets_a_share_beside_the_live_version_answers_and_never_stands_among
 
 
 def test_who_is_older_than_the_live_version_stands_by_and_answers_only_when_it_did() -> None:
-    claims = {"base": LIVE, "A": LIVE}
-    quiet = seen(**claims)
+    quiet = seen(base=LIVE, A=LIVE)
     assert (names(quiet.answering), names(quiet.beside)) == (["A"], ["base", "B", "C"])
     assert [line.serves for line in quiet.beside] == [True, False, False]
-    fell_back = seen(replace(NOTHING, figures={("fraud", "base"): figures(3)}), **claims)
+    fell_back = seen(replace(NOTHING, figures={("fraud", "base"): figures(3)}), base=LIVE, A=LIVE)
     assert names(fell_back.answering) == ["A", "base"]
 
 
@@ -80,9 +80,10 @@ def test_what_goes_on_with_other_models_is_not_on_the_card() -> None:
         Alarm(id=n, key=AlarmKey(AlarmKind.SHADOW_SILENT, model, "A"), detail="", raised_at=0, seen_at=0)
         for n, model in enumerate(("fraud", "other", ""))
     ]
-    going_on = replace(NOTHING, experiments=[replace(experiment, id=2, model="other"), experiment], alarms=alarms)
+    own, others = (RunningCounts(experiment=replace(experiment, model=model)) for model in ("fraud", "other"))
+    going_on = replace(NOTHING, running=[others, own], alarms=alarms)
     found = seen(replace(going_on, figures={("other", "A"): figures(9)}))
-    assert (found.experiment, found.alarms, found.measured) == (experiment, (alarms[0],), 0.0)
+    assert (found.running, found.alarms, found.measured) == (own, (alarms[0],), 0.0)
     assert [line.compared for line in found.lines] == [False, True, False, False]
 
 

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
+from multishadow_server.core import outcome_counts
 from multishadow_server.core.dead_letters import LetterState
 from multishadow_server.core.flags import claim_definition
 from multishadow_server.core.model import Version
 from multishadow_server.core.observation import Outcome
 from multishadow_server.core.rollout import Rollout, RolloutState, Terms
-from multishadow_server.core.rollup import Family
+from multishadow_server.core.rollup import Family, Tables
 from multishadow_server.core.routing import Claim
 from multishadow_server.entrypoints.web import (
     audit,
@@ -231,20 +232,24 @@ def test_the_audit_log_is_asked_from_the_beginning_of_a_day_on() -> None:
 # --- the system ---------------------------------------------------------------------------------------------------
 
 
-def process(role: str, *, alive: bool = True, revision: int = 9, **counters: int) -> ProcessView:
+def process(role: str, *, alive: bool = True, revision: int = 9, **counters: Any) -> ProcessView:
     said = ProcessStatus(
         role=role, instance=f"{role}-1", host="h", pid=1, started_at=0.0, revision=revision, counters=counters
     )
     return ProcessView(said=said, alive=alive)
 
 
+def dropped(**reasons: int) -> dict[str, Any]:
+    return {f"dropped.{reason}": n for reason, n in reasons.items()}
+
+
 def test_captures_on_their_way_are_added_up_over_the_processes_that_speak() -> None:
     found = system.transit(
         [
-            process("router", captured=100, buffered=3, buffered_bytes=10, **{"dropped.buffer_full": 2}),
-            process("router", captured=50, sampling_permille=250, **{"dropped.too_large": 1}),
+            process("router", captured=100, buffered=3, buffered_bytes=10, **dropped(buffer_full=2)),
+            process("router", captured=50, sampling_permille=250, **dropped(too_large=1)),
             process("router", alive=False, captured=7_000, buffered=900, sampling_permille=10),
-            process("worker", lag_ms=1_500, **{"dropped.paused": 5, "dropped.too_large": 1}),
+            process("worker", lag_ms=1_500, **dropped(paused=5, too_large=1)),
             process("worker", lag_ms=20),
         ]
     )
@@ -268,10 +273,20 @@ def test_processes_stand_by_role_and_only_routers_can_be_behind() -> None:
 
 def test_what_was_not_sent_because_it_counts_already_makes_nothing_incomplete() -> None:
     outcomes = {Outcome.OK: 90, Outcome.ERROR: 5, Outcome.DROPPED: 4, Outcome.UNCOMPARABLE: 1, Outcome.DUPLICATE: 50}
-    tables = {(Family.OUTCOME, "A"): {str(outcome): n for outcome, n in outcomes.items()}}
-    found, none = system.kept(tables, experiment=1, model="fraud", candidates=["A", "B"])
-    assert (found.compared, found.completeness, found.duplicates) == (95, 0.95, 50)
-    assert none.completeness is None
+    tables: Tables = {(Family.OUTCOME, "A"): {str(outcome): n for outcome, n in outcomes.items()}}
+    found, none = outcome_counts.of_candidates(tables, ["A", "B"])
+    assert (found.counted, found.completeness, found.duplicates) == (95, 0.95, 50)
+    assert found.divergence == 5 / 95
+    assert (none.completeness, none.divergence) == (None, None)
+
+
+def test_releases_that_run_side_by_side_are_told_and_processes_that_are_gone_are_not_among_them() -> None:
+    def running(program: str, *, alive: bool = True) -> ProcessView:
+        view = process("router", alive=alive)
+        return replace(view, said=replace(view.said, program=program))
+
+    views = [running("0.2.0"), running("0.1.0"), running("0.2.0"), running(""), running("0.0.9", alive=False)]
+    assert system.programs(views) == ("0.1.0", "0.2.0")
 
 
 # --- pages, fields and words --------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -208,12 +207,6 @@ def test_a_line_of_the_log_says_which_span_it_belongs_to() -> None:
     with scene.tracer.start_as_current_span("work", context=parent_of((("traceparent", SAMPLED),))):
         TraceOfRecord().filter(record)
     assert f"{record.trace_id}" == SAMPLED[3:35]  # type: ignore[attr-defined]  # the filter's
-
-
-@pytest.fixture(autouse=True)
-def _no_traces_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("OTEL_")]:
-        monkeypatch.delenv(name)
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,16 @@ def test_a_timeout_has_infinite_latency_and_an_error_has_none() -> None:
     assert tables["latency_ratio", "A"]["inf"] == 3
 
 
+@pytest.mark.parametrize(("seconds", "slow"), [(0.019, {}), (0.020, {}), (0.021, {"ok": 1, "diverged": 1})])
+def test_an_answer_is_slow_that_took_over_twice_as_long_as_lives(seconds: float, slow: dict[str, int]) -> None:
+    tally = Tally()
+    for outcome in (Outcome.OK, Outcome.DIVERGED, Outcome.UNCOMPARABLE):
+        observation = Observation(version="A", outcome=outcome, similarity=0.5, latency=seconds)
+        tally.add_capture(an_epoch(("A",)), received_at=NOON, live_latency=LIVE_LATENCY, observations=[observation])
+    (found,) = tally.rollups().values()
+    assert found.tables().get(("slow", "A"), {}) == slow
+
+
 def test_only_identical_answers_reach_the_last_similarity_bin() -> None:
     tally = Tally()
     for similarity in (1.0, 1.0000001, 0.9999, 0.995):

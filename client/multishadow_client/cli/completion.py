@@ -66,11 +66,19 @@ def outcomes(incomplete: str) -> list[str]:
 
 def events(incomplete: str) -> list[str]:
     """What webhooks are told of."""
-    known = (
-        "winner.proven version.promoted version.rolled_back experiment.ended gate.failed alarm.raised alarm.cleared "
-        "rollout.held rollout.finished report.stored"
-    )
-    return _matching(known.split(), incomplete)
+    known = [
+        "winner.proven",
+        "version.promoted",
+        "version.rolled_back",
+        "experiment.ended",
+        "gate.failed",
+        "alarm.raised",
+        "alarm.cleared",
+        "rollout.held",
+        "rollout.finished",
+        "report.stored",
+    ]
+    return _matching(known, incomplete)
 
 
 def variants(context: typer.Context, incomplete: str) -> list[str]:

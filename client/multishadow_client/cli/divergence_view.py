@@ -143,12 +143,15 @@ def _classes(answer: StoredAnswer, live: Mapping[str, Any], own: Mapping[str, An
         ("difference", "right"),
     )
     for field in answer_diff.classes(live, own)[:_MOST_SHOWN]:
-        known = field.live is not None and field.candidate is not None
         chosen = [name for name, said in (("live", live), (answer.version, own)) if said.get("label") == field.name]
         name = Text.assemble(field.name, (f"  ← {', '.join(chosen)}" if chosen else "", "dim"))
-        change = f"{field.candidate - field.live:+.4f}".replace("-", "−") if known else figures.NONE
+        change = _change(field.live, field.candidate)
         report_table.add_row(table, name, _probability(field.live), _probability(field.candidate), change)
     return table
+
+
+def _change(live: float | None, own: float | None) -> str:
+    return figures.NONE if live is None or own is None else f"{own - live:+.4f}".replace("-", "−")
 
 
 def _probability(value: float | None) -> str:

@@ -88,8 +88,11 @@ class AnswerFilter(_message.Message):
     experiment_id: _builtins.int
     """0: those of all experiments of the model."""
     version: _builtins.str
+    """Of this candidate."""
     least_similarity: _builtins.float
+    """As similar to live's answer as this, or more."""
     most_similarity: _builtins.float
+    """As similar as this, or less."""
     reviewed: _builtins.bool
     """Whether somebody gave a verdict on the answer."""
     sample_only: _builtins.bool
@@ -107,7 +110,9 @@ class AnswerFilter(_message.Message):
         """Received since then, and before that."""
 
     @_builtins.property
-    def until(self) -> _timestamp_pb2.Timestamp: ...
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """See `since`."""
+
     def __init__(
         self,
         *,
@@ -151,12 +156,15 @@ class ListAnswersRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     order: Global___AnswerOrder.ValueType
+    """In which order."""
     page_size: _builtins.int
     """At most so many; 0: twenty."""
     cursor: _builtins.str
     """Empty: the first page; otherwise `next_cursor` of the page before, with the same filter and order."""
     @_builtins.property
-    def filter(self) -> Global___AnswerFilter: ...
+    def filter(self) -> Global___AnswerFilter:
+        """Which; absent: all."""
+
     def __init__(
         self,
         *,
@@ -182,7 +190,9 @@ class ListAnswersResponse(_message.Message):
     next_cursor: _builtins.str
     """Empty: there are no more."""
     @_builtins.property
-    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredAnswer]: ...
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredAnswer]:
+        """In the order that was asked for, without payloads."""
+
     def __init__(
         self,
         *,
@@ -223,7 +233,9 @@ class GetAnswersResponse(_message.Message):
 
     ANSWERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredAnswer]: ...
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredAnswer]:
+        """One of each candidate."""
+
     def __init__(
         self,
         *,
@@ -247,8 +259,11 @@ class ExportRequest(_message.Message):
     cursor: _builtins.str
     """Empty: from the beginning; otherwise the `cursor` of an answer, after which it goes on."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     @_builtins.property
-    def filter(self) -> Global___AnswerFilter: ...
+    def filter(self) -> Global___AnswerFilter:
+        """Which; absent: all."""
+
     def __init__(
         self,
         *,
@@ -273,8 +288,11 @@ class ExportResponse(_message.Message):
     ANSWER_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
+    """For a later export, which goes on after this one."""
     @_builtins.property
-    def answer(self) -> Global___StoredAnswer: ...
+    def answer(self) -> Global___StoredAnswer:
+        """Absent in the last message of all."""
+
     def __init__(
         self,
         *,
@@ -323,11 +341,17 @@ class StoredAnswer(_message.Message):
     LIVE_RESPONSE_FIELD_NUMBER: _builtins.int
     RESPONSE_FIELD_NUMBER: _builtins.int
     comparison_id: _builtins.int
+    """For GetAnswers."""
     model: _builtins.str
+    """The model."""
     experiment_id: _builtins.int
+    """The experiment that it counted in."""
     epoch: _builtins.int
+    """Its epoch, counting from 1."""
     request_id: _builtins.str
+    """The router's id of the request."""
     session_id: _builtins.str
+    """Empty where callers gave none."""
     method: _builtins.str
     """The full gRPC method."""
     kept_because: _builtins.str
@@ -337,28 +361,41 @@ class StoredAnswer(_message.Message):
     protocol: _builtins.str
     """What they are messages of: "multishadow" or "oip"."""
     live_version: _builtins.str
+    """Who answered the caller."""
     live_latency_ms: _builtins.float
+    """How long that took."""
     live_status_code: _builtins.int
     """A gRPC status; 0 is OK."""
     version: _builtins.str
+    """The candidate."""
     outcome: _builtins.str
     """See CandidateAnswer."""
     reason: _builtins.str
+    """See CandidateAnswer."""
     detail: _builtins.str
+    """See CandidateAnswer."""
     similarity: _builtins.float
+    """To live's answer, in [0, 1]; absent where they were not compared."""
     latency_ms: _builtins.float
     """Absent when it was not called, or did not answer in time."""
     verdict: _control_pb2.ReviewVerdict.ValueType
     """Unspecified until somebody looked at it."""
     reviewed_by: _builtins.str
+    """Whose verdict it is; empty until there is one."""
     request: _builtins.bytes
     """See GetComparisonResponse; empty in lists."""
     live_response: _builtins.bytes
+    """See `request`."""
     response: _builtins.bytes
+    """See `request`: the candidate's."""
     @_builtins.property
-    def received_at(self) -> _timestamp_pb2.Timestamp: ...
+    def received_at(self) -> _timestamp_pb2.Timestamp:
+        """When the router received it."""
+
     @_builtins.property
-    def attributes(self) -> _struct_pb2.Struct: ...
+    def attributes(self) -> _struct_pb2.Struct:
+        """The request's."""
+
     @_builtins.property
     def label(self) -> _struct_pb2.Value:
         """The right answer, where somebody told it (see RecordLabel)."""

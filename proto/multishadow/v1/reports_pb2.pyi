@@ -27,9 +27,11 @@ class _ReportFormat:
 class _ReportFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReportFormat.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     REPORT_FORMAT_UNSPECIFIED: _ReportFormat.ValueType  # 0
+    """Nothing was said."""
     REPORT_FORMAT_HTML: _ReportFormat.ValueType  # 1
     """A whole file, which loads nothing from anywhere."""
     REPORT_FORMAT_MARKDOWN: _ReportFormat.ValueType  # 2
+    """Text with tables."""
     REPORT_FORMAT_JSON: _ReportFormat.ValueType  # 3
     """Everything that is in it."""
 
@@ -37,9 +39,11 @@ class ReportFormat(_ReportFormat, metaclass=_ReportFormatEnumTypeWrapper):
     """ReportFormat is how a report is written."""
 
 REPORT_FORMAT_UNSPECIFIED: ReportFormat.ValueType  # 0
+"""Nothing was said."""
 REPORT_FORMAT_HTML: ReportFormat.ValueType  # 1
 """A whole file, which loads nothing from anywhere."""
 REPORT_FORMAT_MARKDOWN: ReportFormat.ValueType  # 2
+"""Text with tables."""
 REPORT_FORMAT_JSON: ReportFormat.ValueType  # 3
 """Everything that is in it."""
 Global___ReportFormat: _TypeAlias = ReportFormat  # noqa: Y015
@@ -58,6 +62,7 @@ class WeeklyReportLine(_message.Message):
     PARTIAL_FIELD_NUMBER: _builtins.int
     HEADLINE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """The model."""
     week: _builtins.str
     """By ISO 8601, such as "2026-W47"; weeks begin on Monday 00:00 UTC."""
     partial: _builtins.bool
@@ -65,11 +70,17 @@ class WeeklyReportLine(_message.Message):
     headline: _builtins.str
     """What it says, in a few words."""
     @_builtins.property
-    def starts_at(self) -> _timestamp_pb2.Timestamp: ...
+    def starts_at(self) -> _timestamp_pb2.Timestamp:
+        """When the week began."""
+
     @_builtins.property
-    def ends_at(self) -> _timestamp_pb2.Timestamp: ...
+    def ends_at(self) -> _timestamp_pb2.Timestamp:
+        """When it ends; not part of it."""
+
     @_builtins.property
-    def built_at(self) -> _timestamp_pb2.Timestamp: ...
+    def built_at(self) -> _timestamp_pb2.Timestamp:
+        """When the report was made."""
+
     def __init__(
         self,
         *,
@@ -124,8 +135,11 @@ class BuildWeeklyReportResponse(_message.Message):
     REPORT_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
     content: _builtins.str
+    """Its text, in the format that was asked for."""
     @_builtins.property
-    def report(self) -> Global___WeeklyReportLine: ...
+    def report(self) -> Global___WeeklyReportLine:
+        """What it is about."""
+
     def __init__(
         self,
         *,
@@ -153,6 +167,7 @@ class ListWeeklyReportsRequest(_message.Message):
     after_week: _builtins.str
     """Go on after this one, which a former page ended with; both or none."""
     after_model: _builtins.str
+    """See `after_week`."""
     page_size: _builtins.int
     """0: fifty."""
     def __init__(
@@ -180,7 +195,9 @@ class ListWeeklyReportsResponse(_message.Message):
     more: _builtins.bool
     """Whether there are more."""
     @_builtins.property
-    def reports(self) -> _containers.RepeatedCompositeFieldContainer[Global___WeeklyReportLine]: ...
+    def reports(self) -> _containers.RepeatedCompositeFieldContainer[Global___WeeklyReportLine]:
+        """The newest week first."""
+
     def __init__(
         self,
         *,
@@ -205,6 +222,7 @@ class GetWeeklyReportRequest(_message.Message):
     model: _builtins.str
     """Empty: the only model there is."""
     week: _builtins.str
+    """As in WeeklyReportLine."""
     format: Global___ReportFormat.ValueType
     """Unspecified: Markdown."""
     def __init__(
@@ -229,8 +247,11 @@ class GetWeeklyReportResponse(_message.Message):
     REPORT_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
     content: _builtins.str
+    """Its text, in the format that was asked for."""
     @_builtins.property
-    def report(self) -> Global___WeeklyReportLine: ...
+    def report(self) -> Global___WeeklyReportLine:
+        """What it is about."""
+
     def __init__(
         self,
         *,
@@ -305,26 +326,39 @@ class EstimateCostResponse(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     MISSING_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """The model."""
     experiment_id: _builtins.int
+    """The experiment that was read."""
     live_version: _builtins.str
+    """Who answers callers."""
     rps: _builtins.float
     """Live requests per second, and how they were measured."""
     measured: _builtins.str
+    """See `rps`."""
     gpu_hour: _builtins.float
+    """Price of a GPU for an hour."""
     currency: _builtins.str
+    """By ISO 4217."""
     box_days: _builtins.float
     """Of the experiment's time box."""
     days_left: _builtins.float
+    """Of `box_days`."""
     decides_in_days: _builtins.float
     """Days until the comparison is decided, at the present share."""
     comparisons_needed: _builtins.int
     """Further comparisons of each candidate that it takes, how many there are a second, and where that is from."""
     comparisons_per_second: _builtins.float
+    """See `comparisons_needed`."""
     basis: _builtins.str
+    """See `comparisons_needed`."""
     @_builtins.property
-    def shadows(self) -> _containers.RepeatedCompositeFieldContainer[Global___CostedShadow]: ...
+    def shadows(self) -> _containers.RepeatedCompositeFieldContainer[Global___CostedShadow]:
+        """Who gets copies."""
+
     @_builtins.property
-    def present(self) -> Global___Bill: ...
+    def present(self) -> Global___Bill:
+        """At the present share."""
+
     @_builtins.property
     def options(self) -> _containers.RepeatedCompositeFieldContainer[Global___CostOption]:
         """The smallest share first; the present one is among them."""
@@ -385,6 +419,7 @@ class CostedShadow(_message.Message):
     UTILISATION_FIELD_NUMBER: _builtins.int
     ASSUMED_FIELD_NUMBER: _builtins.int
     version: _builtins.str
+    """The version."""
     fraction: _builtins.float
     """Of live requests."""
     rps_per_gpu: _builtins.float
@@ -426,15 +461,19 @@ class Bill(_message.Message):
     FOR_BOX_FIELD_NUMBER: _builtins.int
     TO_COME_FIELD_NUMBER: _builtins.int
     copies_per_second: _builtins.float
+    """Requests per second that are copied, of all shadows together."""
     multiplier: _builtins.float
     """Requests that are answered, as a multiple of callers': 1 + sum of the shares."""
     gpus: _builtins.int
+    """How many GPUs answer them."""
     gpus_apart: _builtins.int
     """Where no version shares its GPUs with another."""
     per_day: _builtins.float
+    """What they cost in a day."""
     for_box: _builtins.float
     """For the whole time box, and for what is left of it."""
     to_come: _builtins.float
+    """See `for_box`."""
     def __init__(
         self,
         *,
@@ -486,15 +525,19 @@ class CostOption(_message.Message):
     LATER_DAYS_FIELD_NUMBER: _builtins.int
     IN_TIME_FIELD_NUMBER: _builtins.int
     fraction: _builtins.float
+    """Share of live requests that every shadow gets."""
     saves: _builtins.float
     """Of the cost that is to come; below 0 it costs more."""
     decides_in_days: _builtins.float
+    """Days until the comparison is decided, at this share."""
     later_days: _builtins.float
     """Than with the present share; below 0 it is sooner."""
     in_time: _builtins.bool
     """Whether the decision comes within the time box."""
     @_builtins.property
-    def bill(self) -> Global___Bill: ...
+    def bill(self) -> Global___Bill:
+        """What that takes."""
+
     def __init__(
         self,
         *,

@@ -37,13 +37,17 @@ class Webhook(_message.Message):
     PARKED_FIELD_NUMBER: _builtins.int
     LAST_DELIVERED_AT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """Unique among them."""
     origin: _builtins.str
     """Scheme, host and port of its URL. The rest is shown to nobody: with some receivers, who knows it may post there."""
     created_by: _builtins.str
+    """Who made it."""
     waiting: _builtins.int
     """How many of its deliveries wait, were delivered, and were given up; of the last 40 days."""
     delivered: _builtins.int
+    """See `waiting`."""
     parked: _builtins.int
+    """See `waiting`."""
     @_builtins.property
     def events(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What it is told of, e.g. "version.promoted"; empty: everything."""
@@ -53,13 +57,17 @@ class Webhook(_message.Message):
         """Models that it is told of; empty: all. What is of no model it is told in any case."""
 
     @_builtins.property
-    def created_at(self) -> _timestamp_pb2.Timestamp: ...
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was made."""
+
     @_builtins.property
     def former_secret_until(self) -> _timestamp_pb2.Timestamp:
         """What is sent is signed with the former secret, too, until then; absent when there is none."""
 
     @_builtins.property
-    def last_delivered_at(self) -> _timestamp_pb2.Timestamp: ...
+    def last_delivered_at(self) -> _timestamp_pb2.Timestamp:
+        """Absent until something was delivered."""
+
     def __init__(
         self,
         *,
@@ -93,15 +101,19 @@ class CreateWebhookRequest(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """What it is to be called."""
     url: _builtins.str
     """`https://…` or `http://…`; without user and password."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     @_builtins.property
     def events(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """See Webhook."""
 
     @_builtins.property
-    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """See Webhook."""
+
     def __init__(
         self,
         *,
@@ -128,7 +140,9 @@ class CreateWebhookResponse(_message.Message):
     secret: _builtins.str
     """`whsec_…`, by which its receiver knows that it is told by this control."""
     @_builtins.property
-    def webhook(self) -> Global___Webhook: ...
+    def webhook(self) -> Global___Webhook:
+        """As it was made."""
+
     def __init__(
         self,
         *,
@@ -164,7 +178,9 @@ class ListWebhooksResponse(_message.Message):
 
     WEBHOOKS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def webhooks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Webhook]: ...
+    def webhooks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Webhook]:
+        """By name."""
+
     def __init__(
         self,
         *,
@@ -184,6 +200,7 @@ class GetWebhookRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The webhook's."""
     def __init__(
         self,
         *,
@@ -203,7 +220,9 @@ class GetWebhookResponse(_message.Message):
 
     WEBHOOK_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def webhook(self) -> Global___Webhook: ...
+    def webhook(self) -> Global___Webhook:
+        """As it is."""
+
     def __init__(
         self,
         *,
@@ -224,7 +243,9 @@ class TestWebhookRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The webhook's."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     def __init__(
         self,
         *,
@@ -257,6 +278,7 @@ class TestWebhookResponse(_message.Message):
     response: _builtins.str
     """The beginning of what it answered, at most 1 KiB."""
     seconds: _builtins.float
+    """How long it took."""
     def __init__(
         self,
         *,
@@ -282,9 +304,11 @@ class RotateWebhookSecretRequest(_message.Message):
     GRACE_SECONDS_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The webhook's."""
     grace_seconds: _builtins.int
     """How long what is sent is signed with the present secret, too; 0 ends it at once. At most 7 days."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     def __init__(
         self,
         *,
@@ -307,8 +331,11 @@ class RotateWebhookSecretResponse(_message.Message):
     WEBHOOK_FIELD_NUMBER: _builtins.int
     SECRET_FIELD_NUMBER: _builtins.int
     secret: _builtins.str
+    """As in CreateWebhookResponse."""
     @_builtins.property
-    def webhook(self) -> Global___Webhook: ...
+    def webhook(self) -> Global___Webhook:
+        """As it is now."""
+
     def __init__(
         self,
         *,
@@ -330,7 +357,9 @@ class DeleteWebhookRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The webhook's."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     def __init__(
         self,
         *,
@@ -386,25 +415,35 @@ class Delivery(_message.Message):
     NEXT_ATTEMPT_AT_FIELD_NUMBER: _builtins.int
     BODY_FIELD_NUMBER: _builtins.int
     id: _builtins.int
+    """Larger is newer."""
     webhook: _builtins.str
+    """Name of its receiver."""
     message_id: _builtins.str
     """The same for all receivers and all attempts: the header `webhook-id`."""
     event: _builtins.str
+    """What it tells of, e.g. "version.promoted"."""
     model: _builtins.str
     """Empty where it is of none."""
     state: _builtins.str
     """"waiting", "delivered" or "parked": given up."""
     attempts: _builtins.int
+    """How often it was sent so far."""
     status: _builtins.int
     """Of the last attempt, see TestWebhookResponse."""
     detail: _builtins.str
+    """See `status`."""
     response: _builtins.str
+    """See `status`."""
     body: _builtins.str
     """What is sent, in JSON."""
     @_builtins.property
-    def created_at(self) -> _timestamp_pb2.Timestamp: ...
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """When there was something to tell."""
+
     @_builtins.property
-    def changed_at(self) -> _timestamp_pb2.Timestamp: ...
+    def changed_at(self) -> _timestamp_pb2.Timestamp:
+        """When its state last changed."""
+
     @_builtins.property
     def next_attempt_at(self) -> _timestamp_pb2.Timestamp:
         """Absent unless it waits."""
@@ -476,7 +515,9 @@ class ListDeliveriesResponse(_message.Message):
     next_before_id: _builtins.int
     """0: there are no more."""
     @_builtins.property
-    def deliveries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Delivery]: ...
+    def deliveries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Delivery]:
+        """Newest first."""
+
     def __init__(
         self,
         *,
@@ -501,6 +542,7 @@ class RetryDeliveriesRequest(_message.Message):
     webhook: _builtins.str
     """Empty: of all."""
     actor: _builtins.str
+    """Who asks, for the audit log. The token's name counts before it; with neither, where the call comes from."""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Empty: all that were given up."""
@@ -526,6 +568,7 @@ class RetryDeliveriesResponse(_message.Message):
 
     COUNT_FIELD_NUMBER: _builtins.int
     count: _builtins.int
+    """Those that are sent again."""
     def __init__(
         self,
         *,

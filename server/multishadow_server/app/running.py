@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
+from importlib import metadata
 from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -38,7 +39,7 @@ def status(
     flag_source: Callable[[], str] = str,
 ) -> Callable[[], ProcessStatus]:
     """What this process says of itself, whenever it is asked."""
-    started_at = time.time()
+    started_at, program = time.time(), metadata.version("multishadow")
     return lambda: ProcessStatus(
         role=role,
         instance=settings.instance,
@@ -48,6 +49,7 @@ def status(
         revision=revision(),
         counters=counters(),
         flag_source=flag_source(),
+        program=program,
     )
 
 

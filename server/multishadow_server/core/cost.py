@@ -235,7 +235,8 @@ def estimate(
         missing=tuple(_missing(model, shadows, price)),
     )
     now = made.decides_in_days
-    wanted = sorted({*(fractions or USUAL_FRACTIONS), *([made.fraction] if made.fraction else [])})
+    present_share = {made.fraction} if made.fraction else set[float]()
+    wanted: list[float] = sorted({*(fractions or USUAL_FRACTIONS)} | present_share)
     options = []
     for fraction in wanted:
         its_bill = bill([replace(shadow, fraction=fraction) for shadow in shadows])

@@ -11,7 +11,7 @@ from scipy.special import ndtr, ndtri
 
 from multishadow_server.core import segments
 from multishadow_server.core.findings import Interval
-from multishadow_server.core.rollup import Family, Rollup
+from multishadow_server.core.rollup import Family, Rollup, Tables
 from multishadow_server.core.statistics import association, sequences
 from multishadow_server.core.statistics.betting import Floats
 
@@ -115,8 +115,13 @@ def build(buckets: Mapping[int, Rollup], *, version: str, alpha: float) -> Segme
         version: the candidate.
         alpha: in (0, 1).
     """
+    return of_tables({start: rollup.tables() for start, rollup in buckets.items()}, version=version, alpha=alpha)
+
+
+def of_tables(buckets: Mapping[int, Tables], *, version: str, alpha: float) -> SegmentReport:
+    """The same of counts that were sorted already: for several candidates of one epoch."""
     starts = list(buckets)
-    tables = [rollup.tables() for rollup in buckets.values()]
+    tables = list(buckets.values())
     levels = sorted({level for table in tables for level in table.get((Family.SEGMENT, version), {})})
     counts = _counts(tables, version, levels)
     total_n, total_bad = counts.all_n.sum(), counts.all_bad.sum()

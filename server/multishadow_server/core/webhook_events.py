@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from multishadow_server.core.alarms import REMEDIES, Alarm, AlarmKey, Finding
 from multishadow_server.core.experiment import Epoch, Experiment
@@ -49,6 +50,12 @@ def experiment_ended(experiment: Experiment, *, reason: str, at: float) -> Event
     """An experiment was stopped, or its time box is over."""
     data = {"experiment": experiment.id, "candidates": list(experiment.candidates), "reason": reason}
     return Event(type=EventType.EXPERIMENT_ENDED, at=at, model=experiment.model, data=data)
+
+
+def report_stored(model: str, week: str, headline: str, *, at: float) -> Event:
+    """A week's report was stored; `page` is its path on the web page. Once for a model and a week."""
+    data = {"week": week, "headline": headline, "page": f"/ui/reports/{quote(model, safe='')}/{week}"}
+    return Event(type=EventType.REPORT_STORED, at=at, model=model, data=data, once=f"report/{model}/{week}")
 
 
 def rollout_moved(rollout: Rollout, decision: Decision, *, percent: float, by: str, at: float) -> Event | None:

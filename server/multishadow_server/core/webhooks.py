@@ -220,12 +220,8 @@ def check_name(name: str) -> None:
 
 def check_url(url: str) -> None:
     """Raise InvalidInput unless it can be posted to. The message does not repeat the URL: it may be a secret."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and _has_port(parts)
-    except ValueError:
-        usable = False
-    if not usable or len(url) > LONGEST_URL or not url.isascii() or any(char <= " " for char in url):
+    parts = _parts(url)
+    if parts is None or len(url) > LONGEST_URL or not url.isascii() or any(char <= " " for char in url):
         raise InvalidInput(
             f"url: this is no URL that can be posted to; write `https://host/path` (or `http://`, in a network that "
             f"you trust), at most {LONGEST_URL} ASCII characters without blanks"
@@ -242,9 +238,14 @@ def check_events(events: Sequence[str]) -> None:
         raise InvalidInput(f"events: {', '.join(map(repr, strange))}: not known; allowed are {', '.join(SUBSCRIBABLE)}")
 
 
-def _has_port(parts: SplitResult) -> bool:
-    # Raises ValueError where it is no number.
-    return parts.port is None or parts.port > 0
+def _parts(url: str) -> SplitResult | None:
+    """Its parts; None when nothing can be posted to them. A port that is no number is a ValueError, too."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return None
+    return parts if usable else None
 
 
 def _mac(secret: str, signed: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -196,7 +197,8 @@ async def evidence_on(
     rollup = await store.rollup(epoch.id)
     buckets = await store.buckets(epoch.id, [Family.PAIR, Family.OUTCOME])
     who_was_right, rank_by_labels = await _quality(store, subject, rollup, alpha=alpha, now=now)
-    whole = report.build(
+    whole = await asyncio.to_thread(
+        report.build,
         rollup,
         model=experiment.model,
         live=epoch.live,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from multishadow_server.core import answer_difference, comparison_lists, likeness, reviews
+from multishadow_server.core import answer_difference, comparison_lists, likeness, reviews, serving
+from multishadow_server.core import experiment as rules
 from multishadow_server.core.answer_difference import Difference, NoDifference
 from multishadow_server.core.comparison_lists import ComparisonFilter, Place, Sort, Which
 from multishadow_server.core.experiment import Epoch
@@ -15,7 +16,6 @@ from multishadow_server.core.payload_glance import PayloadGlance, PayloadState, 
 from multishadow_server.core.reviews import Review
 from multishadow_server.errors import InvalidInput, NotFound
 from multishadow_server.service import comparison_report, names
-from multishadow_server.service.comparison_report import Subject
 from multishadow_server.service.ports import (
     ComparisonLists,
     ComparisonPage,
@@ -34,9 +34,9 @@ MOST_ALIKE = 5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DivergencePage:
-    """A part of an epoch's stored comparisons, with the experiment that it is of."""
+    """A part of an epoch's stored comparisons, with all epochs of its experiment."""
 
-    subject: Subject
+    epochs: Sequence[Epoch]
     epoch: Epoch
     page: ComparisonPage
 
@@ -112,7 +112,7 @@ async def list_page(
         store: where experiments are.
         lists: where stored comparisons are.
         which: those that are meant.
-        experiment_id: 0: the running experiment, or else the latest.
+        experiment_id: the experiment.
         epoch: number of one of its epochs; 0 for the present one.
         sort: the order.
         after: only what comes after this place.
@@ -127,15 +127,15 @@ async def list_page(
     if not 1 <= most <= MOST_SIZE:
         raise InvalidInput(f"most: {most} is out of range; allowed are 1 to {MOST_SIZE}")
     comparison_lists.check(which)
-    subject = await comparison_report.subject_of(store, model="", experiment_id=experiment_id)
-    chosen = _epoch(subject, epoch)
+    epochs, present = await _epochs(store, experiment_id)
+    chosen = _epoch(epochs, epoch) if epoch else present
     if which.version and which.version not in chosen.candidates:
         raise NotFound(
             f"experiment {chosen.experiment_id} of {chosen.model} does not compare {which.version!r} in its epoch "
             f"{chosen.number}; its candidates are {names.listed(chosen.candidates)}"
         )
     page = await lists.page(chosen.id, which, sort=sort, after=after, most=most)
-    return DivergencePage(subject=subject, epoch=chosen, page=page)
+    return DivergencePage(epochs=epochs, epoch=chosen, page=page)
 
 
 async def whole(lists: ComparisonLists, comparison_id: int) -> WholeComparison:
@@ -270,11 +270,27 @@ async def _alike(lists: ComparisonLists, found: WholeComparison) -> Sequence[Ali
     return likeness.alike(found.attributes, ((each, each.attributes) for each in near), most=MOST_ALIKE)
 
 
-def _epoch(subject: Subject, number: int) -> Epoch:
-    if not number:
-        return subject.epoch
-    chosen = next((each for each in subject.epochs if each.number == number), None)
+async def _epochs(store: ControlStore, experiment_id: int) -> tuple[Sequence[Epoch], Epoch]:
+    """An experiment's epochs, and the present one.
+
+    Not by `comparison_report.subject_of`, which reads all experiments that there ever were: a page of a list is asked
+    for often.
+    """
+    epochs = await store.epochs(experiment_id)
+    if not epochs:
+        # It says what is missing.
+        found = await comparison_report.subject_of(store, model="", experiment_id=experiment_id)
+        return found.epochs, found.epoch
+    configuration = await store.read(experiments=False)
+    model = configuration.models.get(epochs[0].model)
+    live = serving.live_version(model, configuration.flags) if model else None
+    present = rules.present_epoch(epochs, live.name if live else "")
+    return epochs, present or epochs[-1]
+
+
+def _epoch(epochs: Sequence[Epoch], number: int) -> Epoch:
+    chosen = next((each for each in epochs if each.number == number), None)
     if chosen is None:
-        known = names.listed(str(each.number) for each in subject.epochs)
-        raise NotFound(f"experiment {subject.experiment.id} has no epoch {number}; it has {known}")
+        known = names.listed(str(each.number) for each in epochs)
+        raise NotFound(f"experiment {epochs[0].experiment_id} has no epoch {number}; it has {known}")
     return chosen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,21 +53,29 @@ async def review(store: EvidenceStore, reading: Reading, shown: Sequence[str]) -
     Raises:
         StoreUnavailable: the database is away.
     """
+    by_kind = await store.buckets(reading.epoch.id, segment_report.FAMILIES)
     evidence = _Evidence(
         model=reading.configuration.models[reading.experiment.model],
         records=await store.gate_records(reading.epoch.id),
         shares=await _shares(store, reading),
-        by_kind=await store.buckets(reading.epoch.id, segment_report.FAMILIES),
+        by_kind=await asyncio.to_thread(_sorted, by_kind),
         tables=reading.rollup.tables(),
         hours={start: rollup.tables() for start, rollup in reading.buckets.items()},
     )
     candidates = [candidate for candidate in reading.report.candidates if candidate.version in shown]
     return tuple(
         [
-            _review(reading, evidence, candidate, reviewed=await _reviewed(store, reading, candidate.version))
+            # Weeks of segments take a while, in which control has other things to do.
+            await asyncio.to_thread(
+                _review, reading, evidence, candidate, reviewed=await _reviewed(store, reading, candidate.version)
+            )
             for candidate in candidates
         ]
     )
+
+
+def _sorted(buckets: Mapping[int, Rollup]) -> Mapping[int, Tables]:
+    return {start: rollup.tables() for start, rollup in buckets.items()}
 
 
 async def _reviewed(store: EvidenceStore, reading: Reading, version: str) -> int:
@@ -84,7 +93,7 @@ class _Evidence:
     model: Model
     records: Sequence[Record]
     shares: Mapping[str, float] | None
-    by_kind: Mapping[int, Rollup]
+    by_kind: Mapping[int, Tables]
     tables: Tables
     hours: Mapping[int, Tables]
 
@@ -105,7 +114,7 @@ def _review(reading: Reading, evidence: _Evidence, candidate: CandidateReport, *
         shadowed_for=hours.open_seconds(epoch.windows, since=ended - collected, until=ended),
         shares=evidence.shares,
         labels=_labels(reading.report, version),
-        segments=segment_report.build(evidence.by_kind, version=version, alpha=reading.report.alpha),
+        segments=segment_report.of_tables(evidence.by_kind, version=version, alpha=reading.report.alpha),
         divergent_samples=evidence.tables.get((Family.STORED, version), {}).get("divergent", 0),
         reviewed=reviewed,
         serving=version in serving.serving_versions(evidence.model, reading.configuration.flags),

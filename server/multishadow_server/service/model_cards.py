@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from multishadow_server.core import serving
 from multishadow_server.core.alarms import Alarm
 from multishadow_server.core.configuration import Configuration
-from multishadow_server.core.experiment import Experiment
 from multishadow_server.core.live_figures import LiveFigures
 from multishadow_server.core.model import Model, Version
 from multishadow_server.core.rollout import Rollout
@@ -22,6 +21,7 @@ from multishadow_server.service.ports import (
     PromotionLine,
     RolloutStore,
 )
+from multishadow_server.service.running_counts import RunningCounts, running_counts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +58,7 @@ class ModelCard:
         view: the model with what its flags say.
         lines: its versions, in order of registration.
         last: the newest promotion that nobody took back; what a rollback takes back.
-        experiment: that runs; None when none does.
+        running: the experiment that runs, with its counts; None when none does.
         rollout: that goes on; None when none does.
         alarms: of this model that are on.
         measured: seconds that the live figures are of, the longest first; 0 without any.
@@ -67,7 +67,7 @@ class ModelCard:
     view: ModelView
     lines: tuple[VersionLine, ...]
     last: PromotionLine | None
-    experiment: Experiment | None
+    running: RunningCounts | None
     rollout: Rollout | None
     alarms: tuple[Alarm, ...]
     measured: float
@@ -99,7 +99,7 @@ class GoingOn:
 
     Args:
         standing: the newest promotion of each that nobody took back.
-        experiments: those that run.
+        running: experiments that run.
         rollouts: those that go on.
         alarms: those that are on; of no model those that concern all.
         figures: what callers got lately, by model and version.
@@ -107,7 +107,7 @@ class GoingOn:
     """
 
     standing: Mapping[str, PromotionLine]
-    experiments: Sequence[Experiment]
+    running: Sequence[RunningCounts]
     rollouts: Sequence[Rollout]
     alarms: Sequence[Alarm]
     figures: Mapping[tuple[str, str], LiveFigures]
@@ -117,7 +117,7 @@ class GoingOn:
 def card(model: Model, flags: serving.Flags, going_on: GoingOn) -> ModelCard:
     """The card of one model."""
     view = models.view_of(model, flags)
-    experiment = next((each for each in going_on.experiments if each.model == model.name), None)
+    running = next((each for each in going_on.running if each.experiment.model == model.name), None)
     serves = serving.serving_versions(model, flags)
     live = model.version(view.live)
 
@@ -130,7 +130,7 @@ def card(model: Model, flags: serving.Flags, going_on: GoingOn) -> ModelCard:
             live=version == live,
             serves=version.name in serves,
             answers=version == live or (newer and version.name in serves) or bool(figures and figures.counts.requests),
-            compared=experiment is not None and version.name in experiment.candidates,
+            compared=running is not None and version.name in running.experiment.candidates,
             paused=version.pause is not None and version.pause.holds_at(going_on.now),
             figures=figures,
         )
@@ -140,7 +140,7 @@ def card(model: Model, flags: serving.Flags, going_on: GoingOn) -> ModelCard:
         view=view,
         lines=lines,
         last=going_on.standing.get(model.name),
-        experiment=experiment,
+        running=running,
         rollout=next((each for each in going_on.rollouts if each.model == model.name), None),
         alarms=tuple(alarm for alarm in going_on.alarms if alarm.key.model == model.name),
         measured=max((line.figures.seconds for line in lines if line.figures), default=0.0),
@@ -170,7 +170,7 @@ class ModelCards:
     async def all(self) -> tuple[Sequence[ModelCard], Sequence[Alarm]]:
         """The cards by name, and the alarms that are of no model. Raises StoreUnavailable."""
         configuration = await self.store.read(experiments=False)
-        going_on = await self._going_on()
+        going_on = await self._going_on(configuration)
         cards = [
             card(configuration.models[name], configuration.flags, going_on) for name in sorted(configuration.models)
         ]
@@ -180,12 +180,12 @@ class ModelCards:
         """One card, with the configuration that it was made of. Raises NotFound, StoreUnavailable."""
         configuration = await self.store.read(experiments=False)
         found = names.model_of(configuration, model)
-        return card(found, configuration.flags, await self._going_on()), configuration
+        return card(found, configuration.flags, await self._going_on(configuration)), configuration
 
-    async def _going_on(self) -> GoingOn:
+    async def _going_on(self, configuration: Configuration) -> GoingOn:
         return GoingOn(
             standing=await self.promotions.standing(),
-            experiments=[each for each in await self.store.experiments() if each.running],
+            running=await running_counts(self.store, configuration),
             rollouts=await self.rollouts.rollouts(running=True),
             alarms=await self.alarms.alarms(),
             figures=await self.live.figures(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -56,7 +57,7 @@ async def list_segments(
     return CandidateSegments(
         experiment=subject.experiment,
         epoch=subject.epoch,
-        report=segment_report.build(buckets, version=version, alpha=alpha),
+        report=await asyncio.to_thread(segment_report.build, buckets, version=version, alpha=alpha),
         read_at=read_at,
     )
 

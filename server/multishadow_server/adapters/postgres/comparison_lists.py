@@ -7,13 +7,10 @@ from typing import Any
 
 from sqlalchemy import RowMapping, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-from sqlmodel import col, select
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from multishadow_server.adapters.postgres.engine import reaching
 from multishadow_server.adapters.postgres.records import moment, observation_of, storable_text
 from multishadow_server.adapters.postgres.reviews import PostgresReviews
-from multishadow_server.adapters.postgres.tables import ComparisonRow
 from multishadow_server.core.comparison_lists import ComparisonFilter, Place, Sort
 from multishadow_server.core.keeping import Kept
 from multishadow_server.core.privacy import Payloads
@@ -22,7 +19,7 @@ from multishadow_server.core.segments import CONFIDENCE, HOUR, INPUT_SIZE, LONGE
 from multishadow_server.service.ports import ComparisonPage, ListedComparison, WholeComparison
 
 # How many stored comparisons are looked at for one page: a few first, which is enough unless the filter is narrow.
-STEPS = (200, 2_000, 10_000)
+STEPS = (200, 1_000, 3_000)
 
 
 class PostgresComparisonLists:
@@ -65,15 +62,8 @@ class PostgresComparisonLists:
     async def whole(self, comparison_id: int) -> WholeComparison | None:
         """One with everything that was stored of it; None when there is none."""
         kept = await PostgresReviews(self._engine).comparison(comparison_id)
-        wanted = select(
-            ComparisonRow.session_id,
-            ComparisonRow.method,
-            ComparisonRow.revision,
-            ComparisonRow.attributes,
-            # `select` has overloads for four columns.
-        ).add_columns(col(ComparisonRow.live_latency), col(ComparisonRow.kept_because))
-        async with reaching(self._engine, "reading a comparison"), AsyncSession(self._engine) as session:
-            found = (await session.execute(wanted.where(col(ComparisonRow.id) == comparison_id))).first()
+        async with reaching(self._engine, "reading a comparison"), self._engine.connect() as connection:
+            found = (await connection.execute(_WHOLE, {"id": comparison_id})).first()
         if kept is None or found is None:
             return None
         return WholeComparison(
@@ -127,21 +117,22 @@ class _Walk:
     def _statement(self, *, begun: bool) -> TextClause:
         direction, beyond = ("DESC", "<") if self._descending else ("ASC", ">")
         place = f"AND ({self._value}, id) {beyond} (:after, :after_id)" if begun else ""
-        # Each reason of being kept is a stretch of the index; two or three of them are merged.
+        # Each reason of being kept is a stretch of the index; two or three of them are merged, by key alone: rows are
+        # wide, and only those of the page are read whole.
         stretches = " UNION ALL ".join(
-            f"(SELECT {_COLUMNS}, {self._value} AS value FROM comparison "  # noqa: S608  made of constants
+            f"(SELECT day, id, {self._value} AS value, ({self._fits}) AS fits FROM comparison AS kept "  # noqa: S608  made of constants
             f"WHERE epoch_id = :epoch_id AND kept_because = :kind_{n} AND {self._span} {place} "
             f"ORDER BY {self._value} {direction}, id {direction} LIMIT :walked)"
             for n in range(len(self._kinds))
         )
         order = f"ORDER BY value {direction}, id {direction}"
         return text(
-            f"WITH kept AS (SELECT * FROM ({stretches}) AS stretch {order} LIMIT :walked), "  # noqa: S608  as above
-            f"judged AS (SELECT kept.*, ({self._fits}) AS fits FROM kept), "
-            f"numbered AS (SELECT judged.*, count(*) OVER () AS walked, row_number() OVER ({order}) AS number, "
-            f"count(*) FILTER (WHERE fits) OVER ({order}) AS nth FROM judged) "
-            f"SELECT numbered.*, {_REVIEWED} AS reviewed FROM numbered "
-            f"WHERE (fits AND nth <= :most) OR number = walked ORDER BY number"
+            f"WITH walk AS (SELECT * FROM ({stretches}) AS stretch {order} LIMIT :walked), "  # noqa: S608  as above
+            f"numbered AS (SELECT walk.*, count(*) OVER () AS walked, row_number() OVER ({order}) AS number, "
+            f"count(*) FILTER (WHERE fits) OVER ({order}) AS nth FROM walk) "
+            f"SELECT {_COLUMNS}, value, fits, walked, {_REVIEWED} AS reviewed "
+            "FROM numbered JOIN comparison USING (day, id) "
+            "WHERE (fits AND nth <= :most) OR number = walked ORDER BY number"
         )
 
 
@@ -155,13 +146,14 @@ _COLUMNS = (
     "id, request_id, session_id, received_at, attributes, octet_length(request) AS request_bytes, live_latency, "
     "observations, kept_because, payloads"
 )
-_REVIEWED = "ARRAY(SELECT version FROM review WHERE review.comparison_id = numbered.id)"
+_REVIEWED = "ARRAY(SELECT version FROM review WHERE review.comparison_id = id)"
 
+_WHOLE = text(
+    "SELECT session_id, method, revision, attributes, live_latency, kept_because FROM comparison WHERE id = :id"
+)
 _SESSION = text(
-    f"SELECT numbered.*, {_REVIEWED} AS reviewed "  # noqa: S608  made of constants
-    f"FROM (SELECT {_COLUMNS}, received_at AS value FROM comparison "
-    "WHERE epoch_id = :epoch_id AND session_id = :session_id ORDER BY received_at, id LIMIT :most) AS numbered "
-    "ORDER BY received_at, id"
+    f"SELECT {_COLUMNS}, received_at AS value, {_REVIEWED} AS reviewed FROM comparison "  # noqa: S608  made of constants
+    "WHERE epoch_id = :epoch_id AND session_id = :session_id ORDER BY received_at, id LIMIT :most"
 )
 
 
@@ -209,7 +201,7 @@ def _in_segment(segment: SegmentFilter) -> tuple[str, Mapping[str, Any]]:
     if segment.feature == HOUR:
         return "extract(hour FROM kept.received_at AT TIME ZONE 'UTC') = :hour", {"hour": int(segment.value)}
     if segment.range is not None and segment.feature == INPUT_SIZE:
-        return _between("kept.request_bytes", segment)
+        return _between("octet_length(kept.request)", segment)
     if segment.range is not None and segment.feature == CONFIDENCE:
         first = f"(SELECT live_confidence FROM {_SEEN} WHERE live_confidence IS NOT NULL LIMIT 1)"  # noqa: S608
         return _between(first, segment)

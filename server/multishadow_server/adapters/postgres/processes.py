@@ -32,6 +32,7 @@ class PostgresProcesses:
             "revision": status.revision,
             "counters": dict(status.counters),
             "flag_source": status.flag_source,
+            "program": status.program,
             "seen_at": func.clock_timestamp(),
         }
         statement = insert(ProcessRow).values(role=status.role, instance=status.instance, **said)

@@ -319,4 +319,5 @@ def process_of(row: ProcessRow) -> ProcessStatus:
         counters=row.counters,
         seen_at=row.seen_at.timestamp(),
         flag_source=row.flag_source,
+        program=row.program,
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import delete, func, text, update
+from sqlalchemy import Row, delete, func, text, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -42,10 +43,11 @@ class PostgresReviews:
             agreeing: the uniform sample of those that agreed, newest first, instead of those that diverged.
             most: at most so many.
         """
-        wanted = _AGREEING if agreeing else _DIVERGENT
         bound = {"epoch_id": epoch_id, "version": version, "most": most}
         async with reaching(self._engine, "listing comparisons"), self._engine.connect() as connection:
-            rows = (await connection.execute(wanted, bound)).all()
+            rows = () if agreeing else await _least_similar(connection, bound)
+            if len(rows) < most:
+                rows = (await connection.execute(_AGREEING if agreeing else _DIVERGENT, bound)).all()
         return [
             ComparisonLine(
                 id=row.id,
@@ -118,23 +120,33 @@ class PostgresReviews:
         """Forget the verdict on an answer, and count it no more; False when there is none."""
         seen = next(each for each in comparison.observations if each.version == version)
         gone = delete(ReviewRow).where(col(ReviewRow.comparison_id) == comparison.id, col(ReviewRow.version) == version)
-        async with reaching(self._engine, "taking a review back"), AsyncSession(self._engine) as session:
-            verdict = (await session.execute(gone.returning(col(ReviewRow.verdict)))).scalar_one_or_none()
+        async with reaching(self._engine, "taking a review back"), self._engine.begin() as connection:
+            verdict = (await connection.execute(gone.returning(col(ReviewRow.verdict)))).scalar_one_or_none()
             if verdict is None:
                 return False
-            connection = await session.connection()
             change = negative(reviews.contribution(seen, ReviewVerdict(verdict)))
             await add_rollups(connection, _in_bucket(comparison, change))
             subject = f"{comparison.epoch.model}.{version}"
             detail = {"comparison": comparison.id, "verdict": verdict}
             await audit.append(connection, actor=actor, action="take_back_review", subject=subject, detail=detail)
-            await session.commit()
         return True
 
     async def reviewed_of_top(self, epoch_id: int, version: str) -> tuple[int, int]:
         """Of a candidate's least similar divergent answers (at most ten): how many have a verdict, and how many are."""
         lines = await self.comparisons(epoch_id, version=version, agreeing=False, most=reviews.TOP)
         return sum(line.verdict is not None for line in lines), len(lines)
+
+
+async def _least_similar(connection: AsyncConnection, bound: Mapping[str, Any]) -> Sequence[Row[Any]]:
+    """The first divergent answers, as far as the first stored comparisons in the order of similarity tell them.
+
+    That order goes by the least similar answer of each comparison, whoever gave it, so no answer further on is less
+    similar than where the walk ended: what was found before that is certain. An epoch holds hundreds of thousands of
+    comparisons, and looking into all of them takes seconds.
+    """
+    reach = max(_REACH, 4 * bound["most"])
+    rows = (await connection.execute(_DIVERGENT_NEAR, {**bound, "reach": reach})).all()
+    return [row for row in rows if row.similarity < row.reached]
 
 
 def _in_bucket(comparison: KeptComparison, change: Rollup) -> Mapping[tuple[int, int], Rollup]:
@@ -150,18 +162,40 @@ def _review(row: ReviewRow) -> Review:
     )
 
 
+# Comparisons that are looked into first: a few milliseconds.
+_REACH = 1_000
 _LINES = """
-    SELECT kept.id, kept.request_id, kept.received_at, seen.version, seen.similarity, seen.detail, review.verdict
-    FROM comparison AS kept
+    SELECT kept.id, kept.request_id, kept.received_at, seen.version, seen.similarity, seen.detail, review.verdict{more}
+    FROM {comparisons} AS kept
     CROSS JOIN LATERAL jsonb_to_recordset(kept.observations)
         AS seen (version text, outcome text, similarity float, detail text)
     LEFT JOIN review ON review.comparison_id = kept.id AND review.version = seen.version
     WHERE kept.epoch_id = :epoch_id AND :version IN ('', seen.version) AND {which}
     ORDER BY {order} LIMIT :most
 """
-_DIVERGENT = text(_LINES.format(which="seen.outcome = 'diverged'", order="seen.similarity, kept.id, seen.version"))
+_BY_SIMILARITY = "seen.similarity, kept.id, seen.version"
+_WHOLE: Mapping[str, str] = {"comparisons": "comparison", "more": ""}
+_DIVERGENT = text(_LINES.format(**_WHOLE, which="seen.outcome = 'diverged'", order=_BY_SIMILARITY))
+_DIVERGENT_NEAR = text(
+    _LINES.format(
+        # Where fewer are left than are walked, all of them were seen.
+        comparisons="""(
+            SELECT *, CASE WHEN count(*) OVER () < :reach THEN 'Infinity' ELSE max(value) OVER () END AS reached
+            FROM (
+                SELECT *, comparison_similarity(observations) AS value FROM comparison
+                WHERE epoch_id = :epoch_id AND kept_because = 'diverged'
+                ORDER BY comparison_similarity(observations), id
+                LIMIT :reach
+            ) AS walked
+        )""",
+        more=", kept.reached",
+        which="seen.outcome = 'diverged'",
+        order=_BY_SIMILARITY,
+    )
+)
 _AGREEING = text(
     _LINES.format(
+        **_WHOLE,
         which="kept.kept_because = 'sample' AND seen.outcome = 'ok'",
         order="kept.received_at DESC, kept.id, seen.version",
     )

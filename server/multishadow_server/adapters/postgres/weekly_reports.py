@@ -10,9 +10,10 @@ from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from multishadow_server.adapters.postgres import webhook_outbox
 from multishadow_server.adapters.postgres.engine import reaching
 from multishadow_server.adapters.postgres.tables import WeeklyReportRow
-from multishadow_server.core import weeks
+from multishadow_server.core import webhook_events, weeks
 from multishadow_server.core.reviews import ReviewVerdict
 from multishadow_server.core.rollup import Cell, Rollup
 from multishadow_server.core.weekly_report import Case
@@ -83,7 +84,11 @@ class PostgresWeeklyReports:
         )
         once = row.on_conflict_do_nothing().returning(WeeklyReportRow.__table__.c.week)  # type: ignore[attr-defined]  # SQLModel has it
         async with reaching(self._engine, "keeping a weekly report"), self._engine.begin() as connection:
-            return (await connection.execute(once)).first() is not None
+            is_new = (await connection.execute(once)).first() is not None
+            if is_new:
+                event = webhook_events.report_stored(line.model, str(line.week), line.headline, at=line.built_at)
+                await webhook_outbox.tell(connection, event)
+            return is_new
 
     async def kept(self, model: str, week: Week) -> KeptReport | None:
         """The report on that week; None when there is none."""

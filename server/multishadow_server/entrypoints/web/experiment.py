@@ -28,6 +28,10 @@ from multishadow_server.entrypoints.web.paths import UI
 from multishadow_server.errors import NotFound
 from multishadow_server.service import comparison_report, experiment_course, segments, steering
 from multishadow_server.service.comparison_report import DEFAULT_ALPHA, ExperimentReport
+from multishadow_server.service.recent import LONGEST_SECONDS
+
+# Figures that are older than any that are kept for good stand in for new ones.
+STALE_SECONDS = LONGEST_SECONDS + 5.0
 
 Show = Callable[[Request, "Head"], Awaitable[Response]]
 
@@ -89,15 +93,6 @@ async def head(desk: Desk, experiment_id: int) -> Head:
     )
 
 
-async def report(desk: Desk, experiment_id: int) -> ExperimentReport:
-    """What `shadowctl compare` says; reused for a moment."""
-
-    async def compare() -> ExperimentReport:
-        return await comparison_report.compare(desk.store, experiment_id=experiment_id, clock=desk.clock)
-
-    return await desk.recent.get(("report", experiment_id), compare)
-
-
 class _Shown:
     def __init__(self, pages: Pages, desk: Desk) -> None:
         self._pages = pages
@@ -110,7 +105,7 @@ class _Shown:
         return shown
 
     async def ranking(self, request: Request, of: Head) -> Response:
-        found = await report(self._desk, of.experiment.id)
+        found = await self._report(of)
         alarms = await self._desk.alarms.alarms(of.experiment.model)
         view = await asyncio.to_thread(experiment_ranking.view, found)
         return self._render(
@@ -126,9 +121,9 @@ class _Shown:
         )
 
     async def course(self, request: Request, of: Head) -> Response:
-        found = await report(self._desk, of.experiment.id)
+        found = await self._report(of)
         course = await self._desk.recent.get(
-            ("course", of.experiment.id),
+            ("course", of.epoch.id),
             lambda: experiment_course.course(self._desk.store, experiment_id=of.experiment.id, clock=self._desk.clock),
         )
         view = await asyncio.to_thread(course_charts.view, course, found.report)
@@ -137,19 +132,19 @@ class _Shown:
         return self._render(request, of, "course", found=found, course=course, view=view, moved=moved)
 
     async def answers(self, request: Request, of: Head) -> Response:
-        found = await report(self._desk, of.experiment.id)
+        found = await self._report(of)
         counted = await self._desk.recent.get(
-            ("answers", of.experiment.id),
+            ("answers", of.epoch.id),
             lambda: experiment_course.answers(self._desk.store, experiment_id=of.experiment.id, clock=self._desk.clock),
         )
         view = await asyncio.to_thread(experiment_answers.view, counted, found)
-        return self._render(request, of, "answers", found=found, view=view, cut_words=experiment_answers.cut_words)
+        return self._render(
+            request, of, "answers", found=found, counted=counted, view=view, cut_words=experiment_answers.cut_words
+        )
 
     async def gates(self, request: Request, of: Head) -> Response:
-        found = await report(self._desk, of.experiment.id)
-        pace = await self._desk.recent.get(
-            ("pace", of.experiment.id), lambda: experiment_gates.read_pace(self._desk, found)
-        )
+        found = await self._report(of)
+        pace = await self._desk.recent.get(("pace", of.epoch.id), lambda: experiment_gates.read_pace(self._desk, found))
         view = experiment_gates.view(found, pace, now=self._desk.clock())
         return self._render(request, of, "gates", found=found, view=view)
 
@@ -157,7 +152,7 @@ class _Shown:
         wanted = request.query_params.get("candidate", "")
         candidate = wanted or of.epoch.candidates[0]
         found = await self._desk.recent.get(
-            ("segments", of.experiment.id, candidate),
+            ("segments", of.epoch.id, candidate),
             lambda: segments.list_segments(
                 self._desk.store,
                 model="",
@@ -170,5 +165,23 @@ class _Shown:
         view = experiment_segments.view(found, every="all" in request.query_params)
         return self._render(request, of, "segments", found=found, view=view, candidate=candidate)
 
+    async def _report(self, of: Head) -> ExperimentReport:
+        """What `shadowctl compare` says; reused for a moment."""
+        return await self._desk.recent.get(
+            ("report", of.epoch.id),
+            lambda: comparison_report.compare(self._desk.store, experiment_id=of.experiment.id, clock=self._desk.clock),
+        )
+
     def _render(self, request: Request, of: Head, tab: str, **values: Any) -> Response:  # noqa: ANN401  as templates take them
-        return self._pages.render(request, f"experiment_{tab}.html", section=SECTION, head=of, tab=tab, **values)
+        read_at = min(values[name].read_at for name in ("found", "course", "counted") if name in values)
+        return self._pages.render(
+            request,
+            f"experiment_{tab}.html",
+            section=SECTION,
+            head=of,
+            tab=tab,
+            read_at=read_at,
+            stale=self._desk.clock() - read_at > STALE_SECONDS,
+            again=request.url.path + (f"?{request.url.query}" if request.url.query else ""),
+            **values,
+        )

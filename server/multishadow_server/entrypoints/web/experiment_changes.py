@@ -60,7 +60,10 @@ class _Asked:
         of = await experiment.head(self._desk, request.path_params["id"])
         version = request.query_params.get("version", "")
         foreseen = await promotion_preview.preview(self._desk.store, model=of.experiment.model, version=version)
-        found = await experiment.report(self._desk, of.experiment.id)
+        # Not one that is reused: somebody decides by it.
+        found = await comparison_report.compare(
+            self._desk.store, experiment_id=of.experiment.id, clock=self._desk.clock
+        )
         review = next((each for each in found.reviews if each.version == version), None)
         return self._page(request, of, "promote", foreseen=foreseen, review=review, verdicts=VERDICT_KINDS)
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from multishadow_client.cli import figures
 from multishadow_server.core.segment_report import Correlation, Segment
+from multishadow_server.core.segments import ATTRIBUTES, OTHER
 from multishadow_server.entrypoints.web import interval_picture
 from multishadow_server.entrypoints.web.interval_picture import IntervalPicture
 from multishadow_server.service.segments import CandidateSegments
 
 MOST = 25
-_ATTRIBUTES = "attributes."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,6 +23,7 @@ class SegmentRow:
         name: the feature without what all attributes begin with.
         level: as counts are kept by: `attributes.country=NO`.
         bad: diverged and failed.
+        findable: whether its requests can be looked for: `(other)` gathers many levels.
         effect: how many times the rest's rate, in words; empty where that cannot be said.
         kind: `bad` where it is proven to diverge more, `good` where less; else empty.
     """
@@ -31,6 +32,7 @@ class SegmentRow:
     name: str
     level: str
     bad: int
+    findable: bool
     effect: str
     kind: str
 
@@ -81,6 +83,7 @@ def _row(segment: Segment) -> SegmentRow:
         name=_short(segment.feature),
         level=f"{segment.feature}={segment.level}",
         bad=segment.diverged + segment.failed,
+        findable=bool(segment.diverged + segment.failed) and segment.level != OTHER,
         effect=f"{segment.rate.estimate / rest:.1f} ×" if rest else "",
         kind="" if not segment.alert else "bad" if _is_worse(segment) else "good",
     )
@@ -91,7 +94,7 @@ def _is_worse(segment: Segment) -> bool:
 
 
 def _short(feature: str) -> str:
-    return feature.removeprefix(_ATTRIBUTES)
+    return feature.removeprefix(ATTRIBUTES)
 
 
 def _conclusion(version: str, known: tuple[Segment, ...], alerts: list[Segment], worse: list[Segment]) -> str:

@@ -39,15 +39,15 @@ def routes(pages: Pages, doorkeeper: Doorkeeper | None) -> Sequence[BaseRoute]:
         except MultishadowError as error:
             peer = request.client.host if request.client else ""
             throttled = doorkeeper.note_refusal(peer, error, to="the web page")
-            response = pages.render(
+            page = pages.render(
                 request,
                 "sign_in.html",
                 status=429 if throttled else 401,
                 refusal=THROTTLED if throttled else str(error),
                 then=then,
             )
-            response.headers.update({"retry-after": RETRY_AFTER} if throttled else {})
-            return response
+            page.headers.update({"retry-after": RETRY_AFTER} if throttled else {})
+            return page
         response = RedirectResponse(then, status_code=303)
         response.set_cookie(
             TOKEN_COOKIE,

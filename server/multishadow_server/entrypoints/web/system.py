@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from multishadow_server.core import experiment as rules
-from multishadow_server.core import serving
-from multishadow_server.core.observation import COUNTED, Outcome
-from multishadow_server.core.rollup import Family, Tables
 from multishadow_server.core.sampling_share import COUNTER as SAMPLING
 from multishadow_server.entrypoints.web.desk import Desk
 from multishadow_server.entrypoints.web.pages import Pages
@@ -21,6 +17,7 @@ from multishadow_server.entrypoints.web.paths import UI
 from multishadow_server.errors import LogUnavailable
 from multishadow_server.service import status
 from multishadow_server.service.ports import LogSize
+from multishadow_server.service.running_counts import running_counts
 from multishadow_server.service.status import ProcessView
 
 SECTION = "system"
@@ -71,33 +68,6 @@ class Transit:
     sampling: float | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Kept:
-    """What became of a candidate's copies in the present epoch of a running experiment.
-
-    Args:
-        experiment: its number.
-        model, version: the candidate.
-        compared: copies that ended in a comparison, an error or a timeout.
-        uncomparable, dropped: copies that did not.
-        duplicates: copies that were not sent, as one of the same input counts already; they are no loss.
-    """
-
-    experiment: int
-    model: str
-    version: str
-    compared: int
-    uncomparable: int = 0
-    dropped: int = 0
-    duplicates: int = 0
-
-    @property
-    def completeness(self) -> float | None:
-        """Share of the copies that ended in a comparison; None without any."""
-        every = self.compared + self.uncomparable + self.dropped
-        return self.compared / every if every else None
-
-
 def process_lines(processes: Sequence[ProcessView], revision: int) -> tuple[ProcessLine, ...]:
     """The processes by role and name."""
     ordered = sorted(processes, key=lambda view: (_rank(view.said.role), view.said.instance))
@@ -114,6 +84,11 @@ def process_lines(processes: Sequence[ProcessView], revision: int) -> tuple[Proc
 
 def _rank(role: str) -> int:
     return ROLES.index(role) if role in ROLES else len(ROLES)
+
+
+def programs(processes: Sequence[ProcessView]) -> tuple[str, ...]:
+    """Versions of the program that processes that speak run; those before they said so are left out."""
+    return tuple(sorted({view.said.program for view in processes if view.alive and view.said.program}))
 
 
 def transit(processes: Sequence[ProcessView]) -> Transit:
@@ -134,25 +109,6 @@ def transit(processes: Sequence[ProcessView]) -> Transit:
     )
 
 
-def kept(tables: Tables, *, experiment: int, model: str, candidates: Sequence[str]) -> tuple[Kept, ...]:
-    """What became of each candidate's copies, from an epoch's counts."""
-    found = []
-    for version in candidates:
-        outcomes: Mapping[str, int] = tables.get((Family.OUTCOME, version), {})
-        found.append(
-            Kept(
-                experiment=experiment,
-                model=model,
-                version=version,
-                compared=sum(outcomes.get(outcome, 0) for outcome in COUNTED),
-                uncomparable=outcomes.get(Outcome.UNCOMPARABLE, 0),
-                dropped=outcomes.get(Outcome.DROPPED, 0),
-                duplicates=outcomes.get(Outcome.DUPLICATE, 0),
-            )
-        )
-    return tuple(found)
-
-
 def routes(pages: Pages, desk: Desk) -> Sequence[BaseRoute]:
     """`/ui/system`."""
 
@@ -164,12 +120,13 @@ def routes(pages: Pages, desk: Desk) -> Sequence[BaseRoute]:
             section=SECTION,
             revision=overview.revision,
             warnings=desk.warnings(),
+            programs=programs(overview.processes),
             processes=process_lines(overview.processes, overview.revision),
             speaking=Counter(view.said.role for view in overview.processes if view.alive),
             roles=ROLES,
             transit=transit(overview.processes),
             log=await _log_size(desk),
-            kept=await _kept(desk),
+            running=await running_counts(desk.store, await desk.store.read(experiments=False)),
         )
 
     return [Route(f"{UI}/system", system)]
@@ -180,18 +137,3 @@ async def _log_size(desk: Desk) -> LogSize | None:
         return await desk.backlog.size()
     except LogUnavailable:
         return None
-
-
-async def _kept(desk: Desk) -> Sequence[Kept]:
-    """Of every experiment that runs."""
-    configuration = await desk.store.read()
-    found: list[Kept] = []
-    for experiment in await desk.store.experiments():
-        if not experiment.running:
-            continue
-        live = serving.live_version(configuration.models[experiment.model], configuration.flags)
-        epoch = rules.present_epoch(await desk.store.epochs(experiment.id), live.name if live else "")
-        if epoch is not None:
-            tables = (await desk.store.rollup(epoch.id)).tables()
-            found += kept(tables, experiment=experiment.id, model=epoch.model, candidates=epoch.candidates)
-    return found

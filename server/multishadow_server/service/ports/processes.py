@@ -11,7 +11,8 @@ from typing import Protocol
 class ProcessStatus:
     """What a process says of itself.
 
-    `flag_source` is of routers: where they read flags, for people; empty when they are our own.
+    `flag_source` is of routers: where they read flags, for people; empty when they are our own. `program` is the
+    version of the program that it runs; empty for one of before it said so.
     """
 
     role: str
@@ -23,6 +24,7 @@ class ProcessStatus:
     counters: Mapping[str, int]
     seen_at: float = 0.0
     flag_source: str = ""
+    program: str = ""
 
 
 class ProcessRegistry(Protocol):

@@ -44,3 +44,5 @@ class ProcessRow(Table, table=True):
     seen_at: datetime = Field(sa_type=MOMENT)
     # Of routers that read flags elsewhere. The default lets processes of the release before go on reporting.
     flag_source: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    # Likewise: the version of the program.
+    program: str = Field(default="", sa_column_kwargs={"server_default": ""})

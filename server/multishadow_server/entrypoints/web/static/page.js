@@ -85,13 +85,13 @@
 
   // --- the keyboard -------------------------------------------------------------------------------------------------
 
-  let goingSince = 0;
+  let goingSince = -Infinity;
 
   function pressed(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest(WRITING)) return;
     if (document.querySelector("dialog[open]")) return;
     const going = event.timeStamp - goingSince < GO_SECONDS * 1000;
-    goingSince = 0;
+    goingSince = -Infinity;
     const wanted = going ? section(event.key) : labelled(event.key);
     if (wanted) {
       event.preventDefault();
