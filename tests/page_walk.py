@@ -15,7 +15,7 @@ from typing import Any, cast
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
 from axe_playwright_python.base import AXE_SCRIPT
-from playwright.async_api import Page
+from playwright.async_api import Error, Page
 from starlette.routing import Route
 
 from browsing import DESK, PHONE, Visitor
@@ -117,10 +117,11 @@ class Walk:
             try:
                 # A page whose script never ends answers nothing any more.
                 async with asyncio.timeout(STUCK_SECONDS):
-                    await page.goto(self.visitor.url + path)
-                    links = [urljoin(path, link) for link in await page.eval_on_selector_all("a[href]", _LINKS)]
                     kind = self.kind(path)
                     self._looked[kind] += 1
+                    if not await self._shows(page, path):
+                        return []
+                    links = [urljoin(path, link) for link in await page.eval_on_selector_all("a[href]", _LINKS)]
                     await look(page, path, self._looked[kind] - 1)
             except TimeoutError as error:
                 raise AssertionError(f"{path} does not come to rest") from error
@@ -135,6 +136,16 @@ class Walk:
             ahead = [link for links in found for link in links if self._is_new(link)]
         while not tabs.empty():
             await tabs.get_nowait().close()
+
+    async def _shows(self, page: Page, path: str) -> bool:
+        """Whether it is a page; a file is offered to be kept instead."""
+        try:
+            await page.goto(self.visitor.url + path)
+        except Error as error:
+            if "Download is starting" not in error.message:
+                raise
+            return False
+        return True
 
     def unseen(self) -> list[str]:
         """Kinds of pages that no link leads to."""
