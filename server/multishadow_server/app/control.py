@@ -135,7 +135,7 @@ async def run(
         )
         measured = measure(settings.database_url, feed, stale_after=settings.flag_stale_after, stack=stack)
         pages = Pages(tokens=door.doorkeeper is not None)
-        page = page_routes(
+        page = await page_routes(
             settings,
             engine,
             pages,
@@ -145,6 +145,7 @@ async def run(
             reporting=work.reporting,
             door=door,
             warnings=warnings,
+            stop=stop,
             stack=stack,
         )
         ofrep = Ofrep(feed, evaluations_per_second=settings.ofrep_evaluations_per_second)

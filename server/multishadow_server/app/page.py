@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 
@@ -22,18 +23,20 @@ from multishadow_server.adapters.postgres.reviews import PostgresReviews
 from multishadow_server.adapters.postgres.rollouts import PostgresRollouts
 from multishadow_server.adapters.postgres.sessions import PostgresSessions
 from multishadow_server.adapters.stored_messages import ProtobufStoredMessages
+from multishadow_server.app import running
 from multishadow_server.app.door import Door
 from multishadow_server.app.reporting import Reporting
 from multishadow_server.app.watchers import Watchers
 from multishadow_server.entrypoints.web import application
 from multishadow_server.entrypoints.web.desk import Desk
+from multishadow_server.entrypoints.web.experiment_figures import ExperimentFigures
 from multishadow_server.entrypoints.web.pages import Pages
 from multishadow_server.service.live_window import LiveWindow
 from multishadow_server.service.ports import VersionProbe
 from multishadow_server.settings import Settings
 
 
-def page_routes(
+async def page_routes(
     settings: Settings,
     engine: AsyncEngine,
     pages: Pages,
@@ -44,9 +47,10 @@ def page_routes(
     reporting: Reporting,
     door: Door,
     warnings: Callable[[], Sequence[str]],
+    stop: asyncio.Event,
     stack: AsyncExitStack,
 ) -> Sequence[BaseRoute]:
-    """The page under `/ui/`; what it works out in the background ends with the stack."""
+    """The page under `/ui/`; it works out figures in the background until `stop`."""
     desk = Desk(
         store=PostgresControl(engine),
         probe=probe,
@@ -71,4 +75,5 @@ def page_routes(
         hourly_counts_days=settings.hourly_counts_days,
     )
     stack.push_async_callback(desk.recent.aclose)
+    await stack.enter_async_context(running.background(ExperimentFigures(desk).keep_at_hand(stop)))
     return application.routes(desk, pages, doorkeeper=door.doorkeeper, hosts=settings.ui_host_names)

@@ -22,12 +22,12 @@ from multishadow_server.entrypoints.web import (
     experiments,
 )
 from multishadow_server.entrypoints.web.desk import Desk
+from multishadow_server.entrypoints.web.experiment_figures import ExperimentFigures
 from multishadow_server.entrypoints.web.experiments import SECTION, Standing
 from multishadow_server.entrypoints.web.pages import Pages
 from multishadow_server.entrypoints.web.paths import UI
 from multishadow_server.errors import NotFound
-from multishadow_server.service import comparison_report, experiment_course, segments, steering
-from multishadow_server.service.comparison_report import DEFAULT_ALPHA, ExperimentReport
+from multishadow_server.service import comparison_report, steering
 from multishadow_server.service.recent import LONGEST_SECONDS
 
 # Figures that are older than any that are kept for good stand in for new ones.
@@ -97,6 +97,7 @@ class _Shown:
     def __init__(self, pages: Pages, desk: Desk) -> None:
         self._pages = pages
         self._desk = desk
+        self._figures = ExperimentFigures(desk)
 
     def page(self, show: Show) -> Callable[[Request], Awaitable[Response]]:
         async def shown(request: Request) -> Response:
@@ -105,7 +106,7 @@ class _Shown:
         return shown
 
     async def ranking(self, request: Request, of: Head) -> Response:
-        found = await self._report(of)
+        found = await self._figures.report(of.experiment, of.epoch)
         alarms = await self._desk.alarms.alarms(of.experiment.model)
         view = await asyncio.to_thread(experiment_ranking.view, found)
         return self._render(
@@ -121,56 +122,33 @@ class _Shown:
         )
 
     async def course(self, request: Request, of: Head) -> Response:
-        found = await self._report(of)
-        course = await self._desk.recent.get(
-            ("course", of.epoch.id),
-            lambda: experiment_course.course(self._desk.store, experiment_id=of.experiment.id, clock=self._desk.clock),
-        )
+        found = await self._figures.report(of.experiment, of.epoch)
+        course = await self._figures.course(of.experiment, of.epoch)
         view = await asyncio.to_thread(course_charts.view, course, found.report)
         # A rate that has changed varies too; no burst made it.
         moved = {each.version for each in found.report.candidates if each.rate_moved}
         return self._render(request, of, "course", found=found, course=course, view=view, moved=moved)
 
     async def answers(self, request: Request, of: Head) -> Response:
-        found = await self._report(of)
-        counted = await self._desk.recent.get(
-            ("answers", of.epoch.id),
-            lambda: experiment_course.answers(self._desk.store, experiment_id=of.experiment.id, clock=self._desk.clock),
-        )
+        found = await self._figures.report(of.experiment, of.epoch)
+        counted = await self._figures.answers(of.experiment, of.epoch)
         view = await asyncio.to_thread(experiment_answers.view, counted, found)
         return self._render(
             request, of, "answers", found=found, counted=counted, view=view, cut_words=experiment_answers.cut_words
         )
 
     async def gates(self, request: Request, of: Head) -> Response:
-        found = await self._report(of)
-        pace = await self._desk.recent.get(("pace", of.epoch.id), lambda: experiment_gates.read_pace(self._desk, found))
+        found = await self._figures.report(of.experiment, of.epoch)
+        pace = await self._figures.pace(of.epoch, found)
         view = experiment_gates.view(found, pace, now=self._desk.clock())
         return self._render(request, of, "gates", found=found, view=view)
 
     async def segments(self, request: Request, of: Head) -> Response:
         wanted = request.query_params.get("candidate", "")
         candidate = wanted or of.epoch.candidates[0]
-        found = await self._desk.recent.get(
-            ("segments", of.epoch.id, candidate),
-            lambda: segments.list_segments(
-                self._desk.store,
-                model="",
-                candidate=candidate,
-                experiment_id=of.experiment.id,
-                alpha=DEFAULT_ALPHA,
-                clock=self._desk.clock,
-            ),
-        )
+        found = await self._figures.segments(of.experiment, of.epoch, candidate)
         view = experiment_segments.view(found, every="all" in request.query_params)
         return self._render(request, of, "segments", found=found, view=view, candidate=candidate)
-
-    async def _report(self, of: Head) -> ExperimentReport:
-        """What `shadowctl compare` says; reused for a moment."""
-        return await self._desk.recent.get(
-            ("report", of.epoch.id),
-            lambda: comparison_report.compare(self._desk.store, experiment_id=of.experiment.id, clock=self._desk.clock),
-        )
 
     def _render(self, request: Request, of: Head, tab: str, **values: Any) -> Response:  # noqa: ANN401  as templates take them
         read_at = min(values[name].read_at for name in ("found", "course", "counted") if name in values)
