@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from browsing import visitor
+from browsing import Visitor, visitor
 from page_system import PageSystem
 from store_fixtures import rows
 
@@ -72,8 +72,7 @@ async def test_an_operator_promotes_with_the_gates_say(browser: Browser, seen_sy
 
 async def test_an_operator_reviews_divergent_answers_by_keyboard(browser: Browser, seen_system: PageSystem) -> None:
     async with visitor(browser, seen_system, "operator") as operator:
-        page = await operator.tab("/ui/experiments/1/divergences")
-        await page.locator("a[href^='/ui/comparisons/']").first.click()
+        page = await _first_divergence(operator)
         title = page.get_by_role("heading", level=1)
         first = await title.inner_text()
         # Whoever is asked for it may look at the next one without judging, and come back.
@@ -93,8 +92,7 @@ async def test_an_operator_reviews_divergent_answers_by_keyboard(browser: Browse
 
 async def test_an_operator_asks_both_versions_again(browser: Browser, seen_system: PageSystem) -> None:
     async with visitor(browser, seen_system, "operator") as operator:
-        page = await operator.tab("/ui/experiments/1/divergences")
-        await page.locator("a[href^='/ui/comparisons/']").first.click()
+        page = await _first_divergence(operator)
         before = rows(seen_system.database_url, "SELECT sum(n) FROM rollup")
         await page.keyboard.press("r")
         again = page.locator("#rerun")
@@ -102,6 +100,14 @@ async def test_an_operator_asks_both_versions_again(browser: Browser, seen_syste
         # The versions answer as they did: by the request's id.
         await expect(again.get_by_role("row").nth(1)).to_contain_text("base")
         assert rows(seen_system.database_url, "SELECT sum(n) FROM rollup") == before
+
+
+async def _first_divergence(operator: Visitor) -> Page:
+    """A tab with the first one of the list."""
+    page = await operator.tab("/ui/experiments/1/divergences")
+    path = await page.locator("a[href^='/ui/comparisons/']").first.get_attribute("href")
+    await page.goto(f"{operator.url}{path}")
+    return page
 
 
 async def _promote(page: Page, reason: str) -> None:
@@ -113,7 +119,8 @@ def _live_claim(system: PageSystem) -> str:
     """What search.A says where nobody is targeted."""
     ((found,),) = rows(
         system.database_url,
-        "SELECT definition ->> 'defaultVariant' FROM flag_revision WHERE key = 'search.A' ORDER BY revision DESC LIMIT 1",
+        "SELECT definition ->> 'defaultVariant' FROM flag_revision WHERE key = 'search.A' ORDER BY revision DESC "
+        "LIMIT 1",
     )
     return str(found)
 
