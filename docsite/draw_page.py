@@ -22,14 +22,29 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 from rich.console import Console
-from rich.terminal_theme import DIMMED_MONOKAI
+from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 # Its candidates stay as they are; the other model's winner is promoted and rolled back, which begins a new epoch.
 MODEL = "summary"
-WIDTH, HEIGHT = 1180, 900
+WIDTH, HEIGHT = 1240, 900
 COLUMNS = 112
+# The page's own colours in the dark: black, red, green, yellow, blue, magenta, cyan, white.
+TERMINAL = TerminalTheme(
+    (16, 20, 28),
+    (230, 233, 240),
+    [
+        (46, 54, 70),
+        (255, 155, 146),
+        (111, 211, 154),
+        (240, 189, 106),
+        (122, 167, 255),
+        (201, 155, 224),
+        (92, 179, 234),
+        (230, 233, 240),
+    ],
+)
 TERMINAL_STYLE = "body { margin: 0; } pre { margin: 0; padding: 1rem; display: inline-block; font-size: 14px; }"
 UP = "keeps running until Ctrl-C"
 
@@ -81,7 +96,7 @@ def draw_terminal(browser: Browser, control: str) -> None:
     ).stdout
     console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123  nobody reads it
     console.print(Text.from_ansi(f"$ shadowctl compare\n{printed}"))
-    html = console.export_html(theme=DIMMED_MONOKAI, inline_styles=True)
+    html = console.export_html(theme=TERMINAL, inline_styles=True)
     page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
     page.set_content(html)
     page.add_style_tag(content=TERMINAL_STYLE)
