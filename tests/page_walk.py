@@ -22,11 +22,13 @@ from browsing import DESK, PHONE, Visitor
 from multishadow_server.entrypoints.web import application, signing_in
 from multishadow_server.entrypoints.web.desk import Desk
 from multishadow_server.entrypoints.web.pages import Pages
-from multishadow_server.entrypoints.web.paths import STATIC
+from multishadow_server.entrypoints.web.paths import SIGN_IN, SIGN_OUT, STATIC, THEME
 
 FIRST = "/ui/"
 # What everybody may send: it changes nothing but what their own browser shows.
-OWN = (signing_in.SIGN_IN, signing_in.SIGN_OUT, signing_in.THEME)
+OWN = (SIGN_IN, SIGN_OUT, THEME)
+# The status of a page that asks back whether to do something, where there is nothing to do.
+NOTHING_TO_DO = 409
 TABS = 3
 STUCK_SECONDS = 90.0
 LOOK_ONLY = ("color-contrast",)
@@ -150,6 +152,10 @@ class Walk:
     def unseen(self) -> list[str]:
         """Kinds of pages that no link leads to."""
         return [kind for kind in self.kinds if not self._looked[kind]]
+
+    def kinds_seen(self) -> set[str]:
+        """Kinds of pages that links lead to."""
+        return {kind for kind in self.kinds if self._looked[kind]}
 
     def kind(self, path: str) -> str:
         """The pattern that a path fits; the path itself where none does."""

@@ -14,13 +14,11 @@ from playwright.async_api import Browser, Page, expect
 from browsing import SCREENSHOTS, visitor
 from page_system import PageSystem
 from page_traffic import MODELS
-from page_walk import Walk, examine, examine_on_a_phone
+from page_walk import NOTHING_TO_DO, Walk, examine, examine_on_a_phone
 from store_fixtures import rows
 
 # A machine that also runs other tests needs longer than the fifteen seconds that it takes by itself.
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(400)]
-# A page that asks back whether to do something says so where there is nothing to do.
-NOTHING_TO_DO = 409
 _OF_MODEL = """
     SELECT min(comparison.id) FROM comparison
     JOIN epoch ON epoch.id = epoch_id JOIN experiment ON experiment.id = experiment_id

@@ -12,7 +12,7 @@ from playwright.async_api import Browser, Page, expect
 
 from browsing import visitor
 from page_system import PageSystem
-from page_walk import OWN, Walk, kinds_of_changes
+from page_walk import NOTHING_TO_DO, OWN, Walk, kinds_of_changes
 from store_fixtures import rows
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -57,7 +57,7 @@ class Plain:
 async def plain(browser: Browser, seen_system: PageSystem) -> AsyncIterator[list[Plain]]:
     """One page of each kind."""
     found: list[Plain] = []
-    async with visitor(browser, seen_system, "viewer", java_script_enabled=False) as viewer:
+    async with visitor(browser, seen_system, "viewer", expected={NOTHING_TO_DO}, java_script_enabled=False) as viewer:
         walk = Walk(visitor=viewer)
 
         async def look(page: Page, path: str, _before: int) -> None:
