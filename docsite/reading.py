@@ -1,8 +1,7 @@
 """Which settings a role reads, found in the code from the role's module on.
 
 Parts of the program are its functions and classes. A role reads what its module reads, and what the parts do that are
-named there, and so on: so TLS for serving is not said of workers, which serve nothing, although they import the module
-that has it.
+named there, and so on: so what a module has for one role is not said of others that import it for something else.
 """
 
 from __future__ import annotations
@@ -34,6 +33,10 @@ class Found(NamedTuple):
     named: frozenset[Part]
 
 
+# What every command of a role does before it runs the role.
+START = Part(f"{PACKAGE}.entrypoints.cli", "_log_to_stderr")
+
+
 @cache
 def _properties() -> Mapping[str, frozenset[str]]:
     """The settings behind each property of Settings, as if they were read themselves."""
@@ -51,15 +54,15 @@ def readers(roles: Mapping[str, str]) -> Mapping[str, frozenset[str]]:
     Args:
         roles: each role's module.
     """
-    read = {role: _reached(Part(module, "")) for role, module in roles.items()}
+    read = {role: _reached(Part(module, ""), START) for role, module in roles.items()}
     return {
         name: frozenset(role for role, settings in read.items() if name in settings) for name in Settings.model_fields
     }
 
 
-def _reached(begin: Part) -> frozenset[str]:
+def _reached(*begin: Part) -> frozenset[str]:
     settings: set[str] = set()
-    seen, ahead = {begin}, [begin]
+    seen, ahead = set(begin), list(begin)
     while ahead:
         found = _found(ahead.pop())
         settings |= found.settings

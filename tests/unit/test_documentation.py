@@ -108,8 +108,10 @@ def test_settings_are_told_of_the_roles_that_read_them() -> None:
     assert found["buffer_captures"] == {"router"}
     assert found["worker_linger"] == {"worker"}
     assert found["ui_hosts"] == {"control"}
-    # Workers import what has it, and serve nothing.
-    assert found["tls_cert"] == {"router", "control"}
+    # Workers import what has it, for something else.
+    assert found["reflection"] == {"router", "control"}
+    assert found["tls_cert"] >= {"router", "worker", "control"}
+    assert found["log_format"] >= {"router", "worker", "control"}
     assert found["data_dir"] == {"serve"}
 
 

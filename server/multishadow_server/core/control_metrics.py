@@ -37,12 +37,14 @@ class CandidateStanding:
         report: it, against the live version.
         review: what the gates say.
         drift: None when no hour is unlike those before it.
+        segments: kinds of request that diverge more often than the others, as is proven; None when not known.
     """
 
     model: str
     report: CandidateReport
     review: Review
     drift: Drift | None
+    segments: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,6 +140,8 @@ def _candidate(candidate: CandidateStanding) -> Iterator[Sample]:
     yield sample("experiment_sample_ratio_mismatch", ratio.state is GateState.FAIL, **whose)
     for direction in Drift:
         yield sample("experiment_drift", candidate.drift is direction, **whose, direction=direction)
+    if candidate.segments is not None:
+        yield sample("experiment_segments_diverging", candidate.segments, **whose)
 
 
 def _rollout(rollout: Rollout, now: float) -> Iterator[Sample]:

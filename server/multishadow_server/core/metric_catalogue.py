@@ -407,6 +407,16 @@ _STANDING = (
     _of(
         "control",
         "gauge",
+        "experiment_segments_diverging",
+        "Kinds of request in which divergence is proven to be more frequent than in the others; looked for every five "
+        "minutes.",
+        "model",
+        "version",
+        path="shadow",
+    ),
+    _of(
+        "control",
+        "gauge",
         "rollout_share_ratio",
         "Share of requests that a version gets at the present stage of its rollout.",
         "model",

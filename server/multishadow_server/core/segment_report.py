@@ -48,6 +48,11 @@ class Segment:
     p_exact: float
     p_adjusted: float
 
+    @property
+    def is_worse(self) -> bool:
+        """Whether it is proven that they are bad more often than the others."""
+        return self.alert and self.rest_rate is not None and self.rate.estimate > self.rest_rate
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Correlation:

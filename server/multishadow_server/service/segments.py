@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from multishadow_server.core import segment_report
 from multishadow_server.core.experiment import Epoch, Experiment
+from multishadow_server.core.rollup import Rollup
 from multishadow_server.core.segment_report import SegmentReport
 from multishadow_server.errors import InvalidInput, NotFound
 from multishadow_server.service import comparison_report, names
+from multishadow_server.service.comparison_report import DEFAULT_ALPHA
 from multishadow_server.service.ports import ControlStore
 
 
@@ -60,6 +62,22 @@ async def list_segments(
         report=await asyncio.to_thread(segment_report.build, buckets, version=version, alpha=alpha),
         read_at=read_at,
     )
+
+
+async def worse_than_the_rest(store: ControlStore, epoch: Epoch) -> Mapping[str, int]:
+    """Of each candidate of an epoch, how many kinds of request are proven to diverge more often than the others.
+
+    Raises:
+        StoreUnavailable: the database is away.
+    """
+    buckets = await store.buckets(epoch.id, segment_report.FAMILIES)
+    return await asyncio.to_thread(_worse, buckets, epoch.candidates)
+
+
+def _worse(buckets: Mapping[int, Rollup], candidates: Sequence[str]) -> Mapping[str, int]:
+    tables = {start: rollup.tables() for start, rollup in buckets.items()}
+    reports = [segment_report.of_tables(tables, version=version, alpha=DEFAULT_ALPHA) for version in candidates]
+    return {report.version: sum(segment.is_worse for segment in report.segments) for report in reports}
 
 
 def _candidate(epoch: Epoch, wanted: str) -> str:

@@ -7,22 +7,24 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from multishadow_server.core import serving
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.control_metrics import CandidateStanding, Drift, Standing
-from multishadow_server.core.experiment import Experiment
+from multishadow_server.core.experiment import Epoch, Experiment
 from multishadow_server.core.gate_findings import apparatus
 from multishadow_server.core.rollup import Family
 from multishadow_server.errors import FailedPrecondition, MultishadowError
-from multishadow_server.service import comparison_report
+from multishadow_server.service import comparison_report, segments
 from multishadow_server.service.ending import end
 from multishadow_server.service.ports import AlarmStore, ControlStore, LetterFilter, LetterStore, RolloutStore
 from multishadow_server.service.status import QUIET_SECONDS
 
 FRESH_SECONDS = 10.0
 """A reading is good for so long: Prometheus usually asks every 15 s, and each of several asks on its own."""
+SEGMENTS_SECONDS = 300.0
+"""How often kinds of request are looked at: their counts are the most there are, and their evidence is by the hour."""
 PATIENCE_SECONDS = 2.0
 """Longest time that whoever asks waits for a new one; the last one does meanwhile."""
 
@@ -62,6 +64,7 @@ class StandingReader:
         self._monotonic = monotonic
         self._patience = patience
         self._read_at = -math.inf
+        self._segments: dict[int, tuple[float, Mapping[str, int]]] = {}
         self._reading: asyncio.Task[None] | None = None
         self._away = False
         self.standing: Standing | None = None
@@ -129,12 +132,26 @@ class StandingReader:
         hours = {start: rollup.tables() for start, rollup in buckets.items()}
         reviews = {review.version: review for review in found.reviews}
         standing = []
+        worse = await self._worse_segments(found.epoch)
         for report in found.report.candidates:
             alarm = apparatus.drift_alarm(hours, report.version, bucket_seconds=found.epoch.bucket_seconds)
             way = None if alarm is None else Drift.RISING if alarm.rising else Drift.FALLING
             review = reviews[report.version]
-            standing.append(CandidateStanding(model=experiment.model, report=report, review=review, drift=way))
+            standing.append(
+                CandidateStanding(
+                    model=experiment.model, report=report, review=review, drift=way, segments=worse.get(report.version)
+                )
+            )
         return standing
+
+    async def _worse_segments(self, epoch: Epoch) -> Mapping[str, int]:
+        """By candidate: how many kinds of request diverge more often than the others."""
+        looked_at, worse = self._segments.get(epoch.id, (-math.inf, {}))
+        if self._monotonic() - looked_at < SEGMENTS_SECONDS:
+            return worse
+        worse = await segments.worse_than_the_rest(self._store, epoch)
+        self._segments[epoch.id] = (self._monotonic(), worse)
+        return worse
 
 
 def _live(configuration: Configuration) -> dict[str, str]:
