@@ -76,16 +76,16 @@ async def test_an_operator_reviews_divergent_answers_by_keyboard(browser: Browse
         title = page.get_by_role("heading", level=1)
         first = await title.inner_text()
         # Whoever is asked for it may look at the next one without judging, and come back.
-        await page.keyboard.press("n")
+        await _press(page, "n")
         await expect(title).not_to_have_text(first)
-        await page.keyboard.press("p")
+        await _press(page, "p")
         await expect(title).to_have_text(first)
         key = await page.locator(".verdicts [data-key]").first.get_attribute("data-key")
-        await page.keyboard.press(str(key))
+        await _press(page, str(key))
         await expect(page.get_by_role("status").first).to_contain_text("answer in comparison")
         await expect(title).not_to_have_text(first)
         assert len(_reviews(seen_system)) == 1
-        await page.keyboard.press("u")
+        await _press(page, "u")
         await expect(title).to_have_text(first)
         assert _reviews(seen_system) == []
 
@@ -94,12 +94,18 @@ async def test_an_operator_asks_both_versions_again(browser: Browser, seen_syste
     async with visitor(browser, seen_system, "operator") as operator:
         page = await _first_divergence(operator)
         before = rows(seen_system.database_url, "SELECT sum(n) FROM rollup")
-        await page.keyboard.press("r")
+        await _press(page, "r")
         again = page.locator("#rerun")
         await expect(again.get_by_role("heading", name="What they answered")).to_be_visible()
         # The versions answer as they did: by the request's id.
         await expect(again.get_by_role("row").nth(1)).to_contain_text("base")
         assert rows(seen_system.database_url, "SELECT sum(n) FROM rollup") == before
+
+
+async def _press(page: Page, key: str) -> None:
+    """Press a key that leads elsewhere, and wait for the script that takes the next one."""
+    async with page.expect_navigation(wait_until="load"):
+        await page.keyboard.press(key)
 
 
 async def _first_divergence(operator: Visitor) -> Page:
