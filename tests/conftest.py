@@ -24,6 +24,9 @@ from multishadow_server.adapters.embedded import EmbeddedNats, EmbeddedPostgres
 hypothesis.settings.register_profile("multishadow", deadline=None)
 hypothesis.settings.load_profile("multishadow")
 
+# The browser of tests of pages, and the system that they look at.
+pytest_plugins = ["browsing"]
+
 TEMPLATE = "migrated"
 _numbers = itertools.count(1)
 # A run that is killed leaves no PostgreSQL behind either: each is a daemon, which no death of a parent reaches. This
@@ -81,6 +84,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "e2e" in item.path.parts:
             item.add_marker(pytest.mark.xdist_group("whole systems"))
+        if "browser" in item.path.parts:
+            item.add_marker(pytest.mark.xdist_group("browser"))
 
 
 @pytest.fixture(scope="session")
