@@ -67,7 +67,7 @@ def version(name: str) -> Version:
 def states(flags: Flags, target_of: Callable[[Flags], Flags]) -> list[Flags]:
     """The flags after each revision, the present ones first."""
     reached: list[Flags] = [flags]
-    for _ in range(4):
+    for _ in range(2 + len(NAMES)):
         step = promotion.next_step(SPAM, reached[-1], target_of(reached[-1]))
         if step is None:
             return reached

@@ -22,7 +22,7 @@ OPERATION_SECONDS = 20.0
 SERVER_LIMITS = {
     "statement_timeout": "15s",
     "lock_timeout": "10s",
-    # Compiling takes longer than any query here: what touches a month of partitions looks dear to the planner, and is not.
+    # Compiling takes longer than any query here: a month of partitions looks dear to the planner, and is not.
     "jit": "off",
     # A client that froze within a change would keep everybody else from changing anything.
     "idle_in_transaction_session_timeout": "30s",
