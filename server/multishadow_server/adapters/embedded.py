@@ -110,7 +110,8 @@ class EmbeddedPostgres:
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             exists = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone()
             if exists is None:
-                statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+                # By files: of hundreds of small tables that takes half as long as page by page through the log.
+                statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
                 connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
             for setting, value in _QUIET_LOG.items():
                 quiet = sql.SQL("ALTER DATABASE {} SET {} = {}")

@@ -70,6 +70,9 @@ from multishadow_server.settings import Settings
 
 _log = logging.getLogger(__name__)
 
+# For the page, exports and weekly reports together: what they ask takes longest.
+PAGE_CONNECTIONS = 6
+
 
 async def run(
     settings: Settings,
@@ -125,7 +128,7 @@ async def run(
             ),
             RolloutServicer(store=store, records=rollouts, probe=probe),
             AccessServicer(tokens, PostgresAudit(engine), changed=door.changed),
-            *_servicers(settings, engine, backlog, work.watchers),
+            *_servicers(settings, engine, backlog, work),
             _report_servicer(settings, store, work.reporting),
             work.telling.servicer,
             later=flagd,
@@ -137,7 +140,7 @@ async def run(
         pages = Pages(tokens=door.doorkeeper is not None)
         page = await page_routes(
             settings,
-            engine,
+            work.for_reading,
             pages,
             backlog=backlog,
             probe=probe,
@@ -193,8 +196,12 @@ async def run(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Work:
-    """What control does by itself, beside answering."""
+    """What control does by itself, beside answering.
 
+    `for_reading` is a pool of its own: who looks must not take the connections that a rollback needs.
+    """
+
+    for_reading: AsyncEngine
     watchers: Watchers
     upkeep: Upkeep
     reporting: Reporting
@@ -205,10 +212,13 @@ async def _own_work(
     settings: Settings, database_url: str, engine: AsyncEngine, stop: asyncio.Event, stack: AsyncExitStack
 ) -> _Work:
     """Begin it; it ends with the stack."""
+    for_reading = open_engine(database_url, pool_size=PAGE_CONNECTIONS)
+    stack.push_async_callback(for_reading.dispose)
     return _Work(
+        for_reading=for_reading,
         watchers=await watch(settings, database_url, stop, stack),
         upkeep=await keep_up(settings, engine, stop, stack),
-        reporting=await keep_reporting(settings, engine, stop, stack),
+        reporting=await keep_reporting(settings, for_reading, stop, stack),
         telling=await tell(database_url, stop, stack),
     )
 
@@ -218,21 +228,21 @@ def _log_each(warnings: Sequence[str]) -> None:
         _log.warning("%s", warning)
 
 
-def _servicers(
-    settings: Settings, engine: AsyncEngine, backlog: JetStreamBacklog, watchers: Watchers
-) -> tuple[Services, ...]:
+def _servicers(settings: Settings, engine: AsyncEngine, backlog: JetStreamBacklog, work: _Work) -> tuple[Services, ...]:
     """Those that need little more than the store."""
     store = PostgresControl(engine)
     traffic = PostgresTraffic(engine, ProtobufPayloadRewriter(), hash_key=settings.hash_key)
     stored = PostgresStoredRequests(engine)
-    exports = Exports(store=store, answers=PostgresAnswers(engine), seals=traffic, rewriter=ProtobufPayloadRewriter())
+    exports = Exports(
+        store=store, answers=PostgresAnswers(work.for_reading), seals=traffic, rewriter=ProtobufPayloadRewriter()
+    )
     return (
         FlagServicer(store),
         PrivacyServicer(store=store, traffic=traffic, backlog=backlog),
         ShadowingServicer(store),
         SessionServicer(store=store, records=PostgresSessions(engine)),
         AlarmServicer(store=store, alarms=PostgresAlarms(engine), probes=PostgresProbes(engine)),
-        ReplayServicer(store=store, stored=stored, gateway=watchers.gateway, comparer=watchers.comparer),
+        ReplayServicer(store=store, stored=stored, gateway=work.watchers.gateway, comparer=work.watchers.comparer),
         DeadLetterServicer(PostgresDeadLetters(engine)),
         ExportServicer(store=store, exports=exports),
     )

@@ -94,6 +94,10 @@ class ComparisonFilter:
     until: float | None = None
 
 
+LATEST = 253_402_300_799.0
+"""Seconds since the Unix epoch at the end of the year 9999, which is the last that is written."""
+
+
 class Place(NamedTuple):
     """A comparison's place in a list."""
 
@@ -109,9 +113,11 @@ def place_from(text: str) -> Place:
     value, _, number = text[:LONGEST_PLACE].partition("~")
     try:
         place = Place(float(value), int(number))
-    except ValueError:
+    except (ValueError, OverflowError):
         raise InvalidInput(f"after: {text[:LONGEST_PLACE]!r} is no place in a list; begin at its first page") from None
-    if math.isnan(place.value) or not 0 <= place.id < 1 << 63:
+    # Latencies of timeouts are infinite; points in time have an end.
+    fits = place.value == math.inf or abs(place.value) <= LATEST
+    if not fits or not 0 <= place.id < 1 << 63:
         raise InvalidInput(f"after: {text[:LONGEST_PLACE]!r} is no place in a list; begin at its first page")
     return place
 

@@ -167,14 +167,15 @@ async def neighbours(
     comparison_lists.check(which)
     epoch_id, at = found.kept.epoch.id, place(found, sort)
     # At once: somebody waits for the page.
-    async with asyncio.TaskGroup() as reading:
-        following = reading.create_task(lists.page(epoch_id, which, sort=sort, after=at, most=1))
-        preceding = reading.create_task(lists.page(epoch_id, which, sort=sort, after=at, most=1, backwards=True))
-        alike = reading.create_task(_alike(lists, found))
+    following, preceding, alike = await asyncio.gather(
+        lists.page(epoch_id, which, sort=sort, after=at, most=1),
+        lists.page(epoch_id, which, sort=sort, after=at, most=1, backwards=True),
+        _alike(lists, found),
+    )
     return Neighbours(
-        previous=next((each.id for each in preceding.result().comparisons), None),
-        next=next((each.id for each in following.result().comparisons), None),
-        alike=alike.result(),
+        previous=next((each.id for each in preceding.comparisons), None),
+        next=next((each.id for each in following.comparisons), None),
+        alike=alike,
     )
 
 

@@ -190,7 +190,7 @@ def place_of(cursor: str, order: AnswerOrder | None) -> AnswerPlace:
         said = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         kind, day, number, place, value = said
         found = AnswerPlace(date.fromisoformat(day), int(number), int(place), float(value))
-    except (ValueError, TypeError, binascii.Error):
+    except (ValueError, TypeError, OverflowError, binascii.Error):
         raise InvalidInput("cursor: this is none; take one from an answer, as it is") from None
     if kind != (order or "export"):
         raise InvalidInput(f"cursor: this is one of a list by {kind}; go on with the same order, or begin without")

@@ -287,17 +287,19 @@ async def _experiment_at(change: Change, last: PromotionRecord) -> Experiment | 
     return found[0] if found else None
 
 
-async def rollback(store: ControlStore, *, model: str, actor: str, reason: str = "") -> RolledBack:
+async def rollback(
+    store: ControlStore, *, model: str, actor: str, reason: str = "", of_revision: int | None = None
+) -> RolledBack:
     """Take the last promotion back: the flags that decide who is live say again what they said before it.
 
     A staged rollout of it ends with that. Nothing is asked of the versions' servers, and nothing has to be readable but
     models, flags and promotions: this has to work at the worst moment. Repeated, it takes the promotion before that
-    back.
+    back, unless `of_revision` names the one that is meant by its revision.
 
     Raises:
         NotFound: no such model.
         FailedPrecondition: no promotion is left to take back.
-        Conflict: somebody else keeps changing the same flags.
+        Conflict: somebody else keeps changing the same flags, or the last promotion is not the one that is meant.
         StoreUnavailable: the database is away.
     """
     for _ in range(MOST_STEPS):
@@ -306,6 +308,11 @@ async def rollback(store: ControlStore, *, model: str, actor: str, reason: str =
             last = await change.last_promotion(owner.name)
             if last is None:
                 raise _nothing_to_roll_back(owner, change.configuration.flags)
+            if of_revision is not None and last.revision != of_revision:
+                raise Conflict(
+                    f"the last promotion of {owner.name} is another one by now, {last.version} over {last.previous}: "
+                    "that one was rolled back already, or somebody promoted since; look again"
+                )
             # Ended by the first write, so that control does not go on with it before the second.
             await _end_rollout(change, owner.name, actor=actor, reason=reason)
             if await take_back(change, owner, last, reason=reason):

@@ -8,13 +8,17 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from multishadow_server.core import webhook_events
+from multishadow_server.core.experiment import Experiment
 from multishadow_server.core.webhooks import Event, EventType
-from multishadow_server.errors import FailedPrecondition, MultishadowError, NotFound
+from multishadow_server.errors import FailedPrecondition, MultishadowError, NotFound, StoreUnavailable
 from multishadow_server.service import comparison_report
 from multishadow_server.service.ports import ControlStore, WebhookQueue
 
 INTERVAL = 30.0
 """Seconds between looks. A report costs some milliseconds, however much was compared, and nobody waits for it."""
+
+AFTER_SECONDS = 3_600.0
+"""For so long after its end an experiment is looked at: workers may still count what was asked before."""
 
 _TOLD = (EventType.WINNER_PROVEN, EventType.GATE_FAILED)
 
@@ -68,13 +72,23 @@ class ProofWatch:
             return 0
         found: list[Event] = []
         for experiment in await self._store.experiments():
-            if experiment.running:
+            if experiment.running or self._ended_lately(experiment):
                 found += await self._proofs(experiment.id)
         return await self._queue.enqueue(found)
+
+    def _ended_lately(self, experiment: Experiment) -> bool:
+        """Whether workers may still have counted what proves something."""
+        ended = experiment.stopped_at
+        return ended is not None and self._clock() - ended < AFTER_SECONDS
 
     async def _proofs(self, experiment_id: int) -> list[Event]:
         try:
             report = await comparison_report.compare(self._store, experiment_id=experiment_id, clock=self._clock)
         except (FailedPrecondition, NotFound):  # it has compared nothing yet, or is gone
+            return []
+        except StoreUnavailable:
+            raise
+        except Exception:  # noqa: BLE001  what is wrong with one experiment keeps nothing of the others back
+            _log.exception("what experiment %d has proven cannot be told", experiment_id)
             return []
         return webhook_events.proofs(report.experiment, report.epoch, report.report, report.reviews, at=report.read_at)

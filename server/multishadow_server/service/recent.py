@@ -77,6 +77,11 @@ class Recent:
         started = self._monotonic()
         try:
             value = await make()
+        except BaseException:
+            # What was never made takes nothing else's place.
+            if kept.made_at == float("-inf"):
+                self._kept = OrderedDict((key, each) for key, each in self._kept.items() if each is not kept)
+            raise
         finally:
             kept.making = None
         kept.value, kept.made_at = value, self._monotonic()

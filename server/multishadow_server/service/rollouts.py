@@ -10,7 +10,7 @@ from multishadow_server.core import rollout as rules
 from multishadow_server.core import serving
 from multishadow_server.core.guardrails import Standing
 from multishadow_server.core.rollout import Checkup, Decision, Move, Rollout, RolloutState
-from multishadow_server.errors import FailedPrecondition, NotFound
+from multishadow_server.errors import Conflict, FailedPrecondition, NotFound
 from multishadow_server.service import (
     flag_sources,
     names,
@@ -193,15 +193,27 @@ async def resume(store: ControlStore, records: RolloutStore, *, model: str, acto
     return (await rollout_moves.carry_out(store, rollout, decision, actor=actor, baseline=baseline))[0]
 
 
-async def step(store: ControlStore, records: RolloutStore, *, model: str, actor: str, reason: str = "") -> Rollout:
+async def step(
+    store: ControlStore,
+    records: RolloutStore,
+    *,
+    model: str,
+    actor: str,
+    reason: str = "",
+    from_stage: int | None = None,
+) -> Rollout:
     """Go to the next stage now, whatever of the dwell or of the evidence is missing. The last stage's next is the end.
+
+    `from_stage` is the place of the stage that somebody saw; None goes on from whichever it is at.
 
     Raises:
         FailedPrecondition: none goes on, it is paused, a guardrail is broken, or its flags are not its own.
-        Conflict: it was changed meanwhile.
+        Conflict: it was changed meanwhile, or is at another stage.
         StoreUnavailable: the database is away.
     """
     rollout = await _going_on(store, records, model)
+    if from_stage is not None and rollout.stage != from_stage:
+        raise Conflict(f"rollout {rollout.id} of {rollout.model} is at {rollout.percent:g} % by now; look again")
     if rollout.state is RolloutState.PAUSED:
         raise FailedPrecondition(
             f"rollout {rollout.id} of {rollout.model} is paused by {rollout.changed_by}: {rollout.note}; `shadowctl "

@@ -15,7 +15,7 @@ from multishadow_server.core.control_metrics import CandidateStanding, Drift, St
 from multishadow_server.core.experiment import Epoch, Experiment
 from multishadow_server.core.gate_findings import apparatus
 from multishadow_server.core.rollup import Family
-from multishadow_server.errors import FailedPrecondition, MultishadowError
+from multishadow_server.errors import FailedPrecondition, MultishadowError, StoreUnavailable
 from multishadow_server.service import comparison_report, segments
 from multishadow_server.service.ending import end
 from multishadow_server.service.ports import AlarmStore, ControlStore, LetterFilter, LetterStore, RolloutStore
@@ -127,6 +127,11 @@ class StandingReader:
             found = await comparison_report.compare(self._store, experiment_id=experiment.id, clock=self._clock)
         except FailedPrecondition:
             # It has compared nothing yet.
+            return ()
+        except StoreUnavailable:
+            raise
+        except Exception:  # noqa: BLE001  metrics of everything else are worth having without it
+            _log.exception("metrics: experiment %d cannot be reported on", experiment.id)
             return ()
         buckets = await self._store.buckets(found.epoch.id, [Family.OUTCOME])
         hours = {start: rollup.tables() for start, rollup in buckets.items()}

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from multishadow_server.core import weeks
 from multishadow_server.core.weeks import Due, Week
-from multishadow_server.errors import MultishadowError
+from multishadow_server.errors import MultishadowError, StoreUnavailable
 from multishadow_server.service import weekly_reports
 from multishadow_server.service.ports import ControlStore, ReportRenderer, WeeklyReportStore
 
@@ -82,7 +82,13 @@ class WeeklyRounds:
         made = 0
         for week in self._weeks_due():
             for model in await weekly_reports.models_with_experiments(self._store, week):
-                made += await self._make(model, week)
+                try:
+                    made += await self._make(model, week)
+                except StoreUnavailable:
+                    raise
+                except Exception:  # noqa: BLE001  one model's report is no reason to make none of the others'
+                    self._failed += 1
+                    _log.exception("the report on %s of %s failed", week, model)
         self._made += made
         return made
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import time
 
-from psycopg.errors import LockNotAvailable
+from psycopg.errors import LockNotAvailable, UndefinedTable
 from sqlalchemy import Connection, Engine, RowMapping, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 # "multindx": one process builds at a time.
 _LOCK = 0x6D756C74_696E6478
@@ -65,11 +65,21 @@ def _build(connection: Connection, part: RowMapping, until: float) -> None:
             empty = connection.execute(text(f'SELECT NOT EXISTS (SELECT FROM "{part["partition"]}")')).scalar_one()  # noqa: S608  a partition's name
             # Nobody is held up by an index on nothing, and concurrently it would wait for everybody.
             how = "" if empty else "CONCURRENTLY"
+            # That waits for transactions that began before it, and holds up nobody meanwhile.
+            wait = _LOCK_TIMEOUT if empty else f"{max(1, round(until - time.monotonic()))}s"
+            connection.execute(text(f"SET lock_timeout = '{wait}'"))
             connection.execute(text(f'CREATE INDEX {how} "{index}" ON "{part["partition"]}" {part["columns"]}'))
+            connection.execute(text(f"SET lock_timeout = '{_LOCK_TIMEOUT}'"))
             connection.execute(text(f'ALTER INDEX "{part["index"]}" ATTACH PARTITION "{index}"'))
+        except ProgrammingError as error:
+            # Retention has dropped the partition meanwhile.
+            if isinstance(error.orig, UndefinedTable):
+                return
+            raise
         except OperationalError as error:
             if not isinstance(error.orig, LockNotAvailable) or time.monotonic() > until:
                 raise
+            connection.execute(text(f"SET lock_timeout = '{_LOCK_TIMEOUT}'"))
             time.sleep(_PAUSE_SECONDS)
         else:
             return

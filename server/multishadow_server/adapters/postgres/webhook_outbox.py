@@ -29,6 +29,9 @@ async def tell(connection: AsyncConnection, event: Event) -> None:
             await connection.execute(_USUAL_LOCKS)
     except MultishadowError as error:
         logger.warning("webhooks do not hear of %s: %s", event.type, error)
+    except Exception:
+        # A right that is missing, a value that nobody foresaw: never a reason not to roll back.
+        logger.exception("webhooks do not hear of %s", event.type)
 
 
 async def enqueue(connection: AsyncConnection, event: Event) -> int:

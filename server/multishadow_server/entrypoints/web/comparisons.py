@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -93,10 +94,12 @@ class _ComparisonPage:
             version, verdict = fields.get("version", ""), _verdict(fields.get("verdict", ""))
             said = await self._say(comparison_id, version, verdict)
             if "undo" not in fields:
-                found = await divergences.whole(self._desk.comparisons, comparison_id)
                 judged = {"judged": comparison_id, "judged_version": version, "judged_as": verdict or ""}
                 judged["judged_before"] = fields.get("before", "")
-                then.append(await self._next(found, terms, judged))
+                # It is recorded, whether or not there is a next one to go on to.
+                with suppress(MultishadowError):
+                    found = await divergences.whole(self._desk.comparisons, comparison_id)
+                    then.append(await self._next(found, terms, judged))
             return said
 
         response = await act(request, change, back=back)

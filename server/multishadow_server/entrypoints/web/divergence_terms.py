@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from multishadow_server.core import segment_filter
-from multishadow_server.core.comparison_lists import ComparisonFilter, Sort, Which
+from multishadow_server.core.comparison_lists import LATEST, ComparisonFilter, Sort, Which
 from multishadow_server.errors import InvalidInput
 
 FIELDS = ("which", "version", "segment", "least", "most", "slower", "reviewed", "since", "until", "sort", "epoch")
@@ -103,4 +103,7 @@ def _moment(name: str, text: str | None) -> float | None:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise InvalidInput(f"{name}: {text[:40]!r} is no time; write 2026-11-26T14:00, in UTC") from None
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+    seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+    if not 0 <= seconds <= LATEST:
+        raise InvalidInput(f"{name}: {text[:40]!r} is before 1970 or after 9999")
+    return seconds

@@ -146,6 +146,8 @@ class _Shown:
     async def segments(self, request: Request, of: Head) -> Response:
         wanted = request.query_params.get("candidate", "")
         candidate = wanted or of.epoch.candidates[0]
+        if candidate not in of.epoch.candidates:
+            raise NotFound(f"this experiment does not compare {candidate!r}; see {', '.join(of.epoch.candidates)}")
         found = await self._figures.segments(of.experiment, of.epoch, candidate)
         view = experiment_segments.view(found, every="all" in request.query_params)
         return self._render(request, of, "segments", found=found, view=view, candidate=candidate)

@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 
 from multishadow_server.entrypoints.control_messages import free_text
 from multishadow_server.entrypoints.web import experiment
-from multishadow_server.entrypoints.web.actions import Act, act, actor
+from multishadow_server.entrypoints.web.actions import Act, act, actor, shown_number
 from multishadow_server.entrypoints.web.desk import Desk
 from multishadow_server.entrypoints.web.experiment_gates import VERDICT_KINDS
 from multishadow_server.entrypoints.web.experiments import SECTION
@@ -169,6 +169,7 @@ class _Done:
                 model=subject.experiment.model,
                 actor=actor(),
                 reason=free_text("reason", fields.get("reason", "")),
+                of_revision=shown_number(fields, "promotion"),
             )
             return await self._with_warnings(
                 f"{undone.version} is live again from revision {undone.revision} on; {undone.rolled_back} is not."

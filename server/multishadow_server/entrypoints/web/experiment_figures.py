@@ -91,12 +91,16 @@ class ExperimentFigures:
     async def _work_out_all(self) -> None:
         try:
             running = [each for each in await self._desk.store.experiments() if each.running]
-            for experiment in running[:MOST_EXPERIMENTS]:
-                await self.work_out(experiment)
         except MultishadowError as error:
             _log.debug("the page's figures are worked out when somebody asks: %s", error)
-        except Exception:  # noqa: BLE001  nobody waits for it; whoever looks next is told what is wrong
-            _log.exception("the page's figures cannot be worked out before anybody asks")
+            return
+        for experiment in running[:MOST_EXPERIMENTS]:
+            try:
+                await self.work_out(experiment)
+            except MultishadowError as error:
+                _log.debug("the figures of experiment %d are worked out when somebody asks: %s", experiment.id, error)
+            except Exception:  # noqa: BLE001  nobody waits for it; whoever looks next is told what is wrong
+                _log.exception("the figures of experiment %d cannot be worked out", experiment.id)
 
     async def work_out(self, experiment: Experiment) -> None:
         """All figures of an experiment, one after the other."""

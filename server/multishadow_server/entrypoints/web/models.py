@@ -193,7 +193,11 @@ class _ModelPage:
         async def change(said: Fields) -> str:
             await flag_sources.check_rollback(desk.store, clock=desk.clock)
             undone = await promotion.rollback(
-                desk.store, model=model, actor=actor(), reason=fields.text(said, "reason")
+                desk.store,
+                model=model,
+                actor=actor(),
+                reason=fields.text(said, "reason"),
+                of_revision=actions.shown_number(said, "promotion"),
             )
             warnings = await flag_sources.warnings(desk.store, clock=desk.clock)
             return actions.said(

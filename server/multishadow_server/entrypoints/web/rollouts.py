@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Route
 
 from multishadow_server.core.rollout import Move, Rollout, RolloutState
 from multishadow_server.entrypoints.web import fields, paging
-from multishadow_server.entrypoints.web.actions import act, actor
+from multishadow_server.entrypoints.web.actions import act, actor, shown_number
 from multishadow_server.entrypoints.web.desk import Desk
 from multishadow_server.entrypoints.web.fields import Fields
 from multishadow_server.entrypoints.web.pages import Pages, ui
@@ -110,7 +110,7 @@ def routes(pages: Pages, desk: Desk) -> Sequence[BaseRoute]:
         Route(one, page.show),
         Route(f"{one}/pause", page.changing(use_cases.pause, "is paused"), methods=["POST"]),
         Route(f"{one}/resume", page.changing(use_cases.resume, "goes on"), methods=["POST"]),
-        Route(f"{one}/step", page.changing(use_cases.step, "was stepped on"), methods=["POST"]),
+        Route(f"{one}/step", page.changing(use_cases.step, "was stepped on", of_stage=True), methods=["POST"]),
         Route(f"{one}/abort", page.changing(use_cases.abort, "was aborted"), methods=["POST"]),
     ]
 
@@ -143,19 +143,21 @@ class _RolloutPages:
         )
 
     def changing(
-        self, use_case: Callable[..., Awaitable[Rollout]], words: str
+        self, use_case: Callable[..., Awaitable[Rollout]], words: str, *, of_stage: bool = False
     ) -> Callable[[Request], Awaitable[Response]]:
-        """What a button does: the use case, of this rollout and no other."""
+        """What a button does: the use case, of this rollout and no other, and of the stage that the page showed."""
 
         async def changed(request: Request) -> Response:
             async def change(said: Fields) -> str:
                 model = await self._model_of(_id(request))
+                shown = {"from_stage": shown_number(said, "stage")} if of_stage else {}
                 rollout = await use_case(
                     self._desk.store,
                     self._desk.rollouts,
                     model=model,
                     actor=actor(),
                     reason=fields.text(said, "reason"),
+                    **shown,
                 )
                 return f"Rollout {rollout.id} {words}, at {rollout.percent:g} %."
 

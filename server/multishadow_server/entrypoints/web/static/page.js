@@ -89,6 +89,8 @@
 
   function pressed(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest(WRITING)) return;
+    // A key that is held would judge the next request, too, and the one after it.
+    if (event.repeat) return;
     if (document.querySelector("dialog[open]")) return;
     const going = event.timeStamp - goingSince < GO_SECONDS * 1000;
     goingSince = -Infinity;
