@@ -40,7 +40,7 @@ _INDEXES = {
     "ix_comparison_similarity": "epoch_id, kept_because, comparison_similarity(observations), id",
     "ix_comparison_latency": "epoch_id, kept_because, comparison_latency(observations), id",
     "ix_comparison_received_at": "epoch_id, kept_because, received_at, id",
-    "ix_comparison_session_id": "epoch_id, session_id, received_at",
+    "ix_comparison_session_id": "epoch_id, left(session_id, 256), received_at",
     "ix_comparison_id": "id",
 }
 

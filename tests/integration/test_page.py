@@ -168,7 +168,12 @@ async def test_versions_are_paused_flagged_promoted_and_rolled_back_from_their_m
             browser, "/models/summary/versions/v3/promote", "Rollout 2 has begun: 1, 5, 25, 50, 100 %", how="stages",
             force="yes", reason="a test",
         )  # fmt: skip
-        await done(browser, "/models/summary/rollback", "v3 was rolled back: v2 is live", reason="a test")
+        source = await shown(browser, "/models/summary", "Roll back v3")
+        (promoted,) = re.findall(r'name="promotion" value="(\d+)"', source)
+        undoing = {"reason": "a test", "promotion": promoted}
+        await done(browser, "/models/summary/rollback", "v3 was rolled back: v2 is live", **undoing)
+        # Pressed twice, it takes back no other.
+        await done(browser, "/models/summary/rollback", "another one by now", **undoing)
         await done(
             browser, "/models/summary/versions/v3/promote", "v3 is live in place of v2", how="once", force="yes",
             reason="again",
@@ -192,9 +197,11 @@ async def test_flags_rollouts_letters_and_alarms_are_changed_from_their_pages(wo
         await done(browser, "/rollouts/1/pause", "is paused already by the web page: lunch")
         await shown(browser, "/rollouts/1", "Paused by the web page: lunch", "Resume")
         await done(browser, "/rollouts/1/resume", "Rollout 1 goes on")
-        await done(browser, "/rollouts/1/step", "Rollout 1 was stepped on, at 25 %")
+        await done(browser, "/rollouts/1/step", "does not say what it was made for")
+        await done(browser, "/rollouts/1/step", "Rollout 1 was stepped on, at 25 %", stage=1)
+        await done(browser, "/rollouts/1/step", "at 25 % by now", stage=1)
         await done(browser, "/rollouts/1/abort", "Rollout 1 was aborted", reason="enough")
-        await done(browser, "/rollouts/1/step", "rollout 1 of fraud is aborted already: enough")
+        await done(browser, "/rollouts/1/step", "rollout 1 of fraud is aborted already: enough", stage=2)
         ended = await shown(browser, "/rollouts/1", "Aborted", "enough", "25 %")
         assert "Step on" not in ended
         assert (await browser.post("/rollouts/9/abort")).status_code == 404

@@ -123,7 +123,9 @@ def test_every_stage_is_shown() -> None:
         "worker_reported_drops_total", "answers_kept_total", "answers_too_large_total", "sessions_ended_total",
         "dead_letters_total", "shadow_circuits_opened_total", "experiments_ended_total", "experiments_moved_total",
         "labels_joined_total", "rollout_moves_total", "probes_asked_total", "alarms_raised_total",
-        "alarms_cleared_total", "retention_days_dropped_total", "retention_rows_deleted_total", "writes_refused_total",
+        "alarms_cleared_total", "webhooks_delivered_total", "webhook_attempts_failed_total",
+        "webhooks_undelivered_total", "weekly_reports_made_total", "retention_days_dropped_total",
+        "retention_rows_deleted_total", "writes_refused_total",
     }  # fmt: skip
 
 

@@ -115,9 +115,7 @@ def place_from(text: str) -> Place:
         place = Place(float(value), int(number))
     except (ValueError, OverflowError):
         raise InvalidInput(f"after: {text[:LONGEST_PLACE]!r} is no place in a list; begin at its first page") from None
-    # Latencies of timeouts are infinite; points in time have an end.
-    fits = place.value == math.inf or abs(place.value) <= LATEST
-    if not fits or not 0 <= place.id < 1 << 63:
+    if math.isnan(place.value) or not 0 <= place.id < 1 << 63:
         raise InvalidInput(f"after: {text[:LONGEST_PLACE]!r} is no place in a list; begin at its first page")
     return place
 

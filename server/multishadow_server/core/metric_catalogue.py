@@ -459,9 +459,15 @@ _ROUNDS = (
         "control",
         "counter",
         "rounds_failed_total",
-        "Rounds of control that failed. what: housekeeping, rollouts, probes, alarms.",
+        "Rounds of control that failed. what: housekeeping, rollouts, probes, alarms, proofs, weekly reports.",
         "what",
     ),
+    _of("control", "counter", "webhooks_delivered_total", "Messages that receivers of webhooks took."),
+    _of(
+        "control", "counter", "webhook_attempts_failed_total", "Messages that receivers did not take, at each attempt."
+    ),
+    _of("control", "counter", "webhooks_undelivered_total", "Messages that were given up."),
+    _of("control", "counter", "weekly_reports_made_total", "Weekly reports that were made by schedule."),
     _of("control", "counter", "experiments_ended_total", "Experiments whose time box was over."),
     _of("control", "counter", "experiments_moved_total", "Steps of ramps and windows."),
     _of("control", "counter", "labels_joined_total", "Labels that found the answers that they are of."),

@@ -143,6 +143,12 @@ CONTROL = Translation(
         "flags.streams": ("flag_streams", _NONE),
         "flags.left_out": ("flags_left_out", _NONE),
         "writes.refused": ("writes_refused_total", _NONE),
+        "webhooks.delivered": ("webhooks_delivered_total", _NONE),
+        "webhooks.failed_attempts": ("webhook_attempts_failed_total", _NONE),
+        "webhook_undelivered": ("webhooks_undelivered_total", _NONE),
+        "webhooks.failed_looks": ("rounds_failed_total", {"what": "proofs"}),
+        "weekly_reports.made": ("weekly_reports_made_total", _NONE),
+        "weekly_reports.failed": ("rounds_failed_total", {"what": "weekly reports"}),
     },
     by_reason={"auth.": ("auth_refused_total", "why")},
 )

@@ -482,9 +482,11 @@ def _log_to_stderr(name: str, level: LogLevel, settings: Settings | None = None)
 
 
 def _say(line: str) -> None:
-    # Flushed: a supervisor or a log waits for the line.
-    print(line, flush=True)
+    # Flushed: a supervisor or a log waits for the line. In one piece: lines of the log may come between two.
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _complain(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()

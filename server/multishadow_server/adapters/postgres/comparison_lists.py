@@ -11,11 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from multishadow_server.adapters.postgres.engine import reaching
 from multishadow_server.adapters.postgres.records import moment, observation_of, storable_text
 from multishadow_server.adapters.postgres.reviews import PostgresReviews
-from multishadow_server.core.comparison_lists import ComparisonFilter, Place, Sort
+from multishadow_server.core.comparison_lists import LATEST, ComparisonFilter, Place, Sort
 from multishadow_server.core.keeping import Kept
 from multishadow_server.core.privacy import Payloads
 from multishadow_server.core.segment_filter import SegmentFilter
 from multishadow_server.core.segments import CONFIDENCE, HOUR, INPUT_SIZE, LONGEST_NAME
+from multishadow_server.errors import InvalidInput
 from multishadow_server.service.ports import ComparisonPage, ListedComparison, WholeComparison
 
 # How many stored comparisons are looked at for one page: a few first, which is enough unless the filter is narrow.
@@ -110,6 +111,8 @@ class _Walk:
         """The first `most` of the next `walked` comparisons that fit, and the last of those that were walked."""
         bound = {**self._bound, "walked": walked, "most": most}
         if after is not None:
+            if self._by_time and not 0 <= after.value <= LATEST:
+                raise InvalidInput("after: this is no place in a list by time; begin at its first page")
             bound |= {"after": moment(after.value) if self._by_time else after.value, "after_id": after.id}
         statement = self._statement(begun=after is not None)
         return list((await connection.execute(statement, bound)).mappings())
@@ -153,7 +156,8 @@ _WHOLE = text(
 )
 _SESSION = text(
     f"SELECT {_COLUMNS}, received_at AS value, {_REVIEWED} AS reviewed FROM comparison "  # noqa: S608  made of constants
-    "WHERE epoch_id = :epoch_id AND session_id = :session_id ORDER BY received_at, id LIMIT :most"
+    "WHERE epoch_id = :epoch_id AND left(session_id, 256) = left(:session_id, 256) AND session_id = :session_id "
+    "ORDER BY received_at, id LIMIT :most"
 )
 
 
