@@ -39,6 +39,7 @@ from store_fixtures import COMPARATOR, opened, register, spam
 from version_servers import answering, failing
 from waiting import until
 
+HOUR = 3_600
 MINUTES = 40
 PROMETHEUS = Path(__file__).parents[2] / "deploy" / "prometheus"
 
@@ -137,10 +138,12 @@ async def test_a_dead_shadow_and_a_miswired_comparator_are_explained(
 
 async def counted(database_url: str) -> Week:
     """Count minutes in which A grows worse half way, and B fails callers from Norway; the week that they are of."""
-    now = time.time()
-    # In one week, whenever this runs.
-    week = weeks.at(now - MINUTES * 60)
-    end = min(now, week.ends_at) // 60 * 60
+    # Half of it before an hour is full and half after: drift is told by the hour. And in one week, whenever this runs.
+    half = MINUTES * 60 // 2
+    full = (time.time() - half) // HOUR * HOUR
+    if full == weeks.at(full).starts_at:
+        full -= HOUR
+    week, end = weeks.at(full), full + half
     async with opened(database_url) as engine:
         store = PostgresControl(engine)
         await register(store, spam("base", "A", "B"))
