@@ -10,12 +10,11 @@ from starlette.responses import RedirectResponse, Response
 
 from multishadow_server.entrypoints import callers
 from multishadow_server.entrypoints.web import flash
+from multishadow_server.entrypoints.web.fields import natural
 from multishadow_server.entrypoints.web.paths import UI
 from multishadow_server.errors import InvalidInput, MultishadowError, NotPermitted
 
 MOST_FORM_BYTES = 64 << 10
-# Digits of the largest number that the store can hold.
-LONGEST_NUMBER = 18
 # What the page itself changes; without tokens nobody said who they are.
 ACTOR = "the web page"
 SAME_ORIGIN = frozenset({"same-origin", "none"})
@@ -67,10 +66,10 @@ async def form_of(request: Request) -> Mapping[str, str]:
 
 def shown_number(fields: Mapping[str, str], name: str) -> int:
     """A number that the form was made with: what somebody saw when they decided. Raises InvalidInput: there is none."""
-    value = fields.get(name, "")
-    if not value.isascii() or not value.isdigit() or len(value) > LONGEST_NUMBER:
+    found = natural(fields.get(name, ""))
+    if found is None:
         raise InvalidInput(f"{name}: the form does not say what it was made for; open its page again")
-    return int(value)
+    return found
 
 
 async def act(request: Request, change: Act, *, back: str) -> Response:

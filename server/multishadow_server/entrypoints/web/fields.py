@@ -9,6 +9,9 @@ from multishadow_server.errors import InvalidInput
 
 Fields = Mapping[str, str]
 
+# Digits of the largest number that the store can hold.
+LONGEST_NUMBER = 18
+
 
 def text(fields: Fields, name: str) -> str:
     """Somebody's own words, for the records; empty when the field is not there. Raises InvalidInput: too long."""
@@ -26,14 +29,20 @@ def number(fields: Fields, name: str) -> float | None:
         raise InvalidInput(f"{name}: {said[:40]!r} is no number") from None
 
 
+def natural(said: str) -> int | None:
+    """A whole number that is not negative and that the store can hold; None when the text is none."""
+    return int(said) if said.isascii() and said.isdigit() and len(said) <= LONGEST_NUMBER else None
+
+
 def whole(fields: Fields, name: str) -> int | None:
     """A whole number that is not negative; None when nothing was put in. Raises InvalidInput: it is none."""
     said = fields.get(name, "").strip()
     if not said:
         return None
-    if not said.isascii() or not said.isdigit() or len(said) > 18:
+    found = natural(said)
+    if found is None:
         raise InvalidInput(f"{name}: {said[:40]!r} is no whole number")
-    return int(said)
+    return found
 
 
 def checked(fields: Fields, name: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from starlette.requests import Request
 
+from multishadow_server.entrypoints.web.fields import natural
 from multishadow_server.errors import InvalidInput
 
 Item = TypeVar("Item")
@@ -40,6 +41,7 @@ def number_after(request: Request, name: str = "after") -> int | None:
     said = request.query_params.get(name, "")
     if not said:
         return None
-    if not said.isascii() or not said.isdigit() or len(said) > 18:
+    found = natural(said)
+    if found is None:
         raise InvalidInput(f"{name}: {said[:40]!r} is no number; take the page's own links")
-    return int(said)
+    return found
