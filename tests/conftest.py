@@ -24,8 +24,8 @@ from multishadow_server.adapters.embedded import EmbeddedNats, EmbeddedPostgres
 hypothesis.settings.register_profile("multishadow", deadline=None)
 hypothesis.settings.load_profile("multishadow")
 
-# The browser of tests of pages, and the system that they look at.
-pytest_plugins = ["browsing"]
+# The browser of tests of pages, with the system that they look at; which tests stay together where several run at once.
+pytest_plugins = ["browsing", "distribution"]
 
 TEMPLATE = "migrated"
 _numbers = itertools.count(1)
@@ -77,15 +77,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Leave nothing behind."""
     config.stash[_guard].communicate()
     config.stash[_temporary_root].cleanup()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests of whole systems together, of which each loads the machine: `--dist loadgroup` gives all to one."""
-    for item in items:
-        if "e2e" in item.path.parts:
-            item.add_marker(pytest.mark.xdist_group("whole systems"))
-        if "browser" in item.path.parts:
-            item.add_marker(pytest.mark.xdist_group("browser"))
 
 
 @pytest.fixture(scope="session")

@@ -206,15 +206,15 @@ async def test_a_worse_version_rolls_itself_back_and_a_better_one_completes_thou
                     labels=control_pb2.LabelTerms(delay_seconds=0, keep_seconds=3_600),
                 )
             )
+        await control.begin("worse", max_divergence=0.02)
+        # Better is different: its divergence is accepted, and labels say that it is right more often.
+        await control.begin("better", max_divergence=0.4)
+        # Nobody called yet: neither can have ended, however slow the machine is.
+        assert [(await control.view(model)).rollout.state for model in MODELS] == ["running", "running"]
         callers, stop = Callers(endpoints.router), asyncio.Event()
         calling = asyncio.create_task(callers.run(stop))
         telling = asyncio.create_task(control.tell_labels(callers, stop))
         try:
-            await until(lambda: len(callers.answers) >= 2, within=30)
-            await control.begin("worse", max_divergence=0.02)
-            # Better is different: its divergence is accepted, and labels say that it is right more often.
-            await control.begin("better", max_divergence=0.4)
-            assert [(await control.view(model)).rollout.state for model in MODELS] == ["running", "running"]
             await control.kill()
             await control.ends("worse", "aborted")
             await control.ends("better", "completed")

@@ -38,7 +38,8 @@ COUNTED_WITHIN_SECONDS = 15.0
 FOLLOWED_WITHIN_SECONDS = 15.0
 FLIPPED_WITHIN_SECONDS = 5.0
 CALLS_AFTER_FLIP = 200
-CALL_SECONDS = 10.0
+# A machine that does other things as well takes its time, and a demonstration that gives up shows nobody anything.
+CALL_SECONDS = 60.0
 
 WHY_ALL_THE_SAME = "a demonstration: it diverges least, and is rolled back in a moment"
 
