@@ -19,7 +19,7 @@ from multishadow_server.errors import FailedPrecondition
 from multishadow_server.service.ending import end
 
 # How soon a broken server is noticed, seconds.
-CHECK_SECONDS = 0.1
+CHECK_SECONDS = 0.5
 # How long calls under way of a broken server may go on.
 ENDING_SECONDS = 30.0
 

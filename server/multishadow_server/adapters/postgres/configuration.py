@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, TypeAlias
@@ -15,7 +16,6 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from multishadow_server.adapters.postgres.engine import open_connection, reaching, translated
 from multishadow_server.adapters.postgres.records import epoch_of, models_of
 from multishadow_server.adapters.postgres.tables import (
-    ConfigurationRevisionRow,
     EpochRow,
     FlagRevisionRow,
     FlagRow,
@@ -49,14 +49,14 @@ class PostgresConfiguration:
         remember: Callable[[Snapshot], None] = lambda _: None,
     ) -> None:
         self._engine = engine
+        # A statement is its own snapshot; a transaction around it would only cost two round trips more.
+        self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._experiments = experiments
         self._remember = remember
 
     async def read(self) -> Configuration:
         """Everything at the present revision, in one snapshot of the database. Raises StoreUnavailable."""
-        # A statement is its own snapshot; a transaction around it would only cost two round trips more.
-        single = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        async with reaching(self._engine, "reading the configuration"), AsyncSession(single) as session:
+        async with reaching(self._engine, "reading the configuration"), AsyncSession(self._single) as session:
             snapshot = await _read_snapshot(session, experiments=self._experiments)
         configuration = configuration_of(snapshot)
         self._remember(snapshot)
@@ -64,8 +64,8 @@ class PostgresConfiguration:
 
     async def revision(self) -> int:
         """The present revision alone. Raises StoreUnavailable."""
-        async with reaching(self._engine, "reading the revision"), AsyncSession(self._engine) as session:
-            return (await session.exec(_REVISION)).one()
+        async with reaching(self._engine, "reading the revision"), self._single.connect() as connection:
+            return int((await connection.execute(_REVISION)).scalar_one())
 
     async def changes(self) -> AsyncGenerator[int, None]:
         """The present revision, then each one as it is committed. Raises StoreUnavailable when the connection is lost.
@@ -80,11 +80,37 @@ class PostgresConfiguration:
                 present = await _present_revision(connection)
             yield present
             with translated(self._engine.url, "listening for changes"):
-                async with aclosing(connection.notifies()) as notifications:
-                    async for notification in notifications:
-                        yield int(notification.payload)
+                async with aclosing(_announced(connection)) as announcements:
+                    async for revision in announcements:
+                        yield revision
         finally:
             await connection.close()
+
+
+async def _announced(connection: AsyncConnection) -> AsyncGenerator[int, None]:
+    """Each revision that is announced.
+
+    The driver's own waiting looks ten times a second whether it was interrupted; this one is told by the loop.
+    """
+    # What came with the answers to other statements; it waits for nothing.
+    async with aclosing(connection.notifies(timeout=0)) as notifications:
+        async for notification in notifications:
+            yield int(notification.payload)
+    while True:
+        await _readable(connection.fileno())
+        connection.pgconn.consume_input()
+        while (announcement := connection.pgconn.notifies()) is not None:
+            yield int(announcement.extra)
+
+
+async def _readable(descriptor: int) -> None:
+    """Wait until something came, or the connection ended."""
+    loop, came = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, came.set)
+    try:
+        await came.wait()
+    finally:
+        loop.remove_reader(descriptor)
 
 
 async def _present_revision(connection: AsyncConnection) -> int:
@@ -176,7 +202,8 @@ def _snapshot(epochs: str) -> TextClause:
 _SNAPSHOT = _snapshot(_EPOCHS)
 _WITHOUT_EPOCHS = _snapshot("'[]'::json")
 _EPOCHS_ALONE = text(f"SELECT {_EPOCHS}")
-_REVISION = select(ConfigurationRevisionRow.revision)
+# Written out: every router asks for it every other second.
+_REVISION = text("SELECT revision FROM configuration_revision")
 FLAGS = (
     select(FlagRevisionRow)
     .join(FlagRow, (col(FlagRow.key) == FlagRevisionRow.key) & (col(FlagRow.revision) == FlagRevisionRow.revision))
