@@ -267,9 +267,14 @@ async def test_after_a_verdict_comes_the_next_one_and_the_verdict_can_be_undone(
     await some_of_each(shown)
     said = await shown.post("comparisons/2/review?version=A", version="A", verdict="live better", before="")
     assert said.status_code == 303
-    assert said.headers["location"].startswith("/ui/comparisons/1?version=A&judged=2&judged_version=A")
-    page = (await shown.browser.get(said.headers["location"])).text
-    assert "Live better : A's answer in comparison 2" in words_of(page)
+    assert said.headers["location"] == "/ui/comparisons/1?version=A"
+    told = "Live better : A's answer in comparison 2"
+    assert told in words_of((await shown.browser.get(said.headers["location"])).text)
+    # There alone, and by no link of somebody else's.
+    assert told not in words_of(await shown.page("comparisons/3?version=A"))
+    shown.browser.cookies.clear()
+    forged = "?version=A&judged=2&judged_version=A&judged_as=live+better&judged_before=both+fine"
+    assert "Undo" not in await shown.page(f"comparisons/1{forged}")
     assert await shown.listed(reviewed="yes") == ["none"]
     assert await shown.listed(reviewed="no") == ["half", "most"]
     undone = await shown.post("comparisons/2/review?version=A", version="A", verdict="", undo="yes")
@@ -284,7 +289,7 @@ async def test_after_a_verdict_comes_the_next_one_and_the_verdict_can_be_undone(
 async def test_after_the_last_one_there_is_nowhere_to_go_on(shown: Site) -> None:
     await some_of_each(shown)
     said = await shown.post("comparisons/3/review?version=A", version="A", verdict="both fine", before="")
-    assert said.headers["location"].startswith("/ui/comparisons/3?version=A&")
+    assert said.headers["location"] == "/ui/comparisons/3?version=A"
     assert "It was the last one of the list." in (await shown.browser.get(said.headers["location"])).text
 
 

@@ -277,6 +277,16 @@ async def test_rules_that_are_younger_than_what_is_stored_hold_on_the_way_out(sh
     assert exported.answer.request_id.startswith("hmac-sha256:")
 
 
+async def test_nobody_finds_an_answer_by_what_is_hidden_now(shelf: Shelf) -> None:
+    await fill(shelf)
+    hidden, shown = (("country", "SE"),), (("user.plan", "pro"),)
+    assert [len(await shelf.names(attributes=hidden)), len(await shelf.exported(attributes=hidden))] == [2, 2]
+    await shelf.hold_to(PrivacyTerms(payloads=Payloads.REDACTED, paths=("attributes.country",)))
+    assert [await shelf.names(attributes=hidden, size=1), await shelf.exported(attributes=hidden)] == [[], []]
+    assert await shelf.names(attributes=shown, size=1) == ["r4/B", "r4/A", "r3/B", "r3/A"]
+    assert await shelf.names(version="A", attributes=(("age", "7"), *shown)) == ["r3/A"]
+
+
 @pytest.mark.parametrize("form", [Payloads.HASHED, Payloads.NONE])
 async def test_what_may_not_be_stored_any_more_does_not_leave_either(shelf: Shelf, form: Payloads) -> None:
     await plant(shelf)

@@ -121,7 +121,8 @@ CALLS: Mapping[str, Mapping[str, Need] | Need] = {
         "TestWebhook": ADMIN,
         "RotateWebhookSecret": ADMIN,
         "DeleteWebhook": ADMIN,
-        "ListDeliveries": VIEWER,
+        # What receivers answer is for whoever may have them asked.
+        "ListDeliveries": OPERATOR,
         "RetryDeliveries": ADMIN,
     },
     "multishadow.v1.ExportService": {"ListAnswers": VIEWER, "GetAnswers": VIEWER, "Export": OPERATOR},

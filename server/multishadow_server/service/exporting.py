@@ -14,6 +14,7 @@ from multishadow_server.core import redaction
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.experiment import Epoch
 from multishadow_server.core.model import Model
+from multishadow_server.core.prediction import Json
 from multishadow_server.core.privacy import Payloads, PrivacyTerms
 from multishadow_server.core.redaction import Kind, PayloadRewriter, Policy
 from multishadow_server.errors import InvalidInput, NotFound
@@ -31,6 +32,8 @@ from multishadow_server.service.ports import (
 MOST_LISTED = 500
 DEFAULT_LISTED = 20
 MOST_ATTRIBUTES = 10
+# A page of a list is looked for so often, where what present terms hide leaves places empty.
+MOST_LOOKS = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,10 +108,18 @@ class Exports:
             raise InvalidInput(f"page_size: {size} is out of range; allowed are 1 to {MOST_LISTED}")
         most = size or DEFAULT_LISTED
         after = place_of(cursor, order) if cursor else None
-        found = await self._answers.listed(which, order, after=after, most=most + 1)
-        page = await self._leaving(subject.model.privacy, found[:most])
-        shown = [Exported(answer=each, epoch=subject.epochs[each.epoch_id], cursor="") for each in page]
-        return shown, cursor_of(found[most - 1].place, order) if len(found) > most else ""
+        shown, more = list[StoredAnswer](), True
+        for _ in range(MOST_LOOKS):
+            missing = most - len(shown)
+            found = await self._answers.listed(which, order, after=after, most=missing + 1)
+            more = len(found) > missing
+            after = found[:missing][-1].place if found else after
+            leaving = await self._leaving(subject.model.privacy, found[:missing])
+            shown += [each for each in leaving if fits(which, each)]
+            if not more or len(shown) == most:
+                break
+        page = [Exported(answer=each, epoch=subject.epochs[each.epoch_id], cursor="") for each in shown]
+        return page, cursor_of(after, order) if more and after is not None else ""
 
     async def of_comparison(self, comparison_id: int) -> Sequence[Exported]:
         """The answers of one stored comparison.
@@ -142,6 +153,8 @@ class Exports:
             page = await self._answers.page(which, after=after)
             terms = _terms(await self._store.read(experiments=False), subject.model.name)
             for answer in await self._leaving(terms, page.answers):
+                if not fits(which, answer):
+                    continue
                 place = cursor_of(answer.place, None)
                 yield Exported(answer=answer, epoch=subject.epochs[answer.epoch_id], cursor=place)
             if page.next_place is None:
@@ -176,6 +189,30 @@ def redacted(policy: Policy, answer: StoredAnswer) -> StoredAnswer:
         label=redaction.redact_label(terms, answer.label) if readable else None,
         labelled=answer.labelled and readable,
     )
+
+
+def fits(which: AnswerFilter, answer: StoredAnswer) -> bool:
+    """Whether an answer as it leaves has the attributes that a filter asks for: nobody finds by what is hidden."""
+    return all(_has(answer.attributes, path, value) for path, value in which.attributes)
+
+
+def _has(attributes: Mapping[str, Json], path: str, value: str) -> bool:
+    found = attributes.get(path)
+    if found is None:
+        within: Json = dict(attributes)
+        for name in path.split("."):
+            within = within.get(name) if isinstance(within, dict) else None
+        found = within
+    # Written as it would be in JSON, or a text as it is: as the store compares them.
+    return found == value if isinstance(found, str) else found is not None and _same_number(found, value)
+
+
+def _same_number(found: Json, value: str) -> bool:
+    try:
+        other = json.loads(value)
+    except ValueError:
+        return False
+    return isinstance(found, bool) is isinstance(other, bool) and found == other
 
 
 def cursor_of(place: AnswerPlace, order: AnswerOrder | None) -> str:

@@ -14,10 +14,11 @@ from starlette.routing import BaseRoute, Route
 from multishadow_server.core import answer_difference, segments
 from multishadow_server.core.answer_difference import Difference
 from multishadow_server.core.reviews import ReviewVerdict
-from multishadow_server.entrypoints.web import flash
+from multishadow_server.entrypoints.web import flash, judged
 from multishadow_server.entrypoints.web.actions import act, actor, check_origin, form_of
 from multishadow_server.entrypoints.web.desk import Desk
 from multishadow_server.entrypoints.web.divergence_terms import Terms, terms_of
+from multishadow_server.entrypoints.web.judged import Judged
 from multishadow_server.entrypoints.web.pages import Pages, ui
 from multishadow_server.entrypoints.web.paths import UI
 from multishadow_server.errors import InvalidInput, MultishadowError, NotFound
@@ -35,16 +36,6 @@ VERDICTS: Mapping[str, ReviewVerdict] = {
 }
 MOST_TURNS = 50
 _WORDS: Mapping[ReviewVerdict, str] = {verdict: verdict.capitalize() for verdict in ReviewVerdict}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Judged:
-    """A verdict that was just given, and can be undone: on which answer, what it says, and what was said before."""
-
-    comparison_id: int
-    version: str
-    verdict: str
-    before: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,25 +79,25 @@ class _ComparisonPage:
         """Record what somebody says, or take it back; then on to the next one."""
         comparison_id, terms = _comparison_of(request), terms_of(request.query_params)
         back = _path(comparison_id, terms)
-        then: list[str] = []
+        then: list[tuple[str, Judged]] = []
 
         async def change(fields: Mapping[str, str]) -> str:
             version, verdict = fields.get("version", ""), _verdict(fields.get("verdict", ""))
+            before = _verdict(fields.get("before", ""))
             said = await self._say(comparison_id, version, verdict)
-            if "undo" not in fields:
-                judged = {"judged": comparison_id, "judged_version": version, "judged_as": verdict or ""}
-                judged["judged_before"] = fields.get("before", "")
+            if "undo" not in fields and verdict is not None:
                 # It is recorded, whether or not there is a next one to go on to.
                 with suppress(MultishadowError):
-                    found = await divergences.whole(self._desk.comparisons, comparison_id)
-                    then.append(await self._next(found, terms, judged))
+                    following, path = await self._next(comparison_id, terms)
+                    then.append((path, Judged(comparison_id, version, verdict, before, not following)))
             return said
 
         response = await act(request, change, back=back)
-        if then:
-            response.headers["location"] = then[0]
+        for path, just in then:
+            response.headers["location"] = path
             # The next page says it itself, beside the button that undoes it.
             response.delete_cookie(flash.COOKIE, path=UI)
+            judged.leave(response, just, at=path)
         return response
 
     async def rerun(self, request: Request) -> Response:
@@ -151,11 +142,10 @@ class _ComparisonPage:
             turns=turns,
             current=_current(shown, terms),
             verdicts=VERDICTS,
-            judged=_judged(request),
+            judged=judged.told(request),
             again=again,
             obstacle=rerunning.obstacle(found, model) if model else f"There is no model {epoch.model} any more.",
             kind_of=answer_difference.kind_of,
-            last="last" in request.query_params,
             words=_WORDS,
             stored_of=lambda version: _stored_of(shown, version),
             path=lambda comparison_id: _path(comparison_id, terms),
@@ -174,16 +164,14 @@ class _ComparisonPage:
         )
         return f"Comparison {comparison_id}, {chosen}: {verdict}."
 
-    async def _next(self, found: WholeComparison, terms: Terms, judged: Mapping[str, object]) -> str:
-        """Where to go on after a verdict: to another candidate's answer, to the next request, or nowhere."""
+    async def _next(self, comparison_id: int, terms: Terms) -> tuple[bool, str]:
+        """Where to go on after a verdict: to another candidate's answer, to the next request, or nowhere (False)."""
+        found = await divergences.whole(self._desk.comparisons, comparison_id)
         shown = await asyncio.to_thread(divergences.shown, self._desk.messages, found)
-        waiting = _waiting(shown, terms)
-        if waiting is not None:
-            return _path(found.kept.id, terms, **judged)
+        if _waiting(shown, terms) is not None:
+            return True, _path(comparison_id, terms)
         following = await divergences.next_after(self._desk.comparisons, found, terms.which, sort=terms.sort)
-        if following is not None:
-            return _path(following, terms, **judged)
-        return _path(found.kept.id, terms, **judged, last="yes")
+        return following is not None, _path(comparison_id if following is None else following, terms)
 
     def _shown_rerun(self, found: WholeComparison, again: Rerun) -> ShownRerun:
         messages = self._desk.messages
@@ -227,23 +215,6 @@ def _path(comparison_id: int, terms: Terms, *parts: str, **more: object) -> str:
 def _stored_of(shown: ShownComparison, version: str) -> StoredAnswer:
     own = (each.answer for each in shown.candidates if each.seen.version == version)
     return next(own, shown.live)
-
-
-def _judged(request: Request) -> Judged | None:
-    query = request.query_params
-    number = query.get("judged", "")
-    if not number.isascii() or not number.isdigit() or len(number) > 19:
-        return None
-    words = {each.value for each in ReviewVerdict}
-    verdict, before = (query.get(name, "") for name in ("judged_as", "judged_before"))
-    if verdict not in words:
-        return None
-    return Judged(
-        comparison_id=int(number),
-        version=query.get("judged_version", ""),
-        verdict=verdict,
-        before=before if before in words else "",
-    )
 
 
 def _waiting(shown: ShownComparison, terms: Terms) -> CandidateAnswer | None:

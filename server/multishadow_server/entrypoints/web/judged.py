@@ -1,0 +1,62 @@
+"""The verdict that somebody just gave, told on the page that follows, where it can be undone.
+
+It is kept in a cookie, not in the page's address: a link that somebody else sends must not put up a button that changes
+what people said.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import astuple, dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from multishadow_server.core.reviews import ReviewVerdict
+from multishadow_server.entrypoints.web.paths import UI
+
+COOKIE = "multishadow_judged"
+# Whoever looks at an answer for longer takes a verdict back on the page of its own comparison.
+KEPT_SECONDS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A verdict that can be undone.
+
+    Args:
+        comparison_id, version: on which answer.
+        verdict: what it says.
+        before: what was said before; empty: nothing.
+        last: whether nothing comes after it in the list.
+    """
+
+    comparison_id: int
+    version: str
+    verdict: ReviewVerdict
+    before: ReviewVerdict | None
+    last: bool
+
+
+def leave(response: Response, judged: Judged, *, at: str) -> None:
+    """Tell of it on the page at this address: there alone, however often it is loaded."""
+    noted = base64.urlsafe_b64encode(json.dumps([at, *astuple(judged)]).encode()).decode()
+    response.set_cookie(COOKIE, noted, path=UI, max_age=KEPT_SECONDS, httponly=True, samesite="strict")
+
+
+def told(request: Request) -> Judged | None:
+    """What is to be told on this page; None: nothing."""
+    try:
+        at, number, version, verdict, before, last = json.loads(
+            base64.urlsafe_b64decode(request.cookies.get(COOKIE, ""))
+        )
+        found = Judged(
+            int(number), str(version), ReviewVerdict(verdict), ReviewVerdict(before) if before else None, bool(last)
+        )
+    except (ValueError, TypeError, binascii.Error):
+        # There is none, or it is no such cookie: anybody can send one.
+        return None
+    query = f"?{request.url.query}" if request.url.query else ""
+    return found if at == f"{request.url.path}{query}" else None
