@@ -9,7 +9,9 @@ of inputs (65,000 keys for each, docs/decisions/duplicate-inputs.md) is then ful
 two minutes of messages that JetStream remembers. After the warm-up, memory that is a process's own is compared: the
 median of the last tenth of the time with that of the first; of open files, threads and tasks the fewest. Own is what it
 took for itself (anonymous memory); not the pages of files, nor those of PostgreSQL's shared buffers, which are one
-process's or everybody's by who touched them last, and grow with the database up to their limit.
+process's or everybody's by who touched them last, and grow with the database up to their limit. Of nats-server it is
+what its heap holds after a collection, at least: in between, Go lets it grow to twice that, and where in such a wave
+the ten minutes begin and end says nothing; nor do messages that are under way in one moment.
 The exit code is 1 when memory grew by more than 5 %, when files, threads or tasks grew by more than 5 % and ten, or
 when captures were lost.
 """
@@ -18,6 +20,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import http.client
+import re
 import socket
 import statistics
 import sys
@@ -36,10 +40,11 @@ import psycopg
 from live_path import LOG, register
 from rich.console import Console
 from rich.table import Table
-from stations import OPTIONS, Station, engines, station
+from stations import OPTIONS, Station, engines_with, station
 from wire import Callers, Wire
 
 from multishadow.v1 import control_pb2, control_pb2_grpc
+from multishadow_server.adapters.embedded import EmbeddedNats
 from multishadow_server.adapters.postgres import PostgresControl, migrate, open_engine
 from multishadow_server.core import flags
 from multishadow_server.core.routing import Claim
@@ -76,11 +81,22 @@ class Watched:
     Args:
         pid: of its first process.
         station: of a role of ours.
+        own: says how many bytes of its own it has; None: anonymous memory.
+        typical: what of these stands for a tenth of the time.
     """
 
-    def __init__(self, pid: int, station: Station | None = None) -> None:
+    def __init__(
+        self,
+        pid: int,
+        station: Station | None = None,
+        *,
+        own: Callable[[], int] | None = None,
+        typical: Callable[[Sequence[float]], float] = statistics.median,
+    ) -> None:
         self._process = psutil.Process(pid)
         self._station = station
+        self._own = own
+        self.typical = typical
         self.samples: list[Sample] = []
 
     def look(self) -> None:
@@ -94,6 +110,8 @@ class Watched:
             except (psutil.NoSuchProcess, ProcessLookupError, FileNotFoundError):
                 continue
             resident, files, threads = resident + memory.rss, files + opened, threads + running
+        if self._own is not None:
+            own = self._own()
         tasks = self._station.tasks() if self._station else 0
         sample = Sample(at=time.monotonic(), own=own, resident=resident, files=files, threads=threads, tasks=tasks)
         self.samples.append(sample)
@@ -103,6 +121,29 @@ def anonymous(pid: int) -> int:
     """Bytes of anonymous memory; of what processes share since a fork, each has its part (proc(5), smaps_rollup)."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss_Anon:"))
+
+
+class ProfiledNats(EmbeddedNats):
+    """A nats-server that says what is on its heap."""
+
+    def __init__(self, data_dir: Path) -> None:
+        super().__init__(data_dir)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._profiles_at = free.getsockname()[1]
+
+    def _configuration(self) -> str:
+        return f"{super()._configuration()}\nprof_port: {self._profiles_at}\n"
+
+    def live_heap(self) -> int:
+        """Bytes that its heap holds after a collection (Go's net/http/pprof)."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._profiles_at, timeout=30)
+        try:
+            connection.request("GET", "/debug/pprof/heap?gc=1&debug=1")
+            profile = connection.getresponse().read().decode()
+        finally:
+            connection.close()
+        (held,) = re.findall(r"^# HeapAlloc = (\d+)$", profile, re.MULTILINE)
+        return int(held)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,7 +249,7 @@ async def soak(*, minutes: float, rate: float, stack: ExitStack) -> bool:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     wire = Wire.compiled(folder)
     live, other = (stack.enter_context(wire.version(label)).address for label in ("same", "other"))
-    postgres, log = stack.enter_context(engines())
+    postgres, log = stack.enter_context(engines_with(ProfiledNats))
     database_url = postgres.create_database("soak")
     await asyncio.to_thread(migrate, database_url)
     model = await register(database_url, CASE, live=live, shadow=live, odd=other)
@@ -223,7 +264,7 @@ async def soak(*, minutes: float, rate: float, stack: ExitStack) -> bool:
         ),
     }
     roles = {name: Watched(role.process.pid, role) for name, role in started.items()}
-    roles |= {"PostgreSQL": Watched(postgres.pid), "nats-server": Watched(log.pid)}
+    roles |= {"PostgreSQL": Watched(postgres.pid), "nats-server": Watched(log.pid, own=log.live_heap, typical=min)}
     until = time.monotonic() + minutes * 60
     sizes = [await size_of(database_url)]
     made, *_ = await asyncio.gather(
@@ -282,7 +323,7 @@ def show(roles: Mapping[str, Watched], *, minutes: float, rate: float) -> bool:
     for name, role in roles.items():
         samples = role.samples[int(len(role.samples) * WARM_UP) :]
         at = [sample.at for sample in samples]
-        memory = Course.of(at, [sample.own / MEBIBYTE for sample in samples])
+        memory = Course.of(at, [sample.own / MEBIBYTE for sample in samples], role.typical)
         # The fewest: calls and connections that happen to be under way come and go, what leaks stays.
         counts = [
             Course.of(at, [getattr(sample, number) for sample in samples], min)

@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -48,13 +48,21 @@ SHADOWS = ("A", "B", "C")
 OPTIONS = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
+Log = TypeVar("Log", bound=EmbeddedNats)
 
 
 @contextmanager
 def engines() -> Iterator[tuple[EmbeddedPostgres, EmbeddedNats]]:
     """A running PostgreSQL and a running nats-server, in a folder that goes with the block."""
+    with engines_with(EmbeddedNats) as both:
+        yield both
+
+
+@contextmanager
+def engines_with(log_of: Callable[[Path], Log]) -> Iterator[tuple[EmbeddedPostgres, Log]]:
+    """The same with a nats-server that this makes for a folder."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        postgres, nats = EmbeddedPostgres(Path(folder) / "postgres"), EmbeddedNats(Path(folder) / "nats")
+        postgres, nats = EmbeddedPostgres(Path(folder) / "postgres"), log_of(Path(folder) / "nats")
         postgres.start()
         stack.callback(postgres.stop)
         nats.start()
