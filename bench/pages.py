@@ -43,10 +43,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.routing import Route
 
 from multishadow.v1 import prediction_pb2 as pb
+from multishadow_server.adapters import capture_codec
 from multishadow_server.adapters.embedded import EmbeddedPostgres, dies_with_parent
 from multishadow_server.adapters.postgres import PostgresControl, PostgresObservations, migrate, open_engine
+from multishadow_server.adapters.postgres.rollouts import PostgresRollouts
 from multishadow_server.core import segments
-from multishadow_server.core.capture import Capture
+from multishadow_server.core.capture import Capture, CaptureBatch
 from multishadow_server.core.experiment import Epoch
 from multishadow_server.core.flags import claim_definition
 from multishadow_server.core.keeping import Kept
@@ -57,7 +59,9 @@ from multishadow_server.core.rollup import Rollup
 from multishadow_server.core.routing import Claim
 from multishadow_server.core.tally import Tally
 from multishadow_server.entrypoints.web import application
+from multishadow_server.service import promotion, rollouts
 from multishadow_server.service.ports import Flush, StoredComparison
+from multishadow_server.service.rollout_planning import Wish
 
 LIMIT_SECONDS = 0.2
 COMPARISONS = 1_000_000
@@ -87,12 +91,15 @@ async def fill(database_url: str, *, scale: float) -> tuple[int, int]:
     engine = open_engine(database_url)
     begin = (time.time() // 3600 - HOURS) * 3600
     epoch = await _experiment(engine, begin)
+    await _rollout(engine)
     await _days(engine, begin)
     counted, kept = await _traffic(engine, epoch, begin, scale=scale)
     async with engine.begin() as connection:
         for statement in _YEAR.split(";"):
             if statement.strip():
-                await connection.execute(text(statement), {"scale": scale} if ":scale" in statement else {})
+                known = {"scale": scale, "letter": _letter()}
+                bound = {name: value for name, value in known.items() if f":{name}" in statement}
+                await connection.execute(text(statement), bound)
     await engine.dispose()
     return counted, kept
 
@@ -118,6 +125,46 @@ async def _experiment(engine: AsyncEngine, begin: float) -> Epoch:
         await connection.execute(text("UPDATE epoch SET opened_at = :at WHERE id = :id"), began)
         await connection.execute(text("UPDATE experiment SET started_at = :at"), {"at": began["at"]})
     return epoch
+
+
+async def _rollout(engine: AsyncEngine) -> None:
+    """Another model: one version was promoted, and another is on its way by stages."""
+    names = ("base", "next", "newest")
+    versions = tuple(Version(model="n", name=name, address="127.0.0.1:9") for name in names)
+    store, model = PostgresControl(engine), Model(name="n", versions=versions, comparator=Comparator(threshold=0.9))
+    async with store.change("bench") as change:
+        await change.put_model(model)
+        await change.put_versions(model)
+        for version in versions:
+            claim = Claim.LIVE if version.name == "base" else Claim.SHADOW
+            await change.put_flag(version.flag_key, claim_definition("n", claim), reason="bench")
+    reason, force = "bench", True
+    await promotion.promote(
+        store, _Reachable(), model="n", version="next", actor="bench", reason=reason, force=force, clock=time.time
+    )
+    async with store.change("bench") as change:
+        experiment = await change.start_experiment(
+            model="n", candidates=["newest"], percent=100, bucket_seconds=3600, duration=30 * 86_400
+        )
+        await change.open_epoch(
+            experiment, live="next", candidates=["newest"], comparator=model.comparator, reason="bench"
+        )
+    wish = Wish(model="n", version="newest", stages=(5.0, 25.0, 100.0), dwell=86_400.0, force=force, reason=reason)
+    await rollouts.start(store, PostgresRollouts(engine), _Reachable(), wish, actor="bench", clock=time.time)
+
+
+class _Reachable:
+    """A VersionProbe to which every version answers: none of these has to."""
+
+    async def connect(self, address: str, *, within: float) -> None:
+        del address, within
+
+
+def _letter() -> bytes:
+    """A dead letter's payload."""
+    capture, _ = _request(time.time(), np.zeros(3), np.random.default_rng(7), number=1)
+    request = pb.PredictRequest(model="m", text="a request that nobody answered").SerializeToString()
+    return capture_codec.encode(CaptureBatch(router="bench", captures=(replace(capture, request=request),)))
 
 
 async def _days(engine: AsyncEngine, begin: float) -> None:
@@ -223,7 +270,7 @@ SELECT 'm.A', -n, definition, now() - n * interval '1 hour', 'ada', 'bench'
 FROM generate_series(1, 2000) AS n, flag_revision WHERE key = 'm.A' AND revision > 0;
 INSERT INTO dead_letter (model, version, request_id, session_id, state, attempts, outcome, reason, detail, received_at,
                          cut, payload, created_at, changed_at, expires_at, claim, retry)
-SELECT 'm', 'A', 'request-' || n, '', 'parked', 5, 'timeout', '', '', now(), false, '\\x', now(), now(),
+SELECT 'm', 'A', 'request-' || n, '', 'parked', 5, 'timeout', '', '', now(), false, :letter, now(), now(),
        now() + interval '7 days', '', '' FROM generate_series(1, 10000) AS n;
 INSERT INTO alarm (kind, model, subject, detail, raised_at, seen_at, cleared_at, acknowledged_by, note)
 SELECT 'shadow_silent', 'm', 'A', 'bench', now() - n * interval '1 hour', now() - n * interval '1 hour',

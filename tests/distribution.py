@@ -10,7 +10,7 @@ from xdist.scheduler import LoadGroupScheduling, Scheduling
 _TOGETHER = {"tests/e2e/": "whole systems", "tests/browser/": "browser"}
 
 
-class _BySystem(LoadGroupScheduling):
+class _BySystem(LoadGroupScheduling):  # type: ignore[misc]  # xdist ships no types
     """Whole systems to one process, tests with a browser to one, and every other test to whoever is free.
 
     The mark `xdist_group` would say the same, but xdist 3.8 writes it into ids that pytest 9.2 no longer reads: its

@@ -52,14 +52,14 @@ class MemoryControl:
             for key, definition in self.configuration.flags.items()
         ]
 
-    async def experiments(self, model: str | None = None) -> Sequence[Experiment]:
+    async def experiments(self, model: str | None = None, *, running: bool = False) -> Sequence[Experiment]:
         del model
-        return self.known[::-1]
+        return [each for each in self.known[::-1] if each.running or not running]
 
     async def epochs(self, experiment_id: int) -> Sequence[Epoch]:
         return [epoch for epoch in self.configuration.epochs if epoch.experiment_id == experiment_id]
 
-    async def rollup(self, epoch_id: int) -> Rollup:
+    async def rollup(self, epoch_id: int, families: Sequence[str] = ()) -> Rollup:
         """Everybody answers well, and more from time to time."""
         (epoch,) = (epoch for epoch in self.configuration.epochs if epoch.id == epoch_id)
         return Rollup({Cell(Family.OUTCOME, version, "ok"): int(self.now) for version in epoch.candidates})

@@ -250,7 +250,9 @@ async def test_a_deleted_flag_leaves_its_history_and_who_deleted_it(store: Postg
         with pytest.raises(FailedPrecondition, match="flag of version base of spam"):
             await change.delete_flag("spam.base", reason="")
     assert (await store.read()).flags == {"spam.base": OFF}
-    lines = [(line.revision, line.definition, line.changed_by) for line in await store.flag_history("checkout")]
+    history = await store.flag_history("checkout")
+    assert await store.flag_history("checkout", before=history[0].revision, most=1) == history[1:2]
+    lines = [(line.revision, line.definition, line.changed_by) for line in history]
     assert lines == [(3, None, "bob"), (2, OFF, "ada")]
     assert await store.flags_at(2) == {"spam.base": OFF, "checkout": OFF}
     assert await store.flags_at(0) == {}
@@ -323,6 +325,10 @@ async def test_experiments_are_listed_newest_first(store: PostgresControl) -> No
         )
     assert [experiment.id for experiment in await store.experiments()] == [second.id, first.id]
     assert await store.experiments("ham") == []
+    assert await store.experiments("spam", running=True) == [second]
+    assert await store.latest_experiment("spam") == second
+    assert await store.latest_experiment("ham") is None
+    assert [await store.experiment(number) for number in (second.id, 99, 10**30)] == [second, None, None]
 
 
 @pytest.mark.parametrize("percent", [0, 100.5, float("nan")])

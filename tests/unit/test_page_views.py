@@ -157,7 +157,7 @@ def test_a_flag_says_in_words_what_it_says() -> None:
 
 
 def test_a_history_tells_what_each_revision_changed() -> None:
-    found = flags.revisions([said(9, None), said(5, BLUE), said(4, COLOUR)], before=None)
+    found = flags.revisions([said(9, None), said(5, BLUE), said(4, COLOUR)], first=True)
     assert [(line.said.revision, line.says, line.present) for line in found.items] == [
         (9, "deleted", True),
         (5, "blue", False),
@@ -171,8 +171,10 @@ def test_a_history_tells_what_each_revision_changed() -> None:
 
 def test_a_history_is_paged_by_revision_and_the_last_line_of_a_page_still_knows_the_one_before() -> None:
     history = [said(n, BLUE if n % 2 else COLOUR) for n in range(9, 0, -1)]
-    first = flags.revisions(history, before=None, size=3)
-    second = flags.revisions(history, before=int(first.after), size=3)
+    first = flags.revisions(history[:4], first=True, size=3)
+    second = flags.revisions(
+        [view for view in history if view.record.revision < int(first.after)][:4], first=False, size=3
+    )
     assert [line.said.revision for line in (*first.items, *second.items)] == [9, 8, 7, 6, 5, 4]
     assert [len(line.changed) > 0 for line in first.items] == [True, True, True]
     assert [line.present for line in second.items] == [False, False, False]

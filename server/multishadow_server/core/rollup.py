@@ -53,7 +53,6 @@ Latency bins are 1 % wide, see `latency`; so is SLOW.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -109,15 +108,41 @@ class Cell(NamedTuple):
     level: str
 
 
-@dataclass(frozen=True, slots=True)
 class Rollup:
     """Counts by cell. Adding is exact, commutative and associative, because everything is an integer.
 
+    Counts are written cell by cell and read table by table; each form is made of the other when it is first asked for.
+
     Args:
         cells: count by cell; a missing cell is 0.
+        tables: the same as tables, in place of cells.
     """
 
-    cells: Mapping[Cell, int] = field(default_factory=dict)
+    __slots__ = ("_cells", "_tables")
+
+    def __init__(self, cells: Mapping[Cell, int] | None = None, *, tables: Tables | None = None) -> None:
+        self._cells = {} if cells is None and tables is None else cells
+        self._tables = tables
+
+    @property
+    def cells(self) -> Mapping[Cell, int]:
+        """Count by cell; a missing cell is 0."""
+        if self._cells is None:
+            self._cells = {
+                Cell(family, subject, level): count
+                for (family, subject), counts in (self._tables or {}).items()
+                for level, count in counts.items()
+            }
+        return self._cells
+
+    def tables(self) -> Tables:
+        """Counts by level, by (family, subject), for readers that ask for whole histograms."""
+        if self._tables is None:
+            tables: dict[tuple[str, str], dict[str, int]] = {}
+            for (family, subject, level), count in self.cells.items():
+                tables.setdefault((family, subject), {})[level] = count
+            self._tables = tables
+        return self._tables
 
     def __add__(self, other: Rollup) -> Rollup:
         total = dict(self.cells)
@@ -125,12 +150,13 @@ class Rollup:
             total[cell] = total.get(cell, 0) + count
         return Rollup(total)
 
-    def tables(self) -> Tables:
-        """Counts by level, by (family, subject): one pass, for readers that ask for whole histograms."""
-        tables: dict[tuple[str, str], dict[str, int]] = {}
-        for (family, subject, level), count in self.cells.items():
-            tables.setdefault((family, subject), {})[level] = count
-        return tables
+    def __eq__(self, other: object) -> bool:
+        return self.cells == other.cells if isinstance(other, Rollup) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # like that of its cells
+
+    def __repr__(self) -> str:
+        return f"Rollup({dict(self.cells)!r})"
 
 
 def pair_subject(first: str, second: str) -> str:

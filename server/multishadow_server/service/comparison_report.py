@@ -263,10 +263,9 @@ async def _experiment(
         return await _latest(store, names.only_model(configuration, model).name)
     if model:
         names.model_of(configuration, model)
-    known = await store.experiments(model or None)
-    found = next((each for each in known if each.id == experiment_id), None)
-    if found is None:
-        whose = f" of {model}" if model else ""
+    found = await store.experiment(experiment_id)
+    if found is None or (model and found.model != model):
+        known, whose = await store.experiments(model or None), f" of {model}" if model else ""
         raise NotFound(
             f"there is no experiment {experiment_id}{whose}; there is {names.listed(str(each.id) for each in known)}"
         )
@@ -274,10 +273,10 @@ async def _experiment(
 
 
 async def _latest(store: ControlStore, model: str) -> Experiment:
-    known = await store.experiments(model)
-    if not known:
+    found = await store.latest_experiment(model)
+    if found is None:
         raise FailedPrecondition(f"{model} has no experiment yet; start one with `shadowctl start VERSION…`")
-    return next((each for each in known if each.running), known[0])
+    return found
 
 
 def _shown(epoch: Epoch, wanted: Sequence[str]) -> Sequence[str]:

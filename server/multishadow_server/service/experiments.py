@@ -224,8 +224,8 @@ async def end_overdue(store: ControlStore, *, clock: Callable[[], float]) -> lis
         StoreUnavailable: the database is away.
     """
     ended = []
-    for experiment in await store.experiments():
-        if not experiment.running or experiment.ends_at > clock():
+    for experiment in await store.experiments(running=True):
+        if experiment.ends_at > clock():
             continue
         async with store.change(CONTROL) as change:
             running = await change.running_experiment(experiment.model)

@@ -57,7 +57,7 @@ async def get_definition(store: ControlStore, key: str, *, revision: int | None 
     """
     configuration = await store.read()
     at = _revision(configuration, revision)
-    said = next((line for line in await store.flag_history(key) if line.revision <= at), None)
+    said = next(iter(await store.flag_history(key, before=at + 1, most=1)), None)
     if said is None or said.definition is None:
         raise _no_flag(configuration, key, at=revision, deleted=said)
     owner = flag_definition.version_of(key, configuration.models)
@@ -85,16 +85,24 @@ def _no_flag(
     return NotFound(f"there is no flag {key!r}; there is {names.listed(sorted(configuration.flags))}")
 
 
-async def history(store: ControlStore, key: str) -> Sequence[FlagView]:
-    """Everything that a flag ever said, newest first.
+async def history(
+    store: ControlStore, key: str, *, before: int | None = None, most: int | None = None
+) -> Sequence[FlagView]:
+    """What a flag said, newest first.
+
+    Args:
+        store: where it is.
+        key: the flag's.
+        before: below this revision; None: ever.
+        most: so many lines; None: all.
 
     Raises:
         NotFound: there never was such a flag.
         StoreUnavailable: the database is away.
     """
     configuration = await store.read()
-    lines = await store.flag_history(key)
-    if not lines:
+    lines = await store.flag_history(key, before=before, most=most)
+    if not lines and (before is None or not await store.flag_history(key, most=1)):
         raise _no_flag(configuration, key)
     owner = flag_definition.version_of(key, configuration.models)
     return [FlagView(record=line, owner=owner) for line in lines]

@@ -58,7 +58,7 @@ async def review(store: EvidenceStore, reading: Reading, shown: Sequence[str]) -
         model=reading.configuration.models[reading.experiment.model],
         records=await store.gate_records(reading.epoch.id),
         shares=await _shares(store, reading),
-        by_kind=await asyncio.to_thread(_sorted, by_kind),
+        by_kind={start: rollup.tables() for start, rollup in by_kind.items()},
         tables=reading.rollup.tables(),
         hours={start: rollup.tables() for start, rollup in reading.buckets.items()},
     )
@@ -72,10 +72,6 @@ async def review(store: EvidenceStore, reading: Reading, shown: Sequence[str]) -
             for candidate in candidates
         ]
     )
-
-
-def _sorted(buckets: Mapping[int, Rollup]) -> Mapping[int, Tables]:
-    return {start: rollup.tables() for start, rollup in buckets.items()}
 
 
 async def _reviewed(store: EvidenceStore, reading: Reading, version: str) -> int:

@@ -48,8 +48,7 @@ async def preview(store: ControlStore, *, model: str, version: str) -> Promotion
         NotFound: no such model or version.
         StoreUnavailable: the database is away.
     """
-    known = await store.experiments(model)
-    running = next((experiment for experiment in known if experiment.running), None)
+    running = next(iter(await store.experiments(model, running=True)), None)
     return foreseen(await store.read(), model=model, version=version, experiment=running)
 
 

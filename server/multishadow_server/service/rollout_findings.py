@@ -127,7 +127,7 @@ async def comparisons(
 async def _comparisons(
     store: ControlStore, model: Model, *, version: str, previous: str, since: float, now: float
 ) -> Comparisons:
-    running = next((each for each in await store.experiments(model.name) if each.running), None)
+    running = next(iter(await store.experiments(model.name, running=True)), None)
     epochs = await store.epochs(running.id) if running else []
     totals: dict[str, int] = {}
     labels: list[LabelledPair] = []

@@ -135,7 +135,7 @@ async def _terms(store: ControlStore, model: Model, wish: Wish, gates: GatesFoun
         dwell=wish.dwell or 0.0,
     )
     defaults = Terms(stages=plan.stages)
-    running = any(each.running for each in await store.experiments(model.name))
+    running = bool(await store.experiments(model.name, running=True))
     watched = {GuardrailName.ERRORS, GuardrailName.LATENCY}
     if running:
         watched.add(GuardrailName.DIVERGENCE)

@@ -10,7 +10,7 @@ from multishadow_server.core import outcome_counts, serving
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.experiment import Experiment
 from multishadow_server.core.outcome_counts import OutcomeCounts
-from multishadow_server.core.rollup import Family, Rollup
+from multishadow_server.core.rollup import Family
 from multishadow_server.service.ports import ControlStore
 
 
@@ -24,8 +24,7 @@ class RunningCounts:
 
 async def running_counts(store: ControlStore, configuration: Configuration) -> Sequence[RunningCounts]:
     """Those of every experiment that runs, newest first. Raises StoreUnavailable."""
-    running = [experiment for experiment in await store.experiments() if experiment.running]
-    return [await _counts(store, configuration, experiment) for experiment in running]
+    return [await _counts(store, configuration, experiment) for experiment in await store.experiments(running=True)]
 
 
 async def _counts(store: ControlStore, configuration: Configuration, experiment: Experiment) -> RunningCounts:
@@ -33,6 +32,7 @@ async def _counts(store: ControlStore, configuration: Configuration, experiment:
     epoch = rules.present_epoch(await store.epochs(experiment.id), live.name if live else "")
     if epoch is None:
         return RunningCounts(experiment=experiment)
-    buckets = await store.buckets(epoch.id, [Family.OUTCOME])
-    tables = sum(buckets.values(), Rollup()).tables()
-    return RunningCounts(experiment=experiment, candidates=outcome_counts.of_candidates(tables, epoch.candidates))
+    counted = await store.rollup(epoch.id, [Family.OUTCOME])
+    return RunningCounts(
+        experiment=experiment, candidates=outcome_counts.of_candidates(counted.tables(), epoch.candidates)
+    )

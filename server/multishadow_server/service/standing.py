@@ -111,7 +111,7 @@ class StandingReader:
         now = self._clock()
         configuration = await self._store.read()
         processes = await self._store.processes()
-        running = [each for each in await self._store.experiments() if each.running]
+        running = await self._store.experiments(running=True)
         return Standing(
             now=now,
             live=_live(configuration),

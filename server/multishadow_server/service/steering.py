@@ -149,8 +149,8 @@ async def steer(store: ControlStore, *, clock: Callable[[], float]) -> list[Move
         StoreUnavailable: the database is away.
     """
     moves = []
-    for experiment in await store.experiments():
-        if not experiment.running or experiment.progress is None:
+    for experiment in await store.experiments(running=True):
+        if experiment.progress is None:
             continue
         try:
             progress = await _due(store, experiment, experiment.progress, now=clock())

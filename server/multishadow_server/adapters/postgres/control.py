@@ -38,6 +38,9 @@ from multishadow_server.core.gates import Record
 from multishadow_server.core.rollup import Cell, Rollup
 from multishadow_server.service.ports import FlagRecord, FlagRevision, ProcessStatus
 
+# Of a bigint column.
+LARGEST_ID = 2**63 - 1
+
 
 class PostgresControl:
     """A ControlStore. Every method raises StoreUnavailable when PostgreSQL is.
@@ -74,11 +77,18 @@ class PostgresControl:
         async with reaching(self._engine, "reading flags"), AsyncSession(self._engine) as session:
             return [flag_of(row) for row in await session.exec(FLAGS)]
 
-    async def flag_history(self, key: str) -> Sequence[FlagRevision]:
-        """Everything that a flag ever said, newest first."""
+    async def flag_history(
+        self, key: str, *, before: int | None = None, most: int | None = None
+    ) -> Sequence[FlagRevision]:
+        """What a flag said below a revision (None: ever), newest first."""
         wanted = (
-            select(FlagRevisionRow).where(FlagRevisionRow.key == key).order_by(col(FlagRevisionRow.revision).desc())
+            select(FlagRevisionRow)
+            .where(FlagRevisionRow.key == key)
+            .order_by(col(FlagRevisionRow.revision).desc())
+            .limit(most)
         )
+        if before is not None:
+            wanted = wanted.where(col(FlagRevisionRow.revision) < before)
         async with reaching(self._engine, "reading a flag's history"), AsyncSession(self._engine) as session:
             return [flag_revision_of(row) for row in await session.exec(wanted)]
 
@@ -106,13 +116,31 @@ class PostgresControl:
         async with reaching(self._engine, "reading the history of flags"), AsyncSession(self._engine) as session:
             return [flag_of(found) for found in await session.exec(wanted)]
 
-    async def experiments(self, model: str | None = None) -> Sequence[Experiment]:
-        """Newest first."""
+    async def experiments(self, model: str | None = None, *, running: bool = False) -> Sequence[Experiment]:
+        """Those of a model (None: of all), newest first; `running`: those that run."""
         wanted = select(ExperimentRow).order_by(col(ExperimentRow.id).desc())
         if model is not None:
             wanted = wanted.where(ExperimentRow.model == model)
+        if running:
+            wanted = wanted.where(col(ExperimentRow.stopped_at).is_(None))
         async with reaching(self._engine, "reading experiments"), AsyncSession(self._engine) as session:
             return [experiment_of(row) for row in await session.exec(wanted)]
+
+    async def experiment(self, experiment_id: int) -> Experiment | None:
+        """One; None: there is none."""
+        if experiment_id > LARGEST_ID:
+            # Links may have any number; a column takes none of these.
+            return None
+        async with reaching(self._engine, "reading an experiment"), AsyncSession(self._engine) as session:
+            row = await session.get(ExperimentRow, experiment_id)
+            return None if row is None else experiment_of(row)
+
+    async def latest_experiment(self, model: str) -> Experiment | None:
+        """A model's newest, which is the one that runs if any does; None: it had none."""
+        wanted = select(ExperimentRow).where(ExperimentRow.model == model)
+        async with reaching(self._engine, "reading the latest experiment"), AsyncSession(self._engine) as session:
+            row = (await session.exec(wanted.order_by(col(ExperimentRow.id).desc()).limit(1))).first()
+            return None if row is None else experiment_of(row)
 
     async def epochs(self, experiment_id: int) -> Sequence[Epoch]:
         """An experiment's epochs, by number."""
@@ -135,10 +163,12 @@ class PostgresControl:
             for epoch, experiment in rows
         ]
 
-    async def rollup(self, epoch_id: int) -> Rollup:
-        """An epoch's counts, summed over its buckets."""
+    async def rollup(self, epoch_id: int, families: Sequence[str] = ()) -> Rollup:
+        """An epoch's counts of these families (none: of all), summed over its buckets."""
         cell = (col(RollupRow.family), col(RollupRow.subject), col(RollupRow.level))
         wanted = select(*cell, func.sum(col(RollupRow.n))).where(RollupRow.epoch_id == epoch_id).group_by(*cell)
+        if families:
+            wanted = wanted.where(col(RollupRow.family).in_(families))
         async with reaching(self._engine, "reading counts"), AsyncSession(self._engine) as session:
             rows = (await session.exec(wanted)).all()
         return Rollup({Cell(family, subject, level): int(n) for family, subject, level, n in rows})
@@ -153,12 +183,11 @@ class PostgresControl:
             .group_by(*table)
             .order_by(col(RollupRow.bucket_start))
         )
-        cells: dict[int, dict[Cell, int]] = {}
+        tables: dict[int, dict[tuple[str, str], Mapping[str, int]]] = {}
         async with reaching(self._engine, "reading counts by bucket"), AsyncSession(self._engine) as session:
             for start, family, subject, counts in await session.exec(wanted):
-                bucket = cells.setdefault(int(start.timestamp()), {})
-                bucket.update((Cell(family, subject, level), count) for level, count in counts.items())
-        return {start: Rollup(bucket) for start, bucket in cells.items()}
+                tables.setdefault(int(start.timestamp()), {})[family, subject] = counts
+        return {start: Rollup(tables=bucket) for start, bucket in tables.items()}
 
     async def reviewed_of_top(self, epoch_id: int, version: str) -> tuple[int, int]:
         """Of a candidate's least similar divergent answers (at most ten): how many have a verdict, and how many are."""

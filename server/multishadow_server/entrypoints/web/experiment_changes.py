@@ -16,6 +16,7 @@ from multishadow_server.entrypoints.control_messages import free_text
 from multishadow_server.entrypoints.web import experiment
 from multishadow_server.entrypoints.web.actions import Act, act, actor, shown_number
 from multishadow_server.entrypoints.web.desk import Desk
+from multishadow_server.entrypoints.web.experiment_figures import ExperimentFigures
 from multishadow_server.entrypoints.web.experiment_gates import VERDICT_KINDS
 from multishadow_server.entrypoints.web.experiments import SECTION
 from multishadow_server.entrypoints.web.pages import Pages, ui
@@ -55,17 +56,18 @@ class _Asked:
     def __init__(self, pages: Pages, desk: Desk) -> None:
         self._pages = pages
         self._desk = desk
+        self._figures = ExperimentFigures(desk)
 
     async def promote(self, request: Request) -> Response:
         of = await experiment.head(self._desk, request.path_params["id"])
         version = request.query_params.get("version", "")
         foreseen = await promotion_preview.preview(self._desk.store, model=of.experiment.model, version=version)
-        # Not one that is reused: somebody decides by it.
-        found = await comparison_report.compare(
-            self._desk.store, experiment_id=of.experiment.id, clock=self._desk.clock
-        )
+        # Of a moment ago at times, which the page says: whoever presses the button has the gates asked again.
+        found = await self._figures.report(of.experiment, of.epoch)
         review = next((each for each in found.reviews if each.version == version), None)
-        return self._page(request, of, "promote", foreseen=foreseen, review=review, verdicts=VERDICT_KINDS)
+        return self._page(
+            request, of, "promote", foreseen=foreseen, review=review, verdicts=VERDICT_KINDS, read_at=found.read_at
+        )
 
     async def stop(self, request: Request) -> Response:
         of = await experiment.head(self._desk, request.path_params["id"])

@@ -90,7 +90,7 @@ class ExperimentFigures:
 
     async def _work_out_all(self) -> None:
         try:
-            running = [each for each in await self._desk.store.experiments() if each.running]
+            running = await self._desk.store.experiments(running=True)
         except MultishadowError as error:
             _log.debug("the page's figures are worked out when somebody asks: %s", error)
             return

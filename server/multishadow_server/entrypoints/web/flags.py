@@ -63,8 +63,14 @@ def listed(views: Sequence[FlagView], *, after: str, size: int = paging.PAGE) ->
     return paging.page(found, lambda line: line.view.record.key, size=size, first=not after)
 
 
-def revisions(history: Sequence[FlagView], *, before: int | None, size: int = REVISIONS) -> Paged[RevisionLine]:
-    """A page of a flag's history, newest first, of revisions below `before`; each with what it changed."""
+def revisions(history: Sequence[FlagView], *, first: bool, size: int = REVISIONS) -> Paged[RevisionLine]:
+    """A page of a flag's history, newest first, each line with what it changed.
+
+    Args:
+        history: the page's lines, and the next one where there are more: what the last line changed is seen by it.
+        first: whether the page begins with what the flag says now.
+        size: lines of a page.
+    """
     said = [view.record for view in history if isinstance(view.record, FlagRevision)]
     older = [*said[1:], None]
     lines = [
@@ -72,12 +78,11 @@ def revisions(history: Sequence[FlagView], *, before: int | None, size: int = RE
             said=line,
             says="deleted" if line.definition is None else in_words(view),
             changed=differences.lines(former.definition if former else None, line.definition),
-            present=line is said[0],
+            present=first and line is said[0],
         )
         for view, line, former in zip(history, said, older, strict=True)
-        if before is None or line.revision < before
-    ][: size + 1]
-    return paging.page(lines, lambda line: line.said.revision, size=size, first=before is None)
+    ]
+    return paging.page(lines, lambda line: line.said.revision, size=size, first=first)
 
 
 def in_words(view: FlagView) -> str:
@@ -113,8 +118,9 @@ def routes(pages: Pages, desk: Desk) -> Sequence[BaseRoute]:
 
     async def flag(request: Request) -> Response:
         key = request.path_params["key"]
-        history = await flag_reading.history(desk.store, key)
-        present = history[0]
+        before = paging.number_after(request)
+        history = await flag_reading.history(desk.store, key, before=before, most=REVISIONS + 1)
+        present = history[0] if before is None else (await flag_reading.history(desk.store, key, most=1))[0]
         readers = await flag_sources.readers(desk.store, clock=desk.clock)
         following = await acknowledgement.acknowledged(
             desk.store, present.record.revision, now=await desk.rollouts.now()
@@ -129,7 +135,7 @@ def routes(pages: Pages, desk: Desk) -> Sequence[BaseRoute]:
             definition=differences.written(present.record.definition),
             readers=readers,
             following=following,
-            history=revisions(history, before=paging.number_after(request)),
+            history=revisions(history, first=before is None),
         )
 
     async def revert(request: Request) -> Response:

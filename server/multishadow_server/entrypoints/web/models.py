@@ -15,6 +15,7 @@ from multishadow_server.core.routing import Claim
 from multishadow_server.entrypoints.web import actions, fields, paging
 from multishadow_server.entrypoints.web.actions import act, actor
 from multishadow_server.entrypoints.web.desk import Desk
+from multishadow_server.entrypoints.web.experiment_figures import ExperimentFigures
 from multishadow_server.entrypoints.web.fields import Fields
 from multishadow_server.entrypoints.web.pages import Pages, ui
 from multishadow_server.entrypoints.web.paths import UI
@@ -79,17 +80,14 @@ class _ModelPage:
     def __init__(self, pages: Pages, desk: Desk) -> None:
         self._pages = pages
         self._desk = desk
+        self._figures = ExperimentFigures(desk)
 
     async def show(self, request: Request) -> Response:
         desk, name = self._desk, request.path_params["model"]
         card, configuration = await desk.cards.of(name)
         before = paging.number_after(request)
         history = await desk.promotions.history(name, before=before, most=HISTORY + 1)
-        try:
-            report = await comparison_report.compare(desk.store, model=name, clock=desk.clock)
-        except FailedPrecondition:
-            # It has no experiment yet, or one that compared nothing.
-            report = None
+        report = await self._report(name)
         past = promotion_gates.of_another_time(report.epoch, configuration) if report else ""
         model = card.view.model
         return self._pages.render(
@@ -108,6 +106,14 @@ class _ModelPage:
             pauses=_PAUSES,
             now=desk.clock(),
         )
+
+    async def _report(self, model: str) -> ExperimentReport | None:
+        """On its experiment; None when it has none yet, or one that compared nothing."""
+        try:
+            subject = await comparison_report.subject_of(self._desk.store, model=model, experiment_id=0)
+        except FailedPrecondition:
+            return None
+        return await self._figures.report(subject.experiment, subject.epoch)
 
     async def pause(self, request: Request) -> Response:
         model, version = _named(request)

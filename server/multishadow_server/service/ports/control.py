@@ -227,8 +227,10 @@ class ControlStore(Protocol):
         """Every flag with its last change, by key."""
         ...
 
-    async def flag_history(self, key: str) -> Sequence[FlagRevision]:
-        """Everything that a flag ever said, newest first; empty for a key that never was."""
+    async def flag_history(
+        self, key: str, *, before: int | None = None, most: int | None = None
+    ) -> Sequence[FlagRevision]:
+        """What a flag said below a revision (None: ever), newest first; empty for a key that never was."""
         ...
 
     async def flags_at(self, revision: int) -> Mapping[str, Mapping[str, Any]]:
@@ -244,16 +246,24 @@ class ControlStore(Protocol):
         """
         ...
 
-    async def experiments(self, model: str | None = None) -> Sequence[Experiment]:
-        """Newest first."""
+    async def experiments(self, model: str | None = None, *, running: bool = False) -> Sequence[Experiment]:
+        """Those of a model (None: of all), newest first; `running`: those that run."""
+        ...
+
+    async def experiment(self, experiment_id: int) -> Experiment | None:
+        """One; None: there is none."""
+        ...
+
+    async def latest_experiment(self, model: str) -> Experiment | None:
+        """A model's newest, which is the one that runs if any does; None: it had none."""
         ...
 
     async def epochs(self, experiment_id: int) -> Sequence[Epoch]:
         """An experiment's epochs, by number."""
         ...
 
-    async def rollup(self, epoch_id: int) -> Rollup:
-        """An epoch's counts, summed over its buckets."""
+    async def rollup(self, epoch_id: int, families: Sequence[str] = ()) -> Rollup:
+        """An epoch's counts of these families (none: of all), summed over its buckets."""
         ...
 
     async def buckets(self, epoch_id: int, families: Sequence[str]) -> Mapping[int, Rollup]:
