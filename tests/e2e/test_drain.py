@@ -129,7 +129,7 @@ async def test_a_role_that_leaves_says_so_first_and_a_second_signal_ends_it_at_o
     database_url: str, nats_url: str, log_name: str
 ) -> None:
     settings = Settings(database_url=database_url, nats_url=nats_url, log_name=log_name)
-    environment = environment_of(settings, MULTISHADOW_DRAIN_DELAY="3", MULTISHADOW_DRAIN_SECONDS="0.1")
+    environment = environment_of(settings, MULTISHADOW_DRAIN_DELAY="6", MULTISHADOW_DRAIN_SECONDS="0.1")
     router = ("router", "--listen", "127.0.0.1:0")
     async with serving(gated(asyncio.Event())) as hung, started(environment, router, router) as (first, second):
         await routers.register(database_url, {LIVE: hung.address}, {LIVE: Claim.LIVE})
@@ -138,12 +138,13 @@ async def test_a_role_that_leaves_says_so_first_and_a_second_signal_ends_it_at_o
             await until(lambda: hung.under_way)
             ending = asyncio.create_task(ended_in_order(first))
             await _leaves(caller)
-            assert await ending < 3 + 0.1 + 5, "it waits for the call no longer than that"
+            # The call would go on for ever; the rest is what a busy machine may take.
+            assert await ending < 6 + 0.1 + 20, "it waits for the call no longer than that"
             assert (await under_way.code()) is grpc.StatusCode.UNAVAILABLE
             second.process.send_signal(signal.SIGTERM)
             await _leaves(other)
             second.process.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(second.ended, within=5) == -signal.SIGTERM
+            assert await asyncio.to_thread(second.ended, within=20) == -signal.SIGTERM
 
 
 def address_of(role: Running) -> str:

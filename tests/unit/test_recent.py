@@ -66,6 +66,16 @@ async def test_a_result_that_is_too_old_to_stand_in_is_waited_for(maker: Maker, 
     assert await kept.get("report", maker.make) == 2
 
 
+async def test_whoever_decides_by_a_result_waits_for_a_new_one_sooner(maker: Maker, kept: Recent) -> None:
+    assert await kept.get("report", maker.make) == 1
+    maker.now += 34
+    assert await kept.get("report", maker.make, oldest=35.0) == 1, "a new one is on its way"
+    maker.now += 36
+    assert await kept.get("report", maker.make, oldest=35.0) == 2
+    maker.now += 36
+    assert await kept.get("report", maker.make, oldest=35.0) == 3
+
+
 async def test_nothing_is_made_twice_at_once_and_who_leaves_takes_it_from_nobody(maker: Maker, kept: Recent) -> None:
     maker.may_go_on.clear()
     first, second = (asyncio.create_task(kept.get("report", maker.make)) for _ in range(2))

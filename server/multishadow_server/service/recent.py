@@ -43,12 +43,15 @@ class Recent:
         self._monotonic = monotonic
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
 
-    async def get(self, key: Hashable, make: Callable[[], Awaitable[Value]]) -> Value:
+    async def get(
+        self, key: Hashable, make: Callable[[], Awaitable[Value]], *, oldest: float = STANDS_IN_SECONDS
+    ) -> Value:
         """What is kept of `key`, or what `make` makes of it now.
 
         Args:
             key: what it is of.
             make: makes it; whatever it raises reaches those that wait for it.
+            oldest: seconds since it was made, beyond which it does not stand in for a new one.
         """
         kept = self._kept.setdefault(key, _Kept())
         self._kept.move_to_end(key)
@@ -59,7 +62,7 @@ class Recent:
         if kept.making is None:
             kept.making = asyncio.create_task(self._make(kept, make))
             kept.making.add_done_callback(_read_failure)
-        if now < kept.made_at + STANDS_IN_SECONDS:
+        if now < kept.made_at + oldest:
             return kept.value  # type: ignore[no-any-return]  # likewise
         # One that stops waiting must not take it from the others.
         return await asyncio.shield(kept.making)

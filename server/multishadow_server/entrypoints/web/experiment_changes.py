@@ -32,6 +32,8 @@ from multishadow_server.service import (
 )
 from multishadow_server.service.comparison_report import Subject
 
+# What somebody decides by is no older than what a page shows without a note.
+LATELY_SECONDS = experiment.STALE_SECONDS
 _BELOW = f"{UI}/experiments/{{id:int}}"
 
 
@@ -63,7 +65,7 @@ class _Asked:
         version = request.query_params.get("version", "")
         foreseen = await promotion_preview.preview(self._desk.store, model=of.experiment.model, version=version)
         # Of a moment ago at times, which the page says: whoever presses the button has the gates asked again.
-        found = await self._figures.report(of.experiment, of.epoch)
+        found = await self._figures.report(of.experiment, of.epoch, oldest=LATELY_SECONDS)
         review = next((each for each in found.reviews if each.version == version), None)
         return self._page(
             request, of, "promote", foreseen=foreseen, review=review, verdicts=VERDICT_KINDS, read_at=found.read_at

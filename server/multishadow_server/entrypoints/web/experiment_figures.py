@@ -14,6 +14,7 @@ from multishadow_server.errors import FailedPrecondition, MultishadowError
 from multishadow_server.service import comparison_report, experiment_course, segments
 from multishadow_server.service.comparison_report import DEFAULT_ALPHA, ExperimentReport
 from multishadow_server.service.experiment_course import CountedAnswers, ExperimentCourse
+from multishadow_server.service.recent import STANDS_IN_SECONDS
 from multishadow_server.service.segments import CandidateSegments
 
 # What is older than an hour no longer stands in for new figures (`service.recent`).
@@ -36,11 +37,14 @@ class ExperimentFigures:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
-    async def report(self, experiment: Experiment, epoch: Epoch) -> ExperimentReport:
-        """What `shadowctl compare` says."""
+    async def report(
+        self, experiment: Experiment, epoch: Epoch, *, oldest: float = STANDS_IN_SECONDS
+    ) -> ExperimentReport:
+        """What `shadowctl compare` says, or said at most so many seconds ago."""
         return await self._desk.recent.get(
             ("report", epoch.id),
             lambda: comparison_report.compare(self._desk.store, experiment_id=experiment.id, clock=self._desk.clock),
+            oldest=oldest,
         )
 
     async def course(self, experiment: Experiment, epoch: Epoch) -> ExperimentCourse:
