@@ -2,7 +2,8 @@
 
 from multishadow_client._aio import AsyncClient
 from multishadow_client._aio_control import AsyncControlClient
-from multishadow_client._client import Client, ControlClient
+from multishadow_client._client import Client
+from multishadow_client._control_client import ControlClient
 from multishadow_client._errors import (
     Conflict,
     DeadlineExpired,

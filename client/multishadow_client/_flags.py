@@ -14,7 +14,7 @@ from grpc import aio
 from multishadow.v1 import control_pb2, control_pb2_grpc
 from multishadow_client import _address, _prediction
 from multishadow_client._aio import _AsyncConnection
-from multishadow_client._client import _Connection
+from multishadow_client._connection import Connection
 from multishadow_client._errors import NotFound, from_status
 from multishadow_client._tls import Tls
 
@@ -52,7 +52,7 @@ class Flag:
     warnings: tuple[str, ...] = ()
 
 
-class Flags(_Connection):
+class Flags(Connection):
     """Reads and sets what versions claim. Safe to share between threads.
 
     Args:

@@ -142,6 +142,7 @@ async def test_people_vouch_waive_promote_roll_back_and_stop(
     await count(database_url, patterns={"oo": 90, "ob": 9, "bo": 1})
     before = told(await browser.get("/experiments/1/gates"))
     assert "The cost is accepted…" in before
+    assert "Roll back…" not in before, "there is nothing to take back"
     kept = told(await browser.post("/experiments/1/attest", data={"version": "A", "what": "cost", "note": "as <now>"}))
     assert "On record: cost for A." in kept
     assert "attested by the web page" in kept
@@ -160,6 +161,7 @@ async def test_people_vouch_waive_promote_roll_back_and_stop(
     forced = {"version": "A", "percent": "100", "reason": "for a test", "force": "yes"}
     assert "A is live from revision" in told(await browser.post("/experiments/1/promote", data=forced))
     assert await control.live() == "A"
+    assert "Roll back…" in told(await browser.get("/experiments/1/gates"))
     asking = await browser.get("/experiments/1/rollback")
     assert "Make base live again" in told(asking)
     (promoted,) = re.findall(r'name="promotion" value="(\d+)"', asking.text)

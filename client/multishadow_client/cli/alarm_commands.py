@@ -9,7 +9,7 @@ import typer
 from multishadow.v1 import alarms_pb2 as pb
 from multishadow_client import _prediction_json
 from multishadow_client._address import CONTROL
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client.cli import alarm_view, completion, document, duration, selection, terminal, watching
 from multishadow_client.cli.exit_code import ExitCode
 from multishadow_client.cli.options import DEFAULT_TIMEOUT, Output, Server, Timeout, actor, examples

@@ -11,7 +11,7 @@ from typing import Any
 from rich.text import Text
 
 from multishadow.v1.rollouts_pb2 import GetAcknowledgementResponse, RouterStanding, ServedRequests
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client._errors import MultishadowError
 from multishadow_client.cli import document, figures
 from multishadow_client.cli.exit_code import ExitCode

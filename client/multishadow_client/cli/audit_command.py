@@ -15,7 +15,7 @@ from rich.console import RenderableType
 
 from multishadow.v1 import access_pb2 as pb
 from multishadow_client._address import CONTROL
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client._errors import DeadlineExpired, Unavailable
 from multishadow_client.cli import document, duration, figures, listing_view, terminal
 from multishadow_client.cli.options import DEFAULT_TIMEOUT, Output, Server, Timeout, examples

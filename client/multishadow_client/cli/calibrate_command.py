@@ -11,7 +11,7 @@ from rich.text import Text
 
 from multishadow.v1 import control_pb2
 from multishadow_client._address import CONTROL
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client.cli import completion, document, figures, report_table, selection, share, terminal
 from multishadow_client.cli.exit_code import ExitCode
 from multishadow_client.cli.options import (

@@ -12,7 +12,7 @@ import typer
 
 from multishadow.v1.flags_pb2 import GetFlagDefinitionRequest, ListFlagDefinitionsRequest
 from multishadow_client._address import CONTROL
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client._errors import MultishadowError
 from multishadow_client.cli import connection, selection
 from multishadow_client.cli.exit_code import Mistake

@@ -8,7 +8,7 @@ import typer
 
 from multishadow.v1 import reports_pb2 as pb
 from multishadow_client._address import CONTROL
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client.cli import cost_view, document, selection, share, terminal
 from multishadow_client.cli.options import (
     DEFAULT_TIMEOUT,

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from multishadow.v1 import deadletters_pb2 as pb
 from multishadow_client._address import CONTROL
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client.cli import completion, dead_letter_view, document, duration, terminal
 from multishadow_client.cli.exit_code import ExitCode, Mistake
 from multishadow_client.cli.options import DEFAULT_TIMEOUT, Model, Output, Server, Timeout, actor, examples

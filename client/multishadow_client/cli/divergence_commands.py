@@ -13,7 +13,7 @@ from rich.text import Text
 from multishadow.v1 import control_pb2
 from multishadow.v1 import export_pb2 as pb
 from multishadow_client._address import CONTROL
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client.cli import (
     answer_filter,
     completion,

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from multishadow.v1 import control_pb2
 from multishadow_client._address import CONTROL
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client.cli import (
     comparison_view,
     completion,

@@ -14,7 +14,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from multishadow.v1 import export_pb2 as pb
 from multishadow_client._address import CONTROL
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client._errors import Unavailable
 from multishadow_client.cli import answer_filter, export_file, figures, selection, terminal
 from multishadow_client.cli.answer_filter import Above, Attributes, Below, Candidate, Outcomes, Reviewed, Since

@@ -11,7 +11,7 @@ import typer
 
 from multishadow.v1 import flags_pb2
 from multishadow_client._address import CONTROL
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client.cli import completion, flag_text, flag_view, terminal
 from multishadow_client.cli.exit_code import Mistake
 from multishadow_client.cli.options import (

@@ -15,7 +15,7 @@ import typer
 from rich.text import Text
 
 from multishadow.v1 import flags_pb2
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client._errors import Conflict, MultishadowError, NotFound
 from multishadow_client.cli import flag_diff, flag_text, flag_view, terminal
 from multishadow_client.cli.exit_code import Mistake

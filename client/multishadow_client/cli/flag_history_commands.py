@@ -11,7 +11,7 @@ from rich.text import Text
 
 from multishadow.v1 import flags_pb2
 from multishadow_client._address import CONTROL
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client.cli import completion, flag_diff, flag_text, flag_view, selection, terminal
 from multishadow_client.cli.exit_code import ExitCode, Mistake
 from multishadow_client.cli.options import (

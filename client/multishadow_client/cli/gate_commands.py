@@ -9,7 +9,7 @@ import typer
 
 from multishadow.v1 import control_pb2
 from multishadow_client._address import CONTROL
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client.cli import document, gates_view, selection, terminal
 from multishadow_client.cli.exit_code import ExitCode
 from multishadow_client.cli.options import (

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from multishadow.v1 import control_pb2
 from multishadow_client._address import CONTROL
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client.cli import document, figures, label_file, selection, terminal
 from multishadow_client.cli.exit_code import ExitCode, Mistake
 from multishadow_client.cli.label_file import Columns, Row

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from multishadow.v1.control_pb2 import ApplyModelResponse
 from multishadow_client._address import CONTROL
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client._errors import Unavailable
 from multishadow_client.cli import completion, connection, document, listing_view, manifest, selection, terminal
 from multishadow_client.cli.exit_code import Mistake

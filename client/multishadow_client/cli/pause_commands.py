@@ -8,7 +8,7 @@ import typer
 
 from multishadow.v1 import shadowing_pb2 as pb
 from multishadow_client._address import CONTROL
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client.cli import document, duration, limits_view, selection, terminal
 from multishadow_client.cli.options import (
     DEFAULT_TIMEOUT,

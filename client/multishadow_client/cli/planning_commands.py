@@ -12,7 +12,7 @@ from rich.text import Text
 
 from multishadow.v1 import control_pb2
 from multishadow_client._address import CONTROL
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client.cli import document, figures, release_advice, share, terminal
 from multishadow_client.cli.options import DEFAULT_TIMEOUT, Output, Server, Timeout, examples
 from multishadow_client.cli.release_advice import Change

@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from multishadow.v1 import privacy_pb2 as pb
 from multishadow_client._address import CONTROL
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client.cli import completion, document, duration, privacy_view, selection, terminal
 from multishadow_client.cli.exit_code import ExitCode, Mistake
 from multishadow_client.cli.options import DryRun, Output, Reason, Server, actor, examples

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from multishadow.v1 import control_pb2, rollouts_pb2
 from multishadow_client._address import CONTROL
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client._errors import FailedPrecondition, MultishadowError
 from multishadow_client.cli import (
     arrival,

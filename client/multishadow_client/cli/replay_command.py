@@ -18,7 +18,7 @@ from multishadow.v1 import prediction_pb2
 from multishadow.v1 import replay_pb2 as pb
 from multishadow_client import _prediction_json
 from multishadow_client._address import CONTROL, ROUTER
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client._errors import MultishadowError
 from multishadow_client.cli import completion, duration, figures, replay_file, selection, terminal
 from multishadow_client.cli.exit_code import ExitCode, Mistake

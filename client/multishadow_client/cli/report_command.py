@@ -14,7 +14,7 @@ from typer.core import TyperCommand
 
 from multishadow.v1 import reports_pb2 as pb
 from multishadow_client._address import CONTROL
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client.cli import figures, report_table, selection, terminal
 from multishadow_client.cli.exit_code import Mistake
 from multishadow_client.cli.options import DEFAULT_TIMEOUT, Model, Server, Timeout, examples

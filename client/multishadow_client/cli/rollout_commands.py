@@ -8,7 +8,7 @@ import typer
 
 from multishadow.v1 import rollouts_pb2 as pb
 from multishadow_client._address import CONTROL
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client._errors import FailedPrecondition
 from multishadow_client.cli import document, duration, rollout_view, selection, terminal, watching
 from multishadow_client.cli.exit_code import ExitCode, Refused

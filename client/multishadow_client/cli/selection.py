@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client._errors import NotFound
 from multishadow_client.cli.exit_code import Mistake
 

@@ -8,7 +8,7 @@ import typer
 
 from multishadow.v1 import sessions_pb2 as pb
 from multishadow_client._address import CONTROL
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client.cli import completion, document, selection, sessions_view, terminal
 from multishadow_client.cli.options import (
     DEFAULT_TIMEOUT,

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from multishadow.v1 import rollouts_pb2 as pb
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client._errors import FailedPrecondition
 from multishadow_client.cli import arrival, document, rollout_commands, rollout_view, terminal, watching
 from multishadow_client.cli.exit_code import ExitCode, Mistake, Refused

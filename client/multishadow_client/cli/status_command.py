@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from multishadow_client._address import CONTROL
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client.cli import document, terminal
 from multishadow_client.cli.options import DEFAULT_TIMEOUT, Output, Server, Timeout, examples
 from multishadow_client.cli.status_view import StatusView

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from multishadow.v1 import access_pb2 as pb
 from multishadow_client._address import CONTROL
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client.cli import completion, document, duration, figures, listing_view, terminal
 from multishadow_client.cli.exit_code import Mistake
 from multishadow_client.cli.options import DEFAULT_TIMEOUT, Output, Reason, Server, Timeout, actor, examples

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from multishadow.v1 import webhooks_pb2 as pb
 from multishadow_client._address import CONTROL
-from multishadow_client._client import ControlClient
+from multishadow_client._control_client import ControlClient
 from multishadow_client.cli import completion, document, duration, terminal, webhook_view
 from multishadow_client.cli.exit_code import ExitCode, Mistake
 from multishadow_client.cli.options import DEFAULT_TIMEOUT, Output, Server, Timeout, actor, examples

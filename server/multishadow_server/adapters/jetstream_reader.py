@@ -30,6 +30,7 @@ from multishadow_server.adapters import capture_codec
 from multishadow_server.core import dead_letters
 from multishadow_server.core.capture import CaptureBatch
 from multishadow_server.errors import LogUnavailable
+from multishadow_server.service.ending import set_within
 from multishadow_server.service.ports import LoggedBatch
 
 # Messages that JetStream may send ahead of their being fetched, and how long it waits for them.
@@ -122,9 +123,7 @@ class JetStreamPartition:
         if not self._arrived:
             await self._pull()
             self._news.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await self._news.wait()
+            await set_within(self._news, wait)
             self._check()
         count = min(max_messages, len(self._arrived))
         return [self._read(*self._arrived.popleft()) for _ in range(count)]

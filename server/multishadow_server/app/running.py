@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from importlib import metadata
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from multishadow_server.adapters.postgres.schema import Standing, read_schema
 from multishadow_server.errors import StoreUnavailable
-from multishadow_server.service.ending import end, unless_set
+from multishadow_server.service.ending import end, set_within, unless_set
 from multishadow_server.service.ports import ProcessStatus
 from multishadow_server.settings import Settings
 
@@ -92,9 +92,7 @@ async def usable_schema(engine: AsyncEngine, stop: asyncio.Event) -> bool:
         if not waiting:
             _logger.warning("waiting for the schema: %s", schema)
         waiting = True
-        with suppress(TimeoutError):
-            async with asyncio.timeout(SCHEMA_SECONDS):
-                await stop.wait()
+        await set_within(stop, SCHEMA_SECONDS)
     return False
 
 

@@ -14,7 +14,6 @@ import time
 import uuid
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from multishadow_server.core.capture import Capture, CaptureBatch, DropTally, partition_of
@@ -22,6 +21,7 @@ from multishadow_server.core.hot_value import hot_value
 from multishadow_server.core.withheld import TOO_LARGE
 from multishadow_server.errors import LogFull, MessageTooLarge, MultishadowError
 from multishadow_server.service import ports
+from multishadow_server.service.ending import set_within
 
 logger = logging.getLogger(__name__)
 
@@ -143,9 +143,7 @@ class CaptureBuffer:
         self._closing = True
         self._arrived.set()
         self._enough.set()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(within):
-                await self._ended.wait()
+        await set_within(self._ended, within)
         if self.held_captures:
             logger.warning(
                 "%d captures are lost: the log did not take them in %.1f s (%s)",
@@ -166,9 +164,7 @@ class CaptureBuffer:
     async def _gather(self) -> None:
         """Wait for something to send, then a little longer for more of it."""
         await self._arrived.wait()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._limits.flush_interval):
-                await self._enough.wait()
+        await set_within(self._enough, self._limits.flush_interval)
 
     async def _taken(self) -> list[Capture]:
         """The oldest captures, at most `flush_captures`.

@@ -11,12 +11,11 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.errors import MultishadowError
 from multishadow_server.service import ports
-from multishadow_server.service.ending import INNER_PATIENCE_SECONDS, end
+from multishadow_server.service.ending import INNER_PATIENCE_SECONDS, end, set_within
 
 logger = logging.getLogger(__name__)
 
@@ -98,16 +97,8 @@ class ConfigurationWatch:
             fine = await self._bring_up_to_date(announced=announced)
             if fine:
                 delay = FIRST_RETRY
-            await self._wait(self._check_interval if fine else delay)
+            await set_within(self._announced, self._check_interval if fine else delay)
             delay = min(2 * delay, self._check_interval)
-
-    async def _wait(self, seconds: float) -> None:
-        """Wait that long, or until a change is announced."""
-        # Not `wait_for`: Python 3.11's loses a cancellation that comes with the announcement, and a group of tasks
-        # cancels its own but once.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._announced.wait()
 
     async def _bring_up_to_date(self, *, announced: bool) -> bool:
         """Read the configuration if it changed; False when that is not known."""

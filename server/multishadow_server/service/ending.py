@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 # How long a task may take to end before it is told again, seconds.
@@ -36,6 +37,17 @@ async def end(*tasks: asyncio.Task[Any] | None, patience: float = PATIENCE_SECON
 def _look_at(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
         task.exception()
+
+
+async def set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait until it is set, for so long at most; whether it is.
+
+    Not by `asyncio.wait_for`: Python 3.11's loses a cancellation that comes in the instant in which the event is set.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()
 
 
 async def unless_set(stop: asyncio.Event, work: Coroutine[Any, Any, object]) -> bool:

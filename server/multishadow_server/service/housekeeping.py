@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 from multishadow_server.errors import MultishadowError
 from multishadow_server.service import experiments, labelling, steering
+from multishadow_server.service.ending import set_within
 from multishadow_server.service.ports import ConfigurationSource, ControlStore, LabelStore
 
 INTERVAL = 2.0
@@ -66,11 +67,7 @@ class Housekeeping:
             except Exception:  # noqa: BLE001  control that ended because of one odd label could roll nothing back
                 self._failed_rounds += 1
                 _log.exception("a round of housekeeping failed")
-            try:
-                async with asyncio.timeout(INTERVAL):
-                    await stop.wait()
-            except TimeoutError:
-                continue
+            await set_within(stop, INTERVAL)
 
     async def _round(self) -> None:
         for experiment in await experiments.end_overdue(self._store, clock=self._clock):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 
 from multishadow_server.core.live_counts import LiveTally
 from multishadow_server.errors import MultishadowError
+from multishadow_server.service.ending import set_within
 from multishadow_server.service.ports import LiveCountStore
 
 _logger = logging.getLogger(__name__)
@@ -34,9 +34,7 @@ class LiveCountReport:
         """Save until `stop` is set. What is counted after that is for a last `save`, when no request is under way."""
         while not stop.is_set():
             await self.save()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._interval):
-                    await stop.wait()
+            await set_within(stop, self._interval)
 
     async def save(self) -> None:
         """Save what changed, if the store can be reached."""

@@ -6,10 +6,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from multishadow_server.core.live_rates import LiveRates
 from multishadow_server.errors import MultishadowError
+from multishadow_server.service.ending import set_within
 from multishadow_server.service.ports import LiveCountReader
 from multishadow_server.service.version_guard import VersionGuard
 
@@ -46,9 +46,7 @@ class LiveLoad:
         while not stop.is_set():
             if models := sorted({model for model, _ in self._guard.budgeted}):
                 await self._look(models)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._interval):
-                    await stop.wait()
+            await set_within(stop, self._interval)
 
     async def _look(self, models: list[str]) -> None:
         now = self._monotonic()

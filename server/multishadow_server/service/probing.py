@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from multishadow_server.core import probe_state
@@ -16,7 +15,7 @@ from multishadow_server.core.probe import LARGEST_ANSWER, Probe
 from multishadow_server.core.probe_state import Asked, ProbeChange, ProbeState
 from multishadow_server.errors import MultishadowError
 from multishadow_server.service import names
-from multishadow_server.service.ending import end
+from multishadow_server.service.ending import end, set_within
 from multishadow_server.service.ports import (
     Answer,
     Comparer,
@@ -71,9 +70,7 @@ class ProbeRounds:
         try:
             while not stop.is_set():
                 pause = await self._safe_round()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await stop.wait()
+                await set_within(stop, pause)
         finally:
             await end(*self._asking.values())
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from multishadow_server.errors import MultishadowError
-from multishadow_server.service.ending import end
+from multishadow_server.service.ending import end, set_within
 from multishadow_server.service.ports import ProcessRegistry, ProcessStatus
 
 _logger = logging.getLogger(__name__)
@@ -42,9 +42,7 @@ class ProcessReport:
                 # Taken before the reading, so that news which comes during a report makes another one.
                 self._news.clear()
                 await self._report()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self._interval):
-                        await self._news.wait()
+                await set_within(self._news, self._interval)
         finally:
             await end(stopping)
         with suppress(Exception):

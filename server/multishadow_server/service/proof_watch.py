@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
 from multishadow_server.core import webhook_events
 from multishadow_server.core.experiment import Experiment
 from multishadow_server.core.webhooks import Event, EventType
 from multishadow_server.errors import FailedPrecondition, MultishadowError, NotFound, StoreUnavailable
 from multishadow_server.service import comparison_report
+from multishadow_server.service.ending import set_within
 from multishadow_server.service.ports import ControlStore, WebhookQueue
 
 INTERVAL = 30.0
@@ -59,9 +59,7 @@ class ProofWatch:
             except Exception:  # noqa: BLE001  control that ended because of one odd count could roll nothing back
                 self._failed += 1
                 _log.exception("a look for winners failed")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._interval):
-                    await stop.wait()
+            await set_within(stop, self._interval)
 
     async def look(self) -> int:
         """Tell what is proven by now and was not told; returns how many deliveries that makes.

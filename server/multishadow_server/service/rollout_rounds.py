@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
 
 from multishadow_server.core import rollout as rules
 from multishadow_server.core.rollout import Move, Rollout
 from multishadow_server.errors import Conflict, MultishadowError
 from multishadow_server.service import rollout_findings, rollout_moves
+from multishadow_server.service.ending import set_within
 from multishadow_server.service.ports import ControlStore, RolloutStore
 from multishadow_server.service.steering import CONTROL
 
@@ -47,9 +47,7 @@ class RolloutRounds:
                     await self._look_safely(rollout)
             except MultishadowError as error:
                 self._note_failure("rollouts", error)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._interval):
-                    await stop.wait()
+            await set_within(stop, self._interval)
 
     async def _look_safely(self, rollout: Rollout) -> None:
         """One rollout that cannot be looked at must not keep the others waiting."""

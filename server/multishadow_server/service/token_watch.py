@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from multishadow_server.core.access import Token
 from multishadow_server.errors import MultishadowError, Unavailable
+from multishadow_server.service.ending import set_within
 from multishadow_server.service.ports import TokenStore
 
 # A token that is not known may be a new one; looking is the same work for every guess, so it is done this seldom.
@@ -105,11 +106,7 @@ class TokenWatch:
             await self._write_uses()
             self._tick.set()
             self._tick = asyncio.Event()
-            try:
-                async with asyncio.timeout(self._check_interval):
-                    await stop.wait()
-            except TimeoutError:
-                continue
+            await set_within(stop, self._check_interval)
 
     async def _read(self) -> bool:
         began = self._monotonic()

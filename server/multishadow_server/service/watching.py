@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 
 from multishadow_server.core import alarm_rules, alarms
 from multishadow_server.core import flags as flag_rules
@@ -16,6 +15,7 @@ from multishadow_server.core.probe_state import ProbeState
 from multishadow_server.core.process_standing import Process
 from multishadow_server.errors import InvalidInput, MultishadowError, NotFound
 from multishadow_server.service import names, probing
+from multishadow_server.service.ending import set_within
 from multishadow_server.service.ports import (
     AlarmStore,
     ControlStore,
@@ -86,9 +86,7 @@ class AlarmRounds:
             except Exception:  # noqa: BLE001  control that ended because of one odd count could roll nothing back
                 self._failed_rounds += 1
                 _log.exception("a look for alarms failed")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._interval):
-                    await stop.wait()
+            await set_within(stop, self._interval)
 
     async def _look(self) -> None:
         configuration = await self._store.read()

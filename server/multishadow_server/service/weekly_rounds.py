@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
 from multishadow_server.core import weeks
 from multishadow_server.core.weeks import Due, Week
 from multishadow_server.errors import MultishadowError, StoreUnavailable
 from multishadow_server.service import weekly_reports
+from multishadow_server.service.ending import set_within
 from multishadow_server.service.ports import ControlStore, ReportRenderer, WeeklyReportStore
 
 INTERVAL_SECONDS = 60.0
@@ -69,9 +69,7 @@ class WeeklyRounds:
             except Exception:  # noqa: BLE001  control does not end because of a report
                 self._failed += 1
                 _log.exception("a round of weekly reports failed")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(INTERVAL_SECONDS):
-                    await stop.wait()
+            await set_within(stop, INTERVAL_SECONDS)
 
     async def round(self) -> int:
         """Make the reports that are due and not there yet; returns how many this call kept.

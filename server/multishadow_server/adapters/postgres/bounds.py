@@ -6,7 +6,6 @@ Rows that are deleted leave their bytes in the files, so tables are rewritten or
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import Counter
@@ -24,6 +23,7 @@ from multishadow_server.adapters.postgres.erasing import Erasing
 from multishadow_server.adapters.postgres.retention import ANSWERS, COMPARISONS
 from multishadow_server.core.model import Model
 from multishadow_server.errors import MultishadowError
+from multishadow_server.service.ending import set_within
 from multishadow_server.service.ports import Selection
 
 logger = logging.getLogger(__name__)
@@ -65,9 +65,7 @@ class PostgresBounds:
             except Exception:
                 # A role that may not drop tables, for example: control goes on without.
                 logger.exception("stored traffic cannot be kept within its bounds")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await stop.wait()
+            await set_within(stop, LOOK_SECONDS)
 
     async def _look(self) -> None:
         if self._most_bytes is not None:

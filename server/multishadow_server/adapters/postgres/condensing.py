@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from multishadow_server.adapters.postgres.engine import reaching
 from multishadow_server.errors import MultishadowError
+from multishadow_server.service.ending import set_within
 
 INTERVAL_SECONDS = 3600.0
 # Buckets that one round adds up, each in a transaction of its own; a fortnight's hours are 336.
@@ -44,9 +44,7 @@ class RollupCondensing:
                 _logger.warning("old counts are added up later: %s", error)
             except Exception:
                 _logger.exception("old counts cannot be added up")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(INTERVAL_SECONDS):
-                    await stop.wait()
+            await set_within(stop, INTERVAL_SECONDS)
 
     async def condense(self) -> int:
         """Add up to a thousand buckets to the first ones of their epochs; returns how many. Raises StoreUnavailable."""

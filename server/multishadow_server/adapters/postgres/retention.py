@@ -6,7 +6,6 @@ Dropping a partition costs the same however much it holds; deleting rows would n
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from multishadow_server.adapters.postgres.engine import reaching
 from multishadow_server.errors import MultishadowError
+from multishadow_server.service.ending import set_within
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +59,7 @@ class PostgresRetention:
             except Exception:
                 # A role that may not drop tables, for example: control goes on without.
                 logger.exception("days of comparisons cannot be kept")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(INTERVAL_SECONDS):
-                    await stop.wait()
+            await set_within(stop, INTERVAL_SECONDS)
 
     async def enforce(self) -> None:
         """Make the coming days' partitions, drop those past retention, forget dead processes and what is stale.

@@ -28,6 +28,7 @@ from multishadow_server.entrypoints.web.pages import Pages
 from multishadow_server.entrypoints.web.paths import UI
 from multishadow_server.errors import NotFound
 from multishadow_server.service import comparison_report, steering
+from multishadow_server.service.ports import PromotionLine
 from multishadow_server.service.recent import LONGEST_SECONDS
 
 # Figures that are older than any that are kept for good stand in for new ones.
@@ -44,11 +45,13 @@ class Head:
         standing: the experiment, and how it stands.
         epoch: the present one.
         epochs: all of them, oldest first.
+        promoted: the model's newest promotion that nobody took back, which a rollback would; None: there is none.
     """
 
     standing: Standing
     epoch: Epoch
     epochs: Sequence[Epoch]
+    promoted: PromotionLine | None
 
     @property
     def experiment(self) -> Experiment:
@@ -88,8 +91,12 @@ async def head(desk: Desk, experiment_id: int) -> Head:
     now = desk.clock()
     subject = await comparison_report.subject_of(desk.store, model="", experiment_id=experiment_id)
     outlook = await steering.outlook(desk.store, subject.experiment, now=now)
+    promotions = await desk.promotions.standing()
     return Head(
-        standing=experiments.standing(subject.experiment, outlook, now=now), epoch=subject.epoch, epochs=subject.epochs
+        standing=experiments.standing(subject.experiment, outlook, now=now),
+        epoch=subject.epoch,
+        epochs=subject.epochs,
+        promoted=promotions.get(subject.experiment.model),
     )
 
 

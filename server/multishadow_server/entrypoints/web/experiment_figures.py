@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 
 from multishadow_server.core.experiment import Epoch, Experiment
 from multishadow_server.entrypoints.web import experiment_gates
@@ -13,6 +12,7 @@ from multishadow_server.entrypoints.web.experiment_gates import Counted
 from multishadow_server.errors import FailedPrecondition, MultishadowError
 from multishadow_server.service import comparison_report, experiment_course, segments
 from multishadow_server.service.comparison_report import DEFAULT_ALPHA, ExperimentReport
+from multishadow_server.service.ending import set_within
 from multishadow_server.service.experiment_course import CountedAnswers, ExperimentCourse
 from multishadow_server.service.recent import STANDS_IN_SECONDS
 from multishadow_server.service.segments import CandidateSegments
@@ -84,11 +84,7 @@ class ExperimentFigures:
     ) -> None:
         """Work out the figures of running experiments from time to time, until `stop`: nobody's first look waits."""
         wait = first
-        while not stop.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await stop.wait()
-                return
+        while not await set_within(stop, wait):
             await self._work_out_all()
             wait = again
 
