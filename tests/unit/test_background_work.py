@@ -60,7 +60,8 @@ async def test_control_goes_on_when_a_round_of_housekeeping_fails(
         def __init__(self) -> None:
             self.asked = 0
 
-        async def experiments(self) -> list[Any]:
+        async def experiments(self, *, running: bool) -> list[Any]:
+            assert running
             self.asked += 1
             raise UNTHOUGHT_OF
 
