@@ -6,19 +6,30 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadGroupScheduling, Scheduling
 
-# Each of these starts a system of its own, or shares one; beside others of their kind they wait for processors.
-_TOGETHER = {"tests/e2e/": "whole systems", "tests/browser/": "browser"}
+_TOGETHER = (
+    # Whole systems: beside others of their kind they only wait for processors.
+    "tests/e2e/",
+    # One browser, and one system that it looks at.
+    "tests/browser/",
+    # What these modules start for all of their tests takes longer than the tests.
+    "tests/integration/test_demo_versions.py",
+    "tests/integration/test_page.py",
+    "tests/integration/test_serve.py",
+    "tests/integration/test_stock_client_events.py",
+    "tests/integration/test_stock_clients.py",
+    "tests/integration/test_store_faults.py",
+)
 
 
 class _BySystem(LoadGroupScheduling):  # type: ignore[misc]  # xdist ships no types
-    """Whole systems to one process, tests with a browser to one, and every other test to whoever is free.
+    """Those that share what is dear to start to one process, and every other test to whoever is free.
 
     The mark `xdist_group` would say the same, but xdist 3.8 writes it into ids that pytest 9.2 no longer reads: its
     groups are not kept.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return next((group for folder, group in _TOGETHER.items() if nodeid.startswith(folder)), nodeid)
+        return next((group for group in _TOGETHER if nodeid.startswith(group)), nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)

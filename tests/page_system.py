@@ -35,6 +35,8 @@ from waiting import until
 STARTED_WITHIN = 90.0
 # On a busy machine even a version that answers at once may take a while.
 PATIENT_MS = 30_000
+# A model whose live version was promoted, and can be rolled back.
+PROMOTED = "chat"
 VOUCHED = ("agreement_only", "top_reviewed", "cost", "rollback_plan")
 _COPIES = "SELECT sum(n) FROM rollup WHERE family = 'outcome'"
 _PAST = """
@@ -144,7 +146,9 @@ async def _system(database_url: str, nats_url: str) -> AsyncIterator[PageSystem]
 
 async def _compare(asked: Rollouts, model: ModelTraffic, addresses: Mapping[str, str]) -> int:
     """Register a model and start an experiment on its candidates; the revision that it began at."""
-    versions = [pb.VersionSpec(name=name, address=addresses[name], timeout_ms=PATIENT_MS) for name in model.versions]
+    # Whoever was registered first is live.
+    names = (*model.versions[1:], model.versions[0]) if model.name == PROMOTED else model.versions
+    versions = [pb.VersionSpec(name=name, address=addresses[name], timeout_ms=PATIENT_MS) for name in names]
     more: dict[str, Any] = {}
     if model.name == "spam":
         more["probes"] = alarms.ProbeSet(probes=[_probe()])
@@ -160,6 +164,12 @@ async def _compare(asked: Rollouts, model: ModelTraffic, addresses: Mapping[str,
             **more,
         )
     )
+    if model.name == PROMOTED:
+        await asked.stub.Promote(
+            pb.PromoteRequest(
+                model=model.name, version=model.versions[0], force=True, reason="it answers in whole sentences", actor="ada"
+            )
+        )
     started = await asked.start(*model.versions[1:], model=model.name, percent=100)
     return int(started.revision)
 

@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from multishadow.v1 import control_pb2 as pb
 from multishadow_server.adapters.postgres import PostgresControl, PostgresObservations
 from multishadow_server.adapters.postgres.alarms import PostgresAlarms
+from multishadow_server.adapters.postgres.promotions import PostgresPromotions
 from multishadow_server.app import tokens
 from multishadow_server.core.experiment import Epoch
 from multishadow_server.core.tally import Tally
@@ -211,6 +212,7 @@ async def test_figures_that_stand_in_for_new_ones_are_said_to_be_old(database_ur
                 **dict.fromkeys((field.name for field in fields(Desk)), cast("Any", None)),
                 "store": PostgresControl(engine),
                 "alarms": PostgresAlarms(engine),
+                "promotions": PostgresPromotions(engine),
                 "clock": lambda: now[0],
                 # Its clock stands still: nothing is ever too old to be reused.
                 "recent": Recent(monotonic=lambda: 0.0),
