@@ -167,7 +167,11 @@ async def _compare(asked: Rollouts, model: ModelTraffic, addresses: Mapping[str,
     if model.name == PROMOTED:
         await asked.stub.Promote(
             pb.PromoteRequest(
-                model=model.name, version=model.versions[0], force=True, reason="it answers in whole sentences", actor="ada"
+                model=model.name,
+                version=model.versions[0],
+                force=True,
+                reason="it answers in whole sentences",
+                actor="ada",
             )
         )
     started = await asked.start(*model.versions[1:], model=model.name, percent=100)

@@ -171,6 +171,14 @@ def test_a_time_box_reads_well(duration: float, words: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("duration", "words"),
+    [(0.4, "0 s"), (61, "61 s"), (130, "2 min"), (7_100, "118 min"), (71_282, "20 h"), (200_000, "2 d")],
+)
+def test_a_time_is_told_about_in_a_unit_of_which_it_has_two(duration: float, words: str) -> None:
+    assert rules.about(duration) == words
+
+
+@pytest.mark.parametrize(
     ("buckets", "until", "seconds"),
     [
         ((), 900_000.0, 0.0),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from multishadow_server.core import watch_readings
 from multishadow_server.core.alarms import AlarmKey, AlarmKind, Finding
-from multishadow_server.core.experiment import Epoch, in_words
+from multishadow_server.core.experiment import Epoch, about
 from multishadow_server.core.observation import Outcome
 from multishadow_server.core.probe_state import ProbeOutcome, ProbeState
 from multishadow_server.core.process_standing import Process
@@ -308,9 +308,7 @@ def _workers(facts: Facts, limits: AlarmLimits) -> Iterator[Finding]:
         key = AlarmKey(AlarmKind.LAG, "", process.instance)
         lag = process.counters.get("lag_ms", 0) / 1000
         if process.role == "worker" and lag >= (limits.lag_clear if key in facts.held else limits.lag):
-            yield Finding(
-                key=key, detail=f"{process.instance} works on requests of {in_words(round(lag))} ago, and is behind"
-            )
+            yield Finding(key=key, detail=f"{process.instance} works on requests of {about(lag)} ago, and is behind")
 
 
 def _routers(facts: Facts, limits: AlarmLimits) -> Iterator[Finding]:
@@ -331,7 +329,7 @@ def _missing(facts: Facts, limits: AlarmLimits) -> Iterator[Finding]:
     for role, kind in kinds.items():
         own = [process for process in facts.processes if process.role == role]
         for process in missing_processes(own, now=facts.now, after=limits.missing_after):
-            quiet = in_words(round(facts.now - process.seen_at))
+            quiet = about(facts.now - process.seen_at)
             yield Finding(
                 key=AlarmKey(kind, "", process.instance),
                 detail=f"{role} {process.instance} on {process.host} was last heard of {quiet} ago",

@@ -275,3 +275,9 @@ def in_words(duration: float) -> str:
         if duration >= seconds and duration % seconds == 0:
             return f"{duration / seconds:.0f} {unit}"
     return f"{duration:g} s"
+
+
+def about(duration: float) -> str:
+    """A time in the largest unit of which it has two, rounded: "20 h" of 71,282 s, "2 min" of 130 s."""
+    unit = next((seconds for seconds in (86_400, 3_600, 60) if duration >= 2 * seconds), 1)
+    return in_words(round(duration / unit) * unit)
