@@ -170,7 +170,7 @@ async def _compare(asked: Rollouts, model: ModelTraffic, addresses: Mapping[str,
                 model=model.name,
                 version=model.versions[0],
                 force=True,
-                reason="it answers in whole sentences",
+                reason="whole sentences",
                 actor="ada",
             )
         )
