@@ -28,13 +28,13 @@ class Peer:
     async def answer(self, body: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         self.heard = dict(context.invocation_metadata() or ())
         self.seconds_left = context.time_remaining()
-        self.began.set()
         await context.send_initial_metadata((("x-first", "1"),))
         context.set_trailing_metadata((("x-last", "2"),))
         if body == b"fail":
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many: größer", (("x-why", "quota"),))
         if body == b"hang":
             try:
+                self.began.set()
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 self.cancelled.set()
