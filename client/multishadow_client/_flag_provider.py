@@ -108,6 +108,8 @@ class MultishadowProvider(AbstractProvider):
         # Set when `initialize` need not wait any longer, and when nothing goes on any more.
         self._decided = threading.Event()
         self._closed = threading.Event()
+        # The SDK ends a provider in a thread of its own, while it may begin again: one life after the other.
+        self._life = threading.Lock()
         self._channels: list[grpc.Channel] = []
         self._sync: FlagSync | None = None
         self._outcomes: Outcomes | None = None
@@ -123,6 +125,18 @@ class MultishadowProvider(AbstractProvider):
             ProviderNotReadyError: there are no flags yet, neither the server's nor kept ones.
             ProviderFatalError: the server will never give any.
         """
+        with self._life:
+            self._begin()
+        self._decided.wait(self._init_timeout)
+        target, failure = self._address.target, self._failure or "no answer"
+        if self._flags is None and self._hopeless:
+            raise ProviderFatalError(f"{target} serves no flags: {failure}; is it control's address?")
+        if self._flags is None:
+            raise ProviderNotReadyError(
+                f"no flags from {target} within {self._init_timeout:g} s ({failure}); it goes on trying"
+            )
+
+    def _begin(self) -> None:
         self._decided.clear()
         self._closed.clear()
         self._hopeless = False
@@ -154,25 +168,19 @@ class MultishadowProvider(AbstractProvider):
             first_set_within=max(self._init_timeout, FIRST_SET_SECONDS),
         )
         self._sync.start()
-        self._decided.wait(self._init_timeout)
-        target, failure = self._address.target, self._failure or "no answer"
-        if self._flags is None and self._hopeless:
-            raise ProviderFatalError(f"{target} serves no flags: {failure}; is it control's address?")
-        if self._flags is None:
-            raise ProviderNotReadyError(
-                f"no flags from {target} within {self._init_timeout:g} s ({failure}); it goes on trying"
-            )
 
     def shutdown(self) -> None:
         """Send outcomes that wait, stop following, and leave no thread behind; the last flags can still be read."""
-        self._closed.set()
-        self._decided.set()
-        if self._outcomes is not None:
-            self._outcomes.close(within=self._tracking.flush_at_end)
-        if self._sync is not None:
-            self._sync.close(within=CLOSE_SECONDS)
-        for channel in self._channels:
-            channel.close()
+        with self._life:
+            # Whoever waits for flags in `initialize` is let go.
+            self._closed.set()
+            self._decided.set()
+            if self._outcomes is not None:
+                self._outcomes.close(within=self._tracking.flush_at_end)
+            if self._sync is not None:
+                self._sync.close(within=CLOSE_SECONDS)
+            for channel in self._channels:
+                channel.close()
 
     def _control(self) -> grpc.Channel:
         channel = _address.Address.parse(

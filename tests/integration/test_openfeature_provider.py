@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -27,9 +28,10 @@ from openfeature.exception import ErrorCode, ProviderFatalError, ProviderNotRead
 from openfeature.flag_evaluation import Reason
 from openfeature.provider import ProviderStatus
 from openfeature.provider.no_op_provider import NoOpProvider
+from openfeature.track import TrackingEventDetails
 
 from flagd_sync_server import SyncServer, flag_set, publishing, text_flag
-from multishadow_client.openfeature import MultishadowProvider
+from multishadow_client.openfeature import MultishadowProvider, Tracking
 from multishadow_server.adapters.embedded import dies_with_parent
 from waiting import until_sync
 
@@ -314,6 +316,23 @@ def test_a_stream_that_ends_and_comes_back_within_the_grace_is_nobodys_business(
     server.start()
     until_sync(lambda: application.text() == "bye")
     assert application.provider.status is READY
+
+
+def test_a_life_that_is_still_ending_takes_nothing_from_the_next_one(start: Start, server: SyncServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        # Outcomes that nobody takes hold up the end.
+        nobody = f"127.0.0.1:{deaf.getsockname()[1]}"
+        tracking = Tracking(control=nobody, model="spam", flush_interval=0.01, flush_at_end=0.5)
+        application = start(server.address, tracking=tracking)
+        provider = application.provider
+        provider.track("outcome", EvaluationContext("user-1", {"request_id": "r-1"}), TrackingEventDetails(value=1.0))
+        ending = threading.Thread(target=provider.shutdown)
+        ending.start()
+        until_sync(provider._closed.is_set)
+        provider.initialize(EvaluationContext())
+        ending.join()
+        server.publish(flag_set({"greeting": text_flag("bye")}, revision=2))
+        until_sync(lambda: application.text() == "bye")
     assert ProviderEvent.PROVIDER_STALE not in [event for event, _ in application.heard]
 
 
@@ -503,7 +522,7 @@ def test_a_fork_that_starts_its_own_provider_has_its_own_flags(server: SyncServe
     program = """
 import os, sys
 from openfeature import api
-from multishadow_client.openfeature import MultishadowProvider
+from multishadow_client.openfeature import MultishadowProvider, Tracking
 if (child := os.fork()) == 0:
     api.set_provider_and_wait(MultishadowProvider(sys.argv[1]))
     sys.stdout.write(api.get_client().get_string_value("greeting", "default"))

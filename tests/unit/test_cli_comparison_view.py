@@ -77,6 +77,9 @@ def test_repeated_inputs_and_bursts_are_told() -> None:
     report.pairs[0].dispersion, report.pairs[0].overdispersed = 2.46, True
     text = " ".join(rendered(report).split())
     assert f"Repeated inputs, counted once per time bucket: {version} 1,500 left out." in text
+    assert "More copies repeat an input than count" not in text
+    report.candidates[0].duplicates = report.candidates[0].n + 1
+    assert "More copies repeat an input than count" in " ".join(rendered(report).split())
     pair = f"{report.pairs[0].first} − {report.pairs[0].second}"
     assert f"{pair}: requests come in bursts: over time the difference varies 2.5 times as much" in text
 

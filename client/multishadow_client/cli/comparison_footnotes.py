@@ -75,6 +75,12 @@ def _bursts(response: CompareResponse, labels: Mapping[str, str]) -> Iterator[Te
     ]
     if repeated:
         yield Text(f"Repeated inputs, counted once per time bucket: {', '.join(repeated)} left out.", style="dim")
+    if any(report.duplicates > report.n for report in response.candidates):
+        yield Text(
+            "More copies repeat an input than count: somebody asks the same again and again, or sessions use an id of "
+            "former ones, whose turns count already. They are sent to nobody; give each session an id of its own.",
+            style="yellow",
+        )
     moved = {report.version for report in response.candidates if report.rate_moved}
     for pair in response.pairs:
         # A rate that has changed varies too; that is said already, and no longer run mends it.
