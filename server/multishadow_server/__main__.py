@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import sys
 
+from multishadow_server.loading import loading
+
 
 def main() -> None:
     """Run the command of the command line."""
     try:
-        from multishadow_server.entrypoints import cli  # noqa: PLC0415  it may not be possible
+        with loading():
+            from multishadow_server.entrypoints import cli  # noqa: PLC0415  it may not be possible
     except ModuleNotFoundError as error:
         if (error.name or "multishadow").partition(".")[0] in ("multishadow", "multishadow_server"):
             raise

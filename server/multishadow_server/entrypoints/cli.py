@@ -26,6 +26,7 @@ from multishadow_server.entrypoints import event_loop, grpc_core
 from multishadow_server.entrypoints.log_lines import JsonFormatter, PayloadFreeFormatter
 from multishadow_server.entrypoints.token_cli import tokens
 from multishadow_server.errors import MultishadowError
+from multishadow_server.loading import loading
 from multishadow_server.settings import Settings
 
 # Beyond `drain_seconds`: closing connections. Then the process ends itself, whatever it hangs in.
@@ -317,7 +318,7 @@ def version_server(
 
     Example: multishadow version-server digits A --listen 127.0.0.1:9001
     """
-    with _demo_extra():
+    with _demo_extra(), loading():
         from multishadow_server.demo import version_server as server  # noqa: PLC0415  see the module's docstring
 
     _log_to_stderr(f"version-server {model} {version}", log_level)
@@ -398,17 +399,18 @@ def _run_role(name: str, settings: Settings, log_level: LogLevel, *, needs_log: 
 
 def _role(name: str) -> Role:
     """A role's coroutine. Only its own module is imported: the others' would double the time that it takes to start."""
-    if name == "router":
-        from multishadow_server.app import router  # noqa: PLC0415
+    with loading():
+        if name == "router":
+            from multishadow_server.app import router  # noqa: PLC0415
 
-        return partial(router.run, metrics_ready=_metrics_announcer(name))
-    if name == "worker":
-        from multishadow_server.app import worker  # noqa: PLC0415
+            return partial(router.run, metrics_ready=_metrics_announcer(name))
+        if name == "worker":
+            from multishadow_server.app import worker  # noqa: PLC0415
 
-        return partial(worker.run, metrics_ready=_metrics_announcer(name))
-    from multishadow_server.app import control  # noqa: PLC0415
+            return partial(worker.run, metrics_ready=_metrics_announcer(name))
+        from multishadow_server.app import control  # noqa: PLC0415
 
-    return partial(control.run, http_ready=_http_announcer(name))
+        return partial(control.run, http_ready=_http_announcer(name))
 
 
 def _run(
