@@ -84,7 +84,8 @@ async def test_an_empty_answer_is_an_answer(gateway: GrpcModelGateway, peer: Pee
 async def test_the_deadline_travels_with_the_call(gateway: GrpcModelGateway, peer: Peer) -> None:
     await ask(gateway, peer.address, b"hello", within=20.0)
     assert peer.seconds_left is not None
-    assert 10 < peer.seconds_left <= 20
+    # gRPC rounds it up on its way (grpc-timeout), by a hundredth at most.
+    assert 10 < peer.seconds_left <= 20.2
     await ask(gateway, peer.address, b"hello", within=None)
     assert peer.seconds_left is None
 
