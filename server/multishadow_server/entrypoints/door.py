@@ -166,7 +166,7 @@ def _live_request(
         deadline=None if remaining is None else arrived + remaining,
         received_at=received_at,
         protocol=method.protocol,
-        replayed=bool(metadata) and any(key == REPLAY_KEY for key, _ in metadata),
+        replayed=any(key == REPLAY_KEY for key, _ in metadata),
     )
 
 

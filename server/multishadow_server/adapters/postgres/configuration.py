@@ -26,6 +26,7 @@ from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.experiment import Epoch
 
 CHANNEL = "multishadow_configuration"
+_PRESENT_REVISION = "SELECT revision FROM configuration_revision"
 Snapshot: TypeAlias = dict[str, Any]
 # How long after an epoch closed its captures may still arrive: lagging and off-peak workers.
 LATE_CAPTURES = "24 hours"
@@ -114,7 +115,7 @@ async def _readable(descriptor: int) -> None:
 
 
 async def _present_revision(connection: AsyncConnection) -> int:
-    row = await (await connection.execute("SELECT revision FROM configuration_revision")).fetchone()
+    row = await (await connection.execute(_PRESENT_REVISION)).fetchone()
     assert row is not None
     return int(row[0])
 
@@ -189,7 +190,7 @@ def _snapshot(epochs: str) -> TextClause:
     return text(
         f"""
         SELECT json_build_object(
-            'revision', (SELECT revision FROM configuration_revision),
+            'revision', ({_PRESENT_REVISION}),
             'models', (SELECT coalesce(json_agg(model), '[]') FROM model),
             'versions', (SELECT coalesce(json_agg(version), '[]') FROM version),
             'flags', (SELECT coalesce(json_object_agg(key, definition ORDER BY key), '{{}}')
@@ -203,7 +204,7 @@ _SNAPSHOT = _snapshot(_EPOCHS)
 _WITHOUT_EPOCHS = _snapshot("'[]'::json")
 _EPOCHS_ALONE = text(f"SELECT {_EPOCHS}")
 # Written out: every router asks for it every other second.
-_REVISION = text("SELECT revision FROM configuration_revision")
+_REVISION = text(_PRESENT_REVISION)
 FLAGS = (
     select(FlagRevisionRow)
     .join(FlagRow, (col(FlagRow.key) == FlagRevisionRow.key) & (col(FlagRow.revision) == FlagRevisionRow.revision))

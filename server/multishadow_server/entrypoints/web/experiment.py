@@ -169,6 +169,5 @@ class _Shown:
             tab=tab,
             read_at=read_at,
             stale=self._desk.clock() - read_at > STALE_SECONDS,
-            again=request.url.path + (f"?{request.url.query}" if request.url.query else ""),
             **values,
         )

@@ -6,16 +6,14 @@ what people said.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from dataclasses import astuple, dataclass
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from multishadow_server.core.reviews import ReviewVerdict
-from multishadow_server.entrypoints.web.paths import UI
+from multishadow_server.entrypoints.web import keepsake
+from multishadow_server.entrypoints.web.pages import here
 
 COOKIE = "multishadow_judged"
 # Whoever looks at an answer for longer takes a verdict back on the page of its own comparison.
@@ -42,21 +40,18 @@ class Judged:
 
 def leave(response: Response, judged: Judged, *, at: str) -> None:
     """Tell of it on the page at this address: there alone, however often it is loaded."""
-    noted = base64.urlsafe_b64encode(json.dumps([at, *astuple(judged)]).encode()).decode()
-    response.set_cookie(COOKIE, noted, path=UI, max_age=KEPT_SECONDS, httponly=True, samesite="strict")
+    keepsake.leave(response, COOKIE, [at, *astuple(judged)], seconds=KEPT_SECONDS)
 
 
 def told(request: Request) -> Judged | None:
     """What is to be told on this page; None: nothing."""
+    said = keepsake.left(request, COOKIE)
+    if not isinstance(said, list) or len(said) != 6 or said[0] != here(request):
+        return None
+    _, number, version, verdict, before, last = said
     try:
-        at, number, version, verdict, before, last = json.loads(
-            base64.urlsafe_b64decode(request.cookies.get(COOKIE, ""))
-        )
-        found = Judged(
+        return Judged(
             int(number), str(version), ReviewVerdict(verdict), ReviewVerdict(before) if before else None, bool(last)
         )
-    except (ValueError, TypeError, binascii.Error):
-        # There is none, or it is no such cookie: anybody can send one.
+    except (ValueError, TypeError):
         return None
-    query = f"?{request.url.query}" if request.url.query else ""
-    return found if at == f"{request.url.path}{query}" else None

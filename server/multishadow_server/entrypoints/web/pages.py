@@ -93,6 +93,11 @@ class Pages:
         return response
 
 
+def here(request: Request) -> str:
+    """The address that was asked for, from the path on."""
+    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
+
+
 def ui(*parts: object, **query: object) -> str:
     """A path of the page: each part quoted, empty values of the query left out."""
     path = "/".join([UI, *(quote(str(part), safe="") for part in parts)]) if parts else f"{UI}/"
@@ -119,5 +124,5 @@ def _shared(request: Request, section: str, *, tokens: bool) -> Mapping[str, Any
         "tokens": tokens,
         "caller": callers.current.get(),
         "may_change": may_change(),
-        "here": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
+        "here": here(request),
     }
