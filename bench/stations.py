@@ -46,6 +46,8 @@ PREDICT = f"/{SERVICE}/Predict"
 MODEL = "bench"
 SHADOWS = ("A", "B", "C")
 OPTIONS = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
+# What a router sets, too; not where gRPC is to be as it comes.
+SET_ALIKE = (("grpc.enable_channelz", 0),)
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Log = TypeVar("Log", bound=EmbeddedNats)
@@ -83,8 +85,10 @@ def _ready(address: str) -> None:
     sys.stdout.flush()
 
 
-async def _serve(predict: Callable[[bytes, Context], Awaitable[bytes]]) -> None:
-    server = grpc.aio.server(options=WAITING_LIMITS)
+async def _serve(
+    predict: Callable[[bytes, Context], Awaitable[bytes]], options: Sequence[tuple[str, int]] = ()
+) -> None:
+    server = grpc.aio.server(options=[*WAITING_LIMITS, *options])
     handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(predict)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Predict": handler}),))
     port = server.add_insecure_port("127.0.0.1:0")
@@ -118,7 +122,8 @@ async def hung_server() -> None:
 
 async def bare_proxy(address: str) -> None:
     """The least that a pass-through in grpc.aio can be: bytes, metadata and deadline on, bytes back."""
-    async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
+    alike = SET_ALIKE if os.environ["GRPC_EXPERIMENTS"] else ()
+    async with grpc.aio.insecure_channel(address, options=[*OPTIONS, *alike]) as channel:
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(PREDICT)
 
         async def predict(body: bytes, context: Context) -> bytes:
@@ -126,7 +131,7 @@ async def bare_proxy(address: str) -> None:
             metadata = tuple(entry for entry in context.invocation_metadata() or () if entry[0] != "user-agent")
             return await call(body, timeout=context.time_remaining(), metadata=metadata)
 
-        await _serve(predict)
+        await _serve(predict, alike)
 
 
 async def _run(role: Role) -> None:

@@ -15,6 +15,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescri
 from google.protobuf.message import Message
 
 import multishadow.v1
+from multishadow_server.core.prediction import Json
 
 INJECTIONS = (
     "spam",
@@ -122,6 +123,14 @@ def mutants(valid: bytes, count: int, dice: random.Random) -> Iterator[bytes]:
             case _:
                 body = bytearray(dice.randbytes(dice.randint(0, 512)))
         yield bytes(body)
+
+
+def deep(levels: int) -> Json:
+    """A value of so many objects inside each other."""
+    value: Json = "deepest"
+    for _ in range(levels):
+        value = {"in": value}
+    return value
 
 
 def nested(levels: int) -> bytes:

@@ -3,13 +3,103 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import cast
+import re
+from collections.abc import Iterator, Mapping
+from typing import cast, final
 
 from google.protobuf.struct_pb2 import Struct, Value
 
 from multishadow_server.core.prediction import Json
 from multishadow_server.errors import InvalidInput
+
+MOST_LEVELS = 28
+"""Objects and lists inside each other in what is passed on. protobuf reads a hundred messages inside each other, three
+for each level of a Struct: it must be readable inside other messages, too."""
+
+# A number's tag and eight bytes whose exponent is all ones. What looks like it may be something else; what does not
+# hold it has no infinity in it.
+_MAYBE_INFINITE = re.compile(rb"\x11.{6}[\xf0-\xff][\x7f\xff]", re.DOTALL)
+# A level takes four bytes at least, and one of two tags: there are no more levels than such.
+_BYTES_OF_LEVEL = 4
+_OBJECT_TAG, _LIST_TAG = b"\x2a", b"\x32"
+
+
+@final
+class UnreadObject(Mapping[str, Json]):
+    """A JSON object as the bytes of its Struct, which are read when somebody looks into it.
+
+    Args:
+        encoded: the bytes; see `unread`.
+    """
+
+    __slots__ = ("_values", "encoded")
+
+    def __init__(self, encoded: bytes) -> None:
+        self.encoded = encoded
+        self._values: Mapping[str, Json] | None = None
+
+    def __getitem__(self, name: str) -> Json:
+        return self._read()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def __contains__(self, name: object) -> bool:
+        # A name that is not in the bytes is not in the object.
+        return isinstance(name, str) and name.encode() in self.encoded and name in self._read()
+
+    def __bool__(self) -> bool:
+        return bool(self.encoded) and bool(self._read())
+
+    def __repr__(self) -> str:
+        return repr(self._read())
+
+    def _read(self) -> Mapping[str, Json]:
+        if self._values is None:
+            self._values = json_of(Struct.FromString(self.encoded))
+        return self._values
+
+
+def unread(encoded: bytes) -> UnreadObject:
+    """The object of a Struct's bytes.
+
+    Raises:
+        InvalidInput: a number is infinite or not a number, or it nests deeper than MOST_LEVELS.
+        google.protobuf.message.DecodeError: it is no Struct.
+    """
+    struct = Struct.FromString(encoded)
+    # Most objects show by their bytes that they have neither; to read all would take the router thrice as long.
+    if (
+        len(encoded) > MOST_LEVELS * _BYTES_OF_LEVEL
+        and encoded.count(_OBJECT_TAG) + encoded.count(_LIST_TAG) > MOST_LEVELS
+    ):
+        _check_levels(json_of(struct))
+    elif _MAYBE_INFINITE.search(encoded):
+        json_of(struct)
+    return UnreadObject(encoded)
+
+
+def encoded(values: Mapping[str, Json]) -> bytes:
+    """The bytes of a Struct that holds these."""
+    if isinstance(values, UnreadObject):
+        return values.encoded
+    if not values:
+        return b""
+    struct = Struct()
+    fill(struct, values)
+    return struct.SerializeToString()
+
+
+def _check_levels(values: Json, left: int = MOST_LEVELS) -> None:
+    if not isinstance(values, dict | list):
+        return
+    if not left:
+        raise InvalidInput(f"objects and lists nest at most {MOST_LEVELS} levels deep here")
+    for value in values.values() if isinstance(values, dict) else values:
+        _check_levels(value, left - 1)
 
 
 def json_of(struct: Struct) -> dict[str, Json]:

@@ -24,7 +24,8 @@ from multishadow.v1 import prediction_pb2
 from multishadow_server.adapters.jetstream_log import JetStreamLog
 from multishadow_server.core.routing import Claim
 from multishadow_server.settings import Settings
-from routers import a_request, register, saying, version
+from multishadow_server.structs import MOST_LEVELS, fill
+from routers import Logged, a_request, register, saying, version
 from running_control import Control, control_addresses
 from shadowed_traffic import Counts, a_capture, append, begin_experiment, working
 from shadowed_traffic import connected as connected_to_nats
@@ -70,6 +71,31 @@ async def test_mutated_requests_get_an_answer_or_a_reason_and_callers_go_on(
     assert min(ended["OK"], ended["INVALID_ARGUMENT"], ended["NOT_FOUND"]) > 10, "the mutants are of all kinds"
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
     figures(f"Predict: 1,000 mutated requests: {dict(ended)}")
+
+
+async def test_attributes_as_deep_as_a_request_may_nest_cost_no_other_capture(
+    database_url: str, nats_url: str, log_name: str
+) -> None:
+    def asking(number: int, levels: int) -> bytes:
+        request = prediction_pb2.PredictRequest(model="spam", request_id=f"{number}", session_id="s", text=f"{number}")
+        fill(request.attributes, {"in": bad_input.deep(levels - 1)})
+        return request.SerializeToString()
+
+    # protobuf reads a request with 33 levels of attributes; inside a batch of captures it would not.
+    async with version(saying(b"live")) as live, version(saying(b"shadow")) as shadow:
+        await register(
+            database_url, {"base": live.address, "A": shadow.address}, {"base": Claim.LIVE, "A": Claim.SHADOW}
+        )
+        async with routers.router(database_url, nats_url, log_name) as caller:
+            for number in range(10):
+                assert (await caller.predict(asking(number, MOST_LEVELS))).response == b"live"
+                code, details = await _ending(caller.begin(asking(100 + number, 33)))
+                assert code is grpc.StatusCode.INVALID_ARGUMENT
+                assert details == f"attributes: objects and lists nest at most {MOST_LEVELS} levels deep here"
+            async with connected_to_nats(nats_url) as client:
+                captures = await Logged(client, log_name).captures(10)
+    assert {capture.request_id for capture in captures} == {f"{number}" for number in range(10)}
+    assert all(capture.attributes == {"in": bad_input.deep(MOST_LEVELS - 1)} for capture in captures)
 
 
 async def test_broken_frames_and_slow_clients_hold_up_nobody_and_leave_nothing_open(

@@ -44,7 +44,8 @@ def test_the_committed_modules_and_stubs_are_what_the_definitions_generate(tmp_p
 @pytest.mark.parametrize("field", list(envelope_pb2.PredictEnvelope.DESCRIPTOR.fields), ids=lambda field: field.name)
 def test_the_envelope_reads_a_requests_own_fields(field: FieldDescriptor) -> None:
     twin = prediction_pb2.PredictRequest.DESCRIPTOR.fields_by_number[field.number]
-    assert (twin.name, twin.type, twin.message_type) == (field.name, field.type, field.message_type)
+    # A message's bytes are read when somebody looks into them.
+    assert (twin.name, FieldDescriptor.TYPE_BYTES if twin.message_type else twin.type) == (field.name, field.type)
 
 
 def test_the_envelope_leaves_out_only_the_input() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+from typing import Any
+
+import pytest
 
 from multishadow.v1 import prediction_pb2
 from multishadow_server.adapters.prediction_codec import fingerprint
@@ -100,6 +103,27 @@ def test_the_order_of_a_structured_inputs_fields_does_not_matter() -> None:
         return fingerprint("spam", request.SerializeToString())
 
     assert taken(names) == taken(names[::-1])
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"text": "hello"},
+        {"text": ""},
+        {"raw": bytes(range(256)) * 20},
+        {"tensor": prediction_pb2.Tensor(shape=[2, 1], values=[0.5, -1.0])},
+        {"structured": {"a": 1.0, "b": {"c": [True, None]}}},
+        {},
+    ],
+    ids=lambda asked: next(iter(asked), "nothing"),
+)
+def test_the_order_of_a_requests_own_fields_does_not_matter(asked: dict[str, Any]) -> None:
+    about_it = prediction_pb2.PredictRequest(model="spam", request_id="r-1", session_id="s")
+    about_it.attributes.update({"country": "NO"})
+    envelope, content = about_it.SerializeToString(), prediction_pb2.PredictRequest(**asked).SerializeToString()
+    assert fingerprint("spam", envelope + content) == fingerprint("spam", content + envelope)
+    assert fingerprint("spam", envelope + content) == fingerprint("spam", content)
+    assert fingerprint("spam", envelope + content) != fingerprint("spam", envelope + b"\x5a\x01!")
 
 
 def test_a_request_whose_input_cannot_be_read_has_no_fingerprint() -> None:

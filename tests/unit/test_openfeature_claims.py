@@ -131,6 +131,12 @@ def test_another_provider_in_its_place_is_heeded(claims: OpenFeatureClaims) -> N
     assert read(claims) == "shadow off off off"
 
 
+def test_a_provider_that_openfeature_has_ended_is_read_as_openfeature_reads_it(claims: OpenFeatureClaims) -> None:
+    assert read(claims) == "live shadow off off"
+    api.shutdown()
+    assert read(claims) == "off off off off"
+
+
 def test_a_new_revision_is_read_at_once_and_announced(claims: OpenFeatureClaims) -> None:
     announced: list[EventDetails] = []
     claims.client.add_handler(ProviderEvent.PROVIDER_CONFIGURATION_CHANGED, announced.append)

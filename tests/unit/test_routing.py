@@ -5,7 +5,6 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multishadow.v1 import envelope_pb2, prediction_pb2
 from multishadow_server.core.metadata import header_text, is_credential, without_credentials
 from multishadow_server.core.routing import Claim, Decision, decide
 
@@ -58,19 +57,7 @@ def test_somebody_always_serves_and_nobody_shadows_itself(claims: list[tuple[str
     assert set(decision.fallbacks) <= {name for name, claim in claims if claim is Claim.LIVE} - {decision.live}
 
 
-# --- what the router reads of a request ---------------------------------------------------------------------------
-
-
-def test_the_envelope_is_the_request_without_its_input() -> None:
-    request, envelope = prediction_pb2.PredictRequest.DESCRIPTOR, envelope_pb2.PredictEnvelope.DESCRIPTOR
-    routable = {field.name: field for field in request.fields if field.containing_oneof is None}
-    assert {field.name for field in envelope.fields} == routable.keys()
-    for field in envelope.fields:
-        same = routable[field.name]
-        assert (field.number, field.type, field.is_repeated) == (same.number, same.type, same.is_repeated)
-        assert (field.message_type and field.message_type.full_name) == (
-            same.message_type and same.message_type.full_name
-        )
+# --- what of a request may be written down ------------------------------------------------------------------------
 
 
 def test_credentials_are_known_by_their_names() -> None:

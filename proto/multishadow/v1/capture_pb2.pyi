@@ -6,7 +6,6 @@ The capture log's records: what routers append and workers read. Not part of the
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
@@ -92,6 +91,10 @@ class Capture(_message.Message):
     """The model that was asked."""
     method: _builtins.str
     """Full method name, e.g. "/multishadow.v1.PredictionService/Predict"."""
+    attributes: _builtins.bytes
+    """The request's: the bytes of a google.protobuf.Struct. As a message it would lie two levels deeper here than in the
+    request, and attributes that nest as deep as a request may would make a batch that nobody can read.
+    """
     request: _builtins.bytes
     """The request's bytes as the caller sent them."""
     live_version: _builtins.str
@@ -117,10 +120,6 @@ class Capture(_message.Message):
     turn: _builtins.int
     """The caller's number of this turn of the session; absent where callers give none."""
     @_builtins.property
-    def attributes(self) -> _struct_pb2.Struct:
-        """The request's, after what may not be stored was left out."""
-
-    @_builtins.property
     def metadata(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetadataEntry]:
         """Metadata that may go to shadows; credentials are never among it."""
 
@@ -135,7 +134,7 @@ class Capture(_message.Message):
         session_id: _builtins.str = ...,
         model: _builtins.str = ...,
         method: _builtins.str = ...,
-        attributes: _struct_pb2.Struct | None = ...,
+        attributes: _builtins.bytes = ...,
         request: _builtins.bytes = ...,
         metadata: _abc.Iterable[Global___MetadataEntry] | None = ...,
         live_version: _builtins.str = ...,
@@ -151,7 +150,7 @@ class Capture(_message.Message):
         in_session: _builtins.bool = ...,
         turn: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_live_first_latency_us", b"_live_first_latency_us", "_turn", b"_turn", "attributes", b"attributes", "live_first_latency_us", b"live_first_latency_us", "turn", b"turn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_live_first_latency_us", b"_live_first_latency_us", "_turn", b"_turn", "live_first_latency_us", b"live_first_latency_us", "turn", b"turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["_live_first_latency_us", b"_live_first_latency_us", "_turn", b"_turn", "attributes", b"attributes", "fingerprint", b"fingerprint", "in_session", b"in_session", "live_first_latency_us", b"live_first_latency_us", "live_latency_us", b"live_latency_us", "live_version", b"live_version", "metadata", b"metadata", "method", b"method", "model", b"model", "received_at_us", b"received_at_us", "request", b"request", "request_id", b"request_id", "response", b"response", "revision", b"revision", "session_id", b"session_id", "shadow_versions", b"shadow_versions", "status_code", b"status_code", "status_message", b"status_message", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...

@@ -22,16 +22,15 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmultishadow/v1/envelope.proto\x12\x0emultishadow.v1\x1a\x1cgoogle/protobuf/struct.proto\"{\n\x0fPredictEnvelope\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12+\n\nattributes\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructJ\x04\x08\n\x10\x0e\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmultishadow/v1/envelope.proto\x12\x0emultishadow.v1\"b\n\x0fPredictEnvelope\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x12\n\nattributes\x18\x04 \x01(\x0cJ\x04\x08\n\x10\x0e\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'multishadow.v1.envelope_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PREDICTENVELOPE']._serialized_start=79
-  _globals['_PREDICTENVELOPE']._serialized_end=202
+  _globals['_PREDICTENVELOPE']._serialized_start=49
+  _globals['_PREDICTENVELOPE']._serialized_end=147
 # @@protoc_insertion_point(module_scope)

@@ -7,7 +7,6 @@ input stays unparsed bytes however large it is. A test holds the two messages to
 
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from google.protobuf import struct_pb2 as _struct_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -35,19 +34,17 @@ class PredictEnvelope(_message.Message):
     """As in PredictRequest."""
     session_id: _builtins.str
     """As in PredictRequest."""
-    @_builtins.property
-    def attributes(self) -> _struct_pb2.Struct:
-        """As in PredictRequest."""
-
+    attributes: _builtins.bytes
+    """PredictRequest's google.protobuf.Struct as its bytes, which go to the log as they are."""
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         request_id: _builtins.str = ...,
         session_id: _builtins.str = ...,
-        attributes: _struct_pb2.Struct | None = ...,
+        attributes: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "model", b"model", "request_id", b"request_id", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...

@@ -47,7 +47,9 @@ class PredictRequest(_message.Message):
     """Bytes of any kind."""
     @_builtins.property
     def attributes(self) -> _struct_pb2.Struct:
-        """Free attributes: targeting rules read them, and reports are cut into segments by them."""
+        """Free attributes: targeting rules read them, and reports are cut into segments by them. Numbers are finite; objects
+        and lists nest at most 28 levels deep.
+        """
 
     @_builtins.property
     def structured(self) -> _struct_pb2.Struct:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from multishadow.v1 import capture_pb2
 from multishadow_server.core.capture import Capture, CaptureBatch, DropTally, Metadata
-from multishadow_server.structs import fill, json_of
+from multishadow_server.structs import encoded, unread
 
 MICROSECONDS = 1_000_000
 
@@ -24,7 +24,7 @@ def encode(batch: CaptureBatch) -> bytes:
 def decode(data: bytes) -> CaptureBatch:
     """Read what `encode` wrote.
 
-    Times keep microseconds. Raises google.protobuf.message.DecodeError when the bytes are no batch.
+    Times keep microseconds. Raises google.protobuf.message.DecodeError or InvalidInput when the bytes are no batch.
     """
     message = capture_pb2.CaptureBatch.FromString(data)
     return CaptureBatch(
@@ -42,23 +42,25 @@ def _add(batch: capture_pb2.CaptureBatch, capture: Capture) -> None:
         session_id=capture.session_id,
         model=capture.model,
         method=capture.method,
+        attributes=encoded(capture.attributes),
         request=capture.request,
         live_version=capture.live,
         shadow_versions=capture.shadows,
         revision=capture.revision,
         response=capture.response,
-        status_code=capture.status_code,
-        status_message=capture.status_message,
         live_latency_us=round(capture.live_latency * MICROSECONDS),
         received_at_us=round(capture.received_at * MICROSECONDS),
         fingerprint=capture.fingerprint,
-        in_session=capture.in_session,
-        turn=capture.turn,
     )
+    # Of most captures there is no more to say, and each field that is set takes its time.
+    if capture.status_code:
+        message.status_code, message.status_message = capture.status_code, capture.status_message
+    if capture.in_session:
+        message.in_session = True
+    if capture.turn is not None:
+        message.turn = capture.turn
     if capture.live_first_latency is not None:
         message.live_first_latency_us = round(capture.live_first_latency * MICROSECONDS)
-    if capture.attributes:
-        fill(message.attributes, capture.attributes)
     for key, value in capture.metadata:
         message.metadata.add(key=key, value=value.encode() if isinstance(value, str) else value)
 
@@ -69,7 +71,7 @@ def _capture(message: capture_pb2.Capture) -> Capture:
         session_id=message.session_id,
         model=message.model,
         method=message.method,
-        attributes=json_of(message.attributes),
+        attributes=unread(message.attributes),
         request=message.request,
         metadata=_metadata(message),
         live=message.live_version,

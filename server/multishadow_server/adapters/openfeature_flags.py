@@ -20,7 +20,7 @@ from openfeature.evaluation_context import EvaluationContext, get_evaluation_con
 from openfeature.event import ProviderEventDetails
 from openfeature.flag_evaluation import FlagResolutionDetails, FlagValueType
 from openfeature.hook import get_hooks
-from openfeature.provider import AbstractProvider, Metadata, ProviderStatus
+from openfeature.provider import AbstractProvider, Metadata
 from openfeature.provider.no_op_provider import NoOpProvider
 from openfeature.transaction_context import get_transaction_context
 
@@ -39,7 +39,12 @@ _ObjectValue = Sequence[FlagValueType] | Mapping[str, FlagValueType]
 
 
 class ConfigurationProvider(AbstractProvider):
-    """An OpenFeature provider over one revision's flags; `load` swaps in another."""
+    """An OpenFeature provider over one revision's flags; `load` swaps in another.
+
+    Attributes:
+        compiled: each flag as the router reads it itself; None for one whose rule is only interpreted.
+        in_use: whether it is what the SDK calls READY: begun and not ended. It is never in error, and never stale.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,6 +52,15 @@ class ConfigurationProvider(AbstractProvider):
         self._definitions: Mapping[str, Mapping[str, Any]] = {}
         self._malformed: frozenset[str] = frozenset()
         self.compiled: Mapping[str, CompiledFlag | None] = {}
+        self.in_use = False
+
+    def initialize(self, evaluation_context: EvaluationContext) -> None:  # noqa: ARG002  the SDK's signature
+        """OpenFeature reads from it from now on."""
+        self.in_use = True
+
+    def shutdown(self) -> None:
+        """OpenFeature no longer reads from it."""
+        self.in_use = False
 
     def load(self, configuration: Configuration) -> None:
         """Read from these flags now. Tells OpenFeature which ones changed."""
@@ -169,8 +183,9 @@ class OpenFeatureClaims(ports.ClaimReader):
             return self._through_the_sdk(keys, context())
         claims: list[Claim] = []
         subject: Context | None = None
+        compiled = self._provider.compiled
         for key in keys:
-            flag = self._provider.compiled.get(key, _ABSENT)
+            flag = compiled.get(key, _ABSENT)
             if flag is not None and flag.constant is not None:
                 claims.append(flag.constant)
                 continue
@@ -183,24 +198,17 @@ class OpenFeatureClaims(ports.ClaimReader):
         api.set_provider_and_wait(NoOpProvider(), domain=self._domain)
 
     def _unseen(self) -> bool:
-        client = self.client
-        return not (
-            get_hooks()
-            or client.hooks
-            or _says_something(client.context)
-            or _says_something(get_evaluation_context())
-            or _says_something(get_transaction_context())
-            or client.provider is not self._provider
-            or client.get_provider_status() is not ProviderStatus.READY
-        )
+        client, provider = self.client, self._provider
+        if get_hooks() or client.hooks or client.provider is not provider or not provider.in_use:
+            return False
+        for context in (client.context, get_evaluation_context(), get_transaction_context()):
+            if context.targeting_key or context.attributes:
+                return False
+        return True
 
     def _through_the_sdk(self, keys: Sequence[str], context: Context) -> list[Claim]:
         subject = evaluation_context(context)
         return [Claim.of(self.client.get_string_value(key, Claim.OFF.value, subject)) for key in keys]
-
-
-def _says_something(context: EvaluationContext) -> bool:
-    return bool(context.targeting_key or context.attributes)
 
 
 def evaluation_context(context: Context) -> EvaluationContext:

@@ -8,7 +8,7 @@ import numpy as np
 from google.protobuf import struct_pb2
 from google.protobuf.message import DecodeError
 
-from multishadow.v1 import prediction_pb2
+from multishadow.v1 import envelope_pb2, prediction_pb2
 from multishadow_server.core import duplicates
 from multishadow_server.core.prediction import (
     Classification,
@@ -57,12 +57,39 @@ def fingerprint(model: str, request: bytes) -> bytes:
     input cannot be read: the router reads no more than the envelope, and lets the live version judge the rest.
     """
     try:
-        message = prediction_pb2.PredictRequest.FromString(request)
+        content = _plain_input(request) or _sorted_input(request)
     except DecodeError:
         return b""
+    return duplicates.fingerprint(model, content)
+
+
+def _plain_input(request: bytes) -> memoryview | None:
+    """The input's own bytes, unread and not copied, where nothing in them has an order that could be another one.
+
+    They are what follows the envelope, if that stands first: all libraries write fields in the order of their numbers.
+    """
+    envelope = envelope_pb2.PredictEnvelope.FromString(request)
+    envelope.DiscardUnknownFields()
+    before = envelope.SerializeToString()
+    return (
+        memoryview(request)[len(before) :]
+        if request.startswith(before) and request[len(before) : len(before) + 1] in _PLAIN
+        else None
+    )
+
+
+def _sorted_input(request: bytes) -> bytes:
+    message = prediction_pb2.PredictRequest.FromString(request)
     for field in ("model", "request_id", "session_id", "attributes"):
         message.ClearField(field)
-    return duplicates.fingerprint(model, message.SerializeToString(deterministic=True))
+    return message.SerializeToString(deterministic=True)
+
+
+# How a text, a tensor and bytes begin: their fields' numbers, and that a length follows.
+_PLAIN = frozenset(
+    bytes([prediction_pb2.PredictRequest.DESCRIPTOR.fields_by_name[name].number << 3 | 2])
+    for name in ("text", "tensor", "raw")
+)
 
 
 def _prediction(message: prediction_pb2.PredictResponse) -> Prediction:  # noqa: PLR0911  # one per kind of answer

@@ -31,7 +31,7 @@ _VALUES = ("Bearer ", "bearer ", "Basic ", "basic ", "Digest ", "eyJ")
 
 def without_credentials(metadata: Metadata) -> Metadata:
     """The metadata that may be written to the log."""
-    return tuple((key, value) for key, value in metadata if not (is_credential(key) or _looks_secret(value)))
+    return tuple([entry for entry in metadata if not (is_credential(entry[0]) or _looks_secret(entry[1]))])
 
 
 @lru_cache(maxsize=1024)

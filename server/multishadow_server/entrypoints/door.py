@@ -166,13 +166,13 @@ def _live_request(
         deadline=None if remaining is None else arrived + remaining,
         received_at=received_at,
         protocol=method.protocol,
-        replayed=any(key == REPLAY_KEY for key, _ in metadata),
+        replayed=bool(metadata) and any(key == REPLAY_KEY for key, _ in metadata),
     )
 
 
 def _metadata(context: Context) -> Metadata:
     # The user agent is gRPC's own, of every call; nobody can pass it on.
-    return tuple(entry for entry in context.invocation_metadata() or () if entry[0] != "user-agent")
+    return tuple([entry for entry in context.invocation_metadata() or () if entry[0] != "user-agent"])
 
 
 async def _refuse(error: Exception, own: Metadata, context: Context) -> NoReturn:

@@ -5,9 +5,10 @@ The handler is generic, without serializers: the response that leaves is the ver
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from types import MappingProxyType
 
 import grpc
 import grpc.aio
@@ -19,12 +20,12 @@ from multishadow.v1 import envelope_pb2, prediction_pb2
 from multishadow_server.core.prediction import Json
 from multishadow_server.core.protocols import PREDICT, PREDICT_STREAM, Protocol
 from multishadow_server.entrypoints import inference_reflection, listening
-from multishadow_server.entrypoints.door import Asked, Context, Door, Method, check_id
+from multishadow_server.entrypoints.door import Asked, Door, Method, check_id
 from multishadow_server.entrypoints.inference import SERVICE as INFERENCE
 from multishadow_server.entrypoints.inference import InferenceHandler
 from multishadow_server.entrypoints.lasting_server import LastingServer
 from multishadow_server.errors import FailedPrecondition, InvalidInput
-from multishadow_server.structs import json_of
+from multishadow_server.structs import unread
 
 SERVICE = prediction_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name
 
@@ -41,23 +42,19 @@ class PredictionHandler:
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """For `Server.add_generic_rpc_handlers`."""
+        predict, stream = partial(self._door.answer, _PREDICT), partial(self._door.stream, _PREDICT_STREAM)
         # No serializers: gRPC then hands bytes over as they are.
-        predict: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self.predict)
-        stream: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_stream_rpc_method_handler(self.predict_stream)
-        return grpc.method_handlers_generic_handler(SERVICE, {"Predict": predict, "PredictStream": stream})
-
-    async def predict(self, body: bytes, context: Context) -> bytes:
-        """One request."""
-        return await self._door.answer(_PREDICT, body, context)
-
-    async def predict_stream(self, body: bytes, context: Context) -> None:
-        """One request whose answer is streamed."""
-        await self._door.stream(_PREDICT_STREAM, body, context)
+        methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+            "Predict": grpc.unary_unary_rpc_method_handler(predict),
+            "PredictStream": grpc.unary_stream_rpc_method_handler(stream),
+        }
+        return grpc.method_handlers_generic_handler(SERVICE, methods)
 
 
 def _asked(body: bytes) -> Asked:
     try:
         envelope = envelope_pb2.PredictEnvelope.FromString(body)
+        attributes = _attributes(envelope.attributes)
     except DecodeError as error:
         raise InvalidInput(
             f"the request is no multishadow.v1.PredictRequest ({error}); generate the client from "
@@ -66,16 +63,19 @@ def _asked(body: bytes) -> Asked:
     request_id, session_id = envelope.request_id, envelope.session_id
     check_id("request_id", request_id)
     check_id("session_id", session_id)
-    return Asked(envelope.model, request_id, session_id, _attributes(envelope))
+    return Asked(envelope.model, request_id, session_id, attributes)
 
 
-def _attributes(envelope: envelope_pb2.PredictEnvelope) -> dict[str, Json]:
-    if not envelope.HasField("attributes"):
-        return {}
+def _attributes(encoded: bytes) -> Mapping[str, Json]:
+    if not encoded:
+        return _NONE
     try:
-        return json_of(envelope.attributes)
+        return unread(encoded)
     except InvalidInput as error:
         raise InvalidInput(f"attributes: {error}") from error
+
+
+_NONE: Mapping[str, Json] = MappingProxyType({})
 
 
 _PREDICT = Method(name=PREDICT, protocol=Protocol.MULTISHADOW, read=_asked)
@@ -181,6 +181,8 @@ def _options(max_message_bytes: int) -> list[tuple[str, int]]:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
         ("grpc.http2.max_ping_strikes", 0),
+        # As for channels to versions: notes of every call, for a service that is not offered.
+        ("grpc.enable_channelz", 0),
         listening.HANDSHAKE_LIMIT,
         *listening.WAITING_LIMITS,
     ]

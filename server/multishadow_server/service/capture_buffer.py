@@ -97,15 +97,17 @@ class CaptureBuffer:
             size: of the capture; see `size_of`.
             capture: makes it, when its batch is made: no caller waits for that.
         """
-        if size > min(self._limits.buffer_bytes, self._log.largest_message):
+        limits = self._limits
+        if size > limits.buffer_bytes or size > self._log.largest_message:
             return self._drop([capture()], TOO_LARGE)
-        if self.held_captures >= self._limits.buffer_captures or self.held_bytes + size > self._limits.buffer_bytes:
+        if self.held_captures >= limits.buffer_captures or self.held_bytes + size > limits.buffer_bytes:
             return self._drop([capture()], LOG_FULL if self.refused else BUFFER_FULL)
+        if not self._pending:
+            self._arrived.set()
         self._pending.append(capture)
         self.held_captures += 1
         self.held_bytes += size
-        self._arrived.set()
-        if len(self._pending) >= self._limits.flush_captures:
+        if len(self._pending) >= limits.flush_captures:
             self._enough.set()
         return True
 
@@ -187,12 +189,12 @@ class CaptureBuffer:
         for capture in taken:
             by_partition[partition_of(capture.partition_key, partitions)].append(capture)
         messages = [
-            self._message(partition, captures)
+            self._message(partition, captures, size)
             for partition, of_partition in by_partition.items()
-            for captures in self._split(of_partition)
+            for captures, size in self._split(of_partition)
         ]
         if self._tallies:
-            first = messages.pop(0) if messages else self._message(0, [])
+            first = messages.pop(0) if messages else self._message(0, [], 0)
             messages.insert(0, replace(first, batch=replace(first.batch, drops=self._tallies.take())))
         if not self._pending:
             self._arrived.clear()
@@ -202,23 +204,26 @@ class CaptureBuffer:
             self._arrived.set()
         return messages
 
-    def _split(self, captures: Iterable[Capture]) -> Iterator[list[Capture]]:
-        """Batches of at most `flush_bytes`, and of at least one capture."""
+    def _split(self, captures: Iterable[Capture]) -> Iterator[tuple[list[Capture], int]]:
+        """Batches of at most `flush_bytes`, and of at least one capture, each with its size."""
         most = min(self._limits.flush_bytes, self._log.largest_message)
         batch: list[Capture] = []
         size = 0
         for capture in captures:
-            if batch and size + capture.size > most:
-                yield batch
+            one = capture.size
+            if batch and size + one > most:
+                yield batch, size
                 batch, size = [], 0
             batch.append(capture)
-            size += capture.size
-        yield batch
+            size += one
+        yield batch, size
 
-    def _message(self, partition: int, captures: Sequence[Capture]) -> _Message:
+    def _message(self, partition: int, captures: Sequence[Capture], size: int) -> _Message:
         self._messages += 1
         batch = CaptureBatch(router=self._router, captures=tuple(captures))
-        return _Message(partition=partition, batch=batch, id=f"{self._router}-{self._nonce}-{self._messages}")
+        return _Message(
+            partition=partition, batch=batch, size=size, id=f"{self._router}-{self._nonce}-{self._messages}"
+        )
 
     # --- appending ---
 
@@ -265,25 +270,26 @@ class CaptureBuffer:
         middle = len(captures) // 2
         first = replace(message.batch, captures=captures[:middle])
         second = replace(message.batch, captures=captures[middle:], drops=())
-        await self._append(replace(message, batch=first, id=f"{message.id}a"))
-        await self._append(replace(message, batch=second, id=f"{message.id}b"))
+        size = sum(capture.size for capture in first.captures)
+        await self._append(replace(message, batch=first, size=size, id=f"{message.id}a"))
+        await self._append(replace(message, batch=second, size=message.size - size, id=f"{message.id}b"))
         return None
 
     def _done(self, message: _Message) -> None:
-        self._release(message.batch.captures)
+        self._release(message)
         self.appended += len(message.batch.captures)
         if self._trouble is not None:
             logger.info("the capture log takes captures again")
             self._trouble = None
 
     def _give_up(self, message: _Message, reason: str) -> None:
-        self._release(message.batch.captures)
+        self._release(message)
         self._tallies.put_back(message.batch.drops)
         self._drop(message.batch.captures, reason)
 
-    def _release(self, captures: Sequence[Capture]) -> None:
-        self.held_captures -= len(captures)
-        self.held_bytes -= sum(capture.size for capture in captures)
+    def _release(self, message: _Message) -> None:
+        self.held_captures -= len(message.batch.captures)
+        self.held_bytes -= message.size
 
     def _drop(self, captures: Sequence[Capture], reason: str) -> bool:
         for capture in captures:
@@ -300,10 +306,11 @@ class CaptureBuffer:
 
 @hot_value
 class _Message:
-    """One message for the log, with the id under which it may be repeated."""
+    """One message for the log: its partition, captures and their size, and the id under which it may be repeated."""
 
     partition: int
     batch: CaptureBatch
+    size: int
     id: str
 
 

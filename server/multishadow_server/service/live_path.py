@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -18,7 +18,7 @@ from multishadow_server.core.capture import Capture, DropTally, Metadata, size_o
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.duplicates import turn_fingerprint
 from multishadow_server.core.hot_value import hot_value
-from multishadow_server.core.live_counts import LiveTally, Share
+from multishadow_server.core.live_counts import LiveTally
 from multishadow_server.core.metadata import without_credentials
 from multishadow_server.core.prediction import Json
 from multishadow_server.core.protocols import MODEL_FIELD, Protocol
@@ -258,9 +258,9 @@ class LivePath:
                 return version, other
         return decision.live, explained(answer, attempt.route, decision.live)
 
-    async def _call(self, attempt: _Attempt, version: str) -> ports.Answer:
+    def _call(self, attempt: _Attempt, version: str) -> Awaitable[ports.Answer]:
         request, route = attempt.request, attempt.route
-        return await self._gateway.call(
+        return self._gateway.call(
             route.addresses[version],
             request.method,
             request.body + route.renamings[version],
@@ -321,7 +321,7 @@ class LivePath:
         decision = attempt.decision
         covered = version != decision.live
         self._served.note(
-            Share(attempt.route.model.name, decision.live, decision.revision),
+            attempt.route.shares[decision.live],
             seconds=answer.latency,
             failed=covered or answer.status_code != 0,
             timed_out=not covered and answer.status_code == DEADLINE_EXCEEDED,
@@ -348,7 +348,7 @@ class LivePath:
         self.counters["sampled"] += 1
         if attempt.route.caps and self._is_over_cap(attempt, live=version, shadows=shadows):
             return
-        captured = partial(self._captured, attempt, answer, live=version, shadows=shadows)
+        captured = partial(self._captured, attempt, answer, version, shadows)
         if lost:
             self._buffer.drop(captured(), lost)
         else:
@@ -390,7 +390,7 @@ class LivePath:
         )
         return True
 
-    def _captured(self, attempt: _Attempt, answer: ports.Answer, *, live: str, shadows: tuple[str, ...]) -> Capture:
+    def _captured(self, attempt: _Attempt, answer: ports.Answer, live: str, shadows: tuple[str, ...]) -> Capture:
         request = attempt.request
         in_session, turn, fingerprint = self._identity(attempt)
         return Capture(

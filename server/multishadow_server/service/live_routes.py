@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from multishadow_server.core import serving
 from multishadow_server.core.configuration import Configuration
+from multishadow_server.core.live_counts import Share
 from multishadow_server.core.model import Model
 from multishadow_server.core.protocols import CALLED_BY, renaming
 from multishadow_server.core.routing import Claim, Decision
@@ -20,8 +21,8 @@ MOST_NAMED = 20
 class Route:
     """A model, ready to decide: its versions and their flags in order of registration.
 
-    `writes` is None where no request writes. `caps` has the largest request that may be copied to a version, by its
-    name, where there is such a limit.
+    `shares` is whose counts a request belongs to, by the version that was chosen. `writes` is None where no request
+    writes. `caps` has the largest request that may be copied to a version, by its name, where there is such a limit.
     """
 
     model: Model
@@ -29,6 +30,7 @@ class Route:
     flag_keys: tuple[str, ...]
     addresses: Mapping[str, str]
     renamings: Mapping[str, bytes]
+    shares: Mapping[str, Share]
     last_known_live: str | None
     revision: int
     decisions: dict[tuple[bool, tuple[Claim, ...]], Decision | None]
@@ -49,6 +51,7 @@ def route_of(model: Model, configuration: Configuration, before: Route | None) -
         flag_keys=tuple(version.flag_key for version in model.versions),
         addresses={version.name: version.address for version in model.versions},
         renamings={version.name: renaming(version.served_name, version.served_version) for version in model.versions},
+        shares={version.name: Share(model.name, version.name, configuration.revision) for version in model.versions},
         last_known_live=standing.name if standing else known,
         revision=configuration.revision,
         decisions={},

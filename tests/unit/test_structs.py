@@ -1,0 +1,105 @@
+"""JSON objects as the bytes of a Struct: read as they were written, when somebody looks, and refused in time."""
+
+from __future__ import annotations
+
+import math
+import struct
+
+import pytest
+from google.protobuf.message import DecodeError
+from google.protobuf.struct_pb2 import Struct
+from hypothesis import given
+from hypothesis import strategies as st
+
+from multishadow.v1 import capture_pb2, export_pb2
+from multishadow_server.adapters import capture_codec
+from multishadow_server.core.capture import Capture, CaptureBatch
+from multishadow_server.core.prediction import Json
+from multishadow_server.errors import InvalidInput
+from multishadow_server.structs import MOST_LEVELS, UnreadObject, encoded, fill, unread
+
+SCALARS = st.one_of(st.none(), st.booleans(), st.floats(allow_nan=False, allow_infinity=False), st.text())
+OBJECTS = st.dictionaries(
+    st.text(), st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
+)
+WRONG_NUMBERS = (math.inf, -math.inf, math.nan, struct.unpack("<d", b"\x01\x00\x00\x00\x00\x00\xf4\x7f")[0])
+
+
+def nested(levels: int, *, by: str) -> dict[str, Json]:
+    """An object of so many levels, of objects or of lists."""
+    value: Json = "deep"
+    for _ in range(levels - 1):
+        value = {"in": value} if by == "objects" else [value]
+    return {"in": value}
+
+
+@given(OBJECTS)
+def test_an_object_is_read_as_it_was_written(values: dict[str, Json]) -> None:
+    found = unread(encoded(values))
+    assert found == values
+    assert bool(found) == bool(values)
+    assert len(found) == len(values)
+    assert all(name in found for name in values)
+    assert "not there" not in found
+    assert encoded(found) == found.encoded
+
+
+def test_a_name_that_is_only_a_value_is_no_name() -> None:
+    found = unread(encoded({"colour": "size", "deep": {"size": 1}}))
+    assert "size" not in found
+    assert found.get("size") is None
+
+
+@pytest.mark.parametrize("number", WRONG_NUMBERS)
+def test_numbers_that_json_does_not_know_are_refused_wherever_they_stand(number: float) -> None:
+    wrongs: list[Json] = [number, [1.0, number], {"n": [{"n": number}]}]
+    besides: list[dict[str, Json]] = [{}, {"a": "text"}, {"x": -1.0, "y": {"z": None}}]
+    for wrong in wrongs:
+        for beside in besides:
+            with pytest.raises(InvalidInput, match="numbers must be finite"):
+                unread(encoded({**beside, "wrong": wrong}))
+
+
+def test_the_largest_number_is_finite() -> None:
+    values: dict[str, Json] = {"largest": 1.7976931348623157e308, "smallest": -1.7976931348623157e308, "tiny": 5e-324}
+    assert unread(encoded(values)) == values
+
+
+@pytest.mark.parametrize("by", ["objects", "lists"])
+def test_the_deepest_object_can_be_passed_on_inside_other_messages(by: str) -> None:
+    deepest = nested(MOST_LEVELS, by=by)
+    found = unread(encoded(deepest))
+    assert found == deepest
+    # As clients are told of a stored answer: inside a list, inside an answer.
+    told = export_pb2.ListAnswersResponse()
+    fill(told.answers.add().attributes, found)
+    assert export_pb2.ListAnswersResponse.FromString(told.SerializeToString()) == told
+    with pytest.raises(InvalidInput, match=f"at most {MOST_LEVELS} levels"):
+        unread(encoded(nested(MOST_LEVELS + 1, by=by)))
+
+
+def test_many_levels_beside_each_other_are_not_deep() -> None:
+    wide: dict[str, Json] = {str(n): {"a": [n, [n]]} for n in range(100)}
+    assert unread(encoded(wide)) == wide
+
+
+@given(st.binary(max_size=200))
+def test_bytes_that_are_no_object_are_refused_at_once(data: bytes) -> None:
+    try:
+        Struct.FromString(data)
+    except DecodeError:
+        with pytest.raises(DecodeError):
+            unread(data)
+
+
+def test_attributes_go_to_the_log_as_the_bytes_that_came() -> None:
+    # Two entries of one name, which a parser makes one of: nothing was read and written anew.
+    twice = encoded({"plan": "pro"}) + encoded({"plan": "free"})
+    capture = Capture(
+        request_id="r", session_id="", model="spam", method="/m", attributes=UnreadObject(twice), request=b"",
+        metadata=(), live="base", shadows=("A",), revision=1, response=b"", status_code=0, status_message="",
+        live_latency=0.25, received_at=1.5,
+    )  # fmt: skip
+    data = capture_codec.encode(CaptureBatch(router="r", captures=[capture]))
+    assert capture_pb2.CaptureBatch.FromString(data).captures[0].attributes == twice
+    assert capture_codec.decode(data).captures[0].attributes == {"plan": "free"}
