@@ -1,11 +1,12 @@
 """The stations of a request, each in a process of its own: version servers, a bare proxy, routers, workers; the load.
 
-    python bench/stations.py version|hung|proxy|router|worker|control [ADDRESS]
+    python bench/stations.py version|hung|proxy|tuned_proxy|router|worker|control [ADDRESS]
 
 prints the address that it listens on, says for every line of input how many tasks it has, and runs until its input
 ends. gRPC's core is told in each what `multishadow`
 tells it in a router, in the bare proxy too: what is compared is the code, not the setting. GRPC_EXPERIMENTS of the
-environment stands. Routers and workers run on the event loop that `multishadow` gives them, the others on Python's.
+environment stands. Routers, workers and the tuned proxy run on the event loop that `multishadow` gives routers and
+workers, the others on Python's.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import psutil
 
 from multishadow.v1 import prediction_pb2
 from multishadow_server.adapters.embedded import EmbeddedNats, EmbeddedPostgres, dies_with_parent
+from multishadow_server.adapters.model_gateway import channel_options
 from multishadow_server.adapters.postgres import PostgresControl, open_engine
 from multishadow_server.app import control as control_role
 from multishadow_server.app import router as router_role
@@ -39,6 +41,7 @@ from multishadow_server.core.routing import Claim
 from multishadow_server.entrypoints import event_loop, grpc_core
 from multishadow_server.entrypoints.cli import Role
 from multishadow_server.entrypoints.listening import WAITING_LIMITS
+from multishadow_server.entrypoints.prediction import server_options
 from multishadow_server.settings import Settings
 
 SERVICE = "multishadow.v1.PredictionService"
@@ -46,8 +49,6 @@ PREDICT = f"/{SERVICE}/Predict"
 MODEL = "bench"
 SHADOWS = ("A", "B", "C")
 OPTIONS = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
-# What a router sets, too; not where gRPC is to be as it comes.
-SET_ALIKE = (("grpc.enable_channelz", 0),)
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Log = TypeVar("Log", bound=EmbeddedNats)
@@ -86,9 +87,9 @@ def _ready(address: str) -> None:
 
 
 async def _serve(
-    predict: Callable[[bytes, Context], Awaitable[bytes]], options: Sequence[tuple[str, int]] = ()
+    predict: Callable[[bytes, Context], Awaitable[bytes]], options: Sequence[tuple[str, int]] = WAITING_LIMITS
 ) -> None:
-    server = grpc.aio.server(options=[*WAITING_LIMITS, *options])
+    server = grpc.aio.server(options=options)
     handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(predict)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Predict": handler}),))
     port = server.add_insecure_port("127.0.0.1:0")
@@ -120,10 +121,14 @@ async def hung_server() -> None:
     await _serve(predict)
 
 
-async def bare_proxy(address: str) -> None:
+async def bare_proxy(
+    address: str,
+    *,
+    to_callers: Sequence[tuple[str, int]] = WAITING_LIMITS,
+    to_version: Sequence[tuple[str, int]] = OPTIONS,
+) -> None:
     """The least that a pass-through in grpc.aio can be: bytes, metadata and deadline on, bytes back."""
-    alike = SET_ALIKE if os.environ["GRPC_EXPERIMENTS"] else ()
-    async with grpc.aio.insecure_channel(address, options=[*OPTIONS, *alike]) as channel:
+    async with grpc.aio.insecure_channel(address, options=to_version) as channel:
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(PREDICT)
 
         async def predict(body: bytes, context: Context) -> bytes:
@@ -131,7 +136,13 @@ async def bare_proxy(address: str) -> None:
             metadata = tuple(entry for entry in context.invocation_metadata() or () if entry[0] != "user-agent")
             return await call(body, timeout=context.time_remaining(), metadata=metadata)
 
-        await _serve(predict, alike)
+        await _serve(predict, to_callers)
+
+
+async def tuned_proxy(address: str) -> None:
+    """The same on a router's event loop, with the options of a router's server and of its channels."""
+    largest = Settings().max_message_bytes
+    await bare_proxy(address, to_callers=server_options(largest), to_version=channel_options(largest))
 
 
 async def _run(role: Role) -> None:
@@ -272,11 +283,14 @@ ROLES: dict[str, Callable[..., Awaitable[None]]] = {
     "version": version_server,
     "hung": hung_server,
     "proxy": bare_proxy,
+    "tuned_proxy": tuned_proxy,
     "router": partial(_run, router_role.run),
     "worker": partial(_run, worker_role.run),
     "control": partial(_run, control_role.run),
 }
 
 if __name__ == "__main__":
-    with asyncio.Runner(loop_factory=event_loop.factory(sys.argv[1])) as runner:
+    with asyncio.Runner(
+        loop_factory=event_loop.factory("router" if sys.argv[1] == "tuned_proxy" else sys.argv[1])
+    ) as runner:
         runner.run(ROLES[sys.argv[1]](*sys.argv[2:]))  # type: ignore[arg-type]  # they are coroutine functions

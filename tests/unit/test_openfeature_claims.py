@@ -50,7 +50,7 @@ class Recorder(Hook):
 
 @pytest.fixture
 def claims() -> Iterator[OpenFeatureClaims]:
-    claims = OpenFeatureClaims(ConfigurationProvider())
+    claims = OpenFeatureClaims(ConfigurationProvider(), look_seconds=0.0)
     claims.load(FOUR)
     yield claims
     claims.close()
@@ -69,9 +69,9 @@ def test_flags_that_are_no_versions_are_carried_along_and_claim_nothing(claims: 
     }
     claims.load(Configuration(revision=6, flags={**FOUR.flags, **others}))
     context = request(group="beta", app="1.0.0")
-    expected = [Claim.LIVE, Claim.LIVE, Claim.OFF, Claim.OFF]
+    expected = (Claim.LIVE, Claim.LIVE, Claim.OFF, Claim.OFF)
     assert claims.read(KEYS, lambda: context) == expected
-    assert claims.read(list(others), lambda: context) == [Claim.OFF] * len(others)
+    assert claims.read(tuple(others), lambda: context) == (Claim.OFF,) * len(others)
     subject = EvaluationContext("user-1", {})
     assert claims.client.get_boolean_value("checkout", default_value=False) is True
     assert claims.client.get_object_value("theme", {"code": "default"}) == {"code": "default"}
@@ -105,6 +105,21 @@ def test_a_hook_sees_every_evaluation(claims: OpenFeatureClaims) -> None:
         add([recorder])
         assert read(claims, group="beta", app="2.1.0") == "live live live off"
         assert recorder.seen == list(KEYS)
+
+
+def test_what_is_added_while_requests_come_is_seen_at_the_next_look() -> None:
+    now, recorder = 100.0, Recorder()
+    claims = OpenFeatureClaims(ConfigurationProvider(), look_seconds=0.5, monotonic=lambda: now)
+    claims.load(flags(base=claim_definition("spam", Claim.LIVE), A=ruled(BETA)))
+    assert read(claims) == "live shadow off off"
+    claims.client.add_hooks([recorder])
+    now += 0.4
+    assert read(claims) == "live shadow off off"
+    assert recorder.seen == []
+    now += 0.2
+    assert read(claims) == "live shadow off off"
+    assert recorder.seen == list(KEYS)
+    claims.close()
 
 
 def test_context_from_anywhere_is_heeded(claims: OpenFeatureClaims) -> None:

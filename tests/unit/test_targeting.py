@@ -206,7 +206,7 @@ def test_whatever_the_rule_a_router_reads_what_a_stock_client_reads(
     definition = ruled(rule, default)
     context = request_of(key, **attributes)
     claims.load(Configuration(revision=1, flags={"spam.A": definition}))
-    assert list(claims.read(["spam.A"], lambda: context)) == [interpreted("spam.A", definition, context)]
+    assert claims.read(("spam.A",), lambda: context) == (interpreted("spam.A", definition, context),)
 
 
 @pytest.fixture(scope="module")

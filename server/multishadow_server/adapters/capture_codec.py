@@ -53,7 +53,7 @@ def _add(batch: capture_pb2.CaptureBatch, capture: Capture) -> None:
         fingerprint=capture.fingerprint,
     )
     # Of most captures there is no more to say, and each field that is set takes its time.
-    if capture.status_code:
+    if capture.status_code or capture.status_message:
         message.status_code, message.status_message = capture.status_code, capture.status_message
     if capture.in_session:
         message.in_session = True

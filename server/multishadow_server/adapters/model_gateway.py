@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import grpc
 import grpc.aio
@@ -33,7 +33,7 @@ class GrpcModelGateway(ports.ModelGateway):
     """
 
     def __init__(self, *, max_message_bytes: int, tls: CallingTls | None = None) -> None:
-        self._options = _channel_options(max_message_bytes)
+        self._options = channel_options(max_message_bytes)
         self._tls = VersionChannels(tls)
         self._max_message_bytes = max_message_bytes
         self._channels: dict[str, grpc.aio.Channel] = {}
@@ -57,12 +57,13 @@ class GrpcModelGateway(ports.ModelGateway):
         except grpc.aio.AioRpcError as error:
             return _failure(error, latency=time.monotonic() - started)
         latency = time.monotonic() - started
+        initial, trailing = await call.initial_metadata(), await call.trailing_metadata()
         return ports.Answer(
             status_code=0,
             response=response,
             latency=latency,
-            initial_metadata=_plain(await call.initial_metadata()),
-            trailing_metadata=_plain(await call.trailing_metadata()),
+            initial_metadata=tuple(initial) if initial else (),
+            trailing_metadata=tuple(trailing) if trailing else (),
         )
 
     def stream(
@@ -110,7 +111,8 @@ class GrpcModelGateway(ports.ModelGateway):
         self._streams = {key: call for key, call in self._streams.items() if not key[0].startswith(SCHEME)}
 
 
-def _channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
+def channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
+    """What gRPC is told of channels to versions."""
     return [
         # The largest request that a router takes may be renamed on its way.
         ("grpc.max_send_message_length", max_message_bytes + LONGEST_RENAMING),
@@ -142,25 +144,20 @@ def _sendable(metadata: Metadata) -> Metadata:
     )
 
 
-class _Sent(grpc.aio.Metadata):
-    """Metadata of a call as the entries that it is made of.
+class _Sent(tuple[tuple[str, str | bytes], ...], grpc.aio.Metadata):  # type: ignore[misc]  # both iterate over entries
+    """Metadata of a call as the tuple of its entries.
 
-    grpc.aio takes any sequence, makes a dictionary of lists of it, and of that a sequence again, which it sends. What
-    is Metadata already it only measures and iterates.
+    grpc.aio takes any sequence, makes a dictionary of lists of it, and of that a tuple again, which it sends. What is
+    Metadata already it only measures and iterates, which a tuple does by itself.
     """
 
-    def __init__(self, entries: Metadata) -> None:  # pyright: ignore[reportMissingSuperCall]  # nothing of it is used
-        self._entries = entries
-
-    def __iter__(self) -> Iterator[tuple[str, str | bytes]]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
+    __slots__ = ()
+    # A tuple is made by its __new__; what Metadata would do with the entries is not wanted.
+    __init__ = object.__init__
 
 
 def _plain(metadata: Iterable[tuple[str, str | bytes]] | None) -> Metadata:
-    return tuple((key, value) for key, value in metadata) if metadata else ()
+    return tuple(metadata) if metadata else ()
 
 
 def _failure(error: grpc.aio.AioRpcError, *, latency: float) -> ports.Answer:

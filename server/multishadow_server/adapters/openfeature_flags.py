@@ -10,6 +10,8 @@ from __future__ import annotations
 import copy
 import itertools
 import logging
+import math
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -26,7 +28,7 @@ from openfeature.transaction_context import get_transaction_context
 
 from multishadow_server.adapters import flagd_core
 from multishadow_server.core.configuration import Configuration
-from multishadow_server.core.routing import Claim
+from multishadow_server.core.routing import Claim, Claims
 from multishadow_server.core.targeting import CompiledFlag, Context, compile_flag
 from multishadow_server.errors import InvalidInput
 from multishadow_server.service import ports
@@ -34,6 +36,7 @@ from multishadow_server.service import ports
 logger = logging.getLogger(__name__)
 
 FLAG_SET = "multishadow"
+LOOK_SECONDS = 0.005
 _domains = itertools.count(1)
 _ObjectValue = Sequence[FlagValueType] | Mapping[str, FlagValueType]
 
@@ -148,10 +151,24 @@ class OpenFeatureClaims(ports.ClaimReader):
 
     Args:
         provider: where the flags are.
+        look_seconds: how long it goes by what it saw of hooks, contexts and providers. To look for them takes longer
+            than to read the flags, and each request would pay for it.
     """
 
-    def __init__(self, provider: ConfigurationProvider) -> None:
+    def __init__(
+        self,
+        provider: ConfigurationProvider,
+        *,
+        look_seconds: float = LOOK_SECONDS,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._provider = provider
+        self._look_seconds = look_seconds
+        self._monotonic = monotonic
+        # What flags without a rule say, by their keys; of this revision.
+        self._constant: dict[tuple[str, ...], Claims] = {}
+        self._looks_again_at = -math.inf
+        self._wrapper_does_nothing = False
         self._domain = f"multishadow-router-{next(_domains)}"
         api.set_provider_and_wait(provider, domain=self._domain)
         self.client: OpenFeatureClient = api.get_client(self._domain)
@@ -175,23 +192,33 @@ class OpenFeatureClaims(ports.ClaimReader):
 
     def load(self, configuration: Configuration) -> None:
         """Read from these flags now."""
+        self._constant.clear()
         self._provider.load(configuration)
 
-    def read(self, keys: Sequence[str], context: Callable[[], Context]) -> Sequence[Claim]:
+    def read(self, keys: tuple[str, ...], context: Callable[[], Context]) -> Claims:
         """What the flags say; see ports.ClaimReader."""
-        if not self._unseen():
+        now = self._monotonic()
+        if now >= self._looks_again_at:
+            self._wrapper_does_nothing, self._looks_again_at = self._unseen(), now + self._look_seconds
+        if not self._wrapper_does_nothing:
             return self._through_the_sdk(keys, context())
+        constant = self._constant.get(keys)
+        return self._evaluated(keys, context) if constant is None else constant
+
+    def _evaluated(self, keys: tuple[str, ...], context: Callable[[], Context]) -> Claims:
         claims: list[Claim] = []
         subject: Context | None = None
-        compiled = self._provider.compiled
         for key in keys:
-            flag = compiled.get(key, _ABSENT)
+            flag = self._provider.compiled.get(key, _ABSENT)
             if flag is not None and flag.constant is not None:
                 claims.append(flag.constant)
                 continue
             subject = subject or context()
             claims.append(flag.evaluate(subject) if flag is not None else self._through_the_sdk([key], subject)[0])
-        return claims
+        read = tuple(claims)
+        if subject is None:
+            self._constant[keys] = read
+        return read
 
     def close(self) -> None:
         """Take the provider out of OpenFeature."""
@@ -206,9 +233,9 @@ class OpenFeatureClaims(ports.ClaimReader):
                 return False
         return True
 
-    def _through_the_sdk(self, keys: Sequence[str], context: Context) -> list[Claim]:
+    def _through_the_sdk(self, keys: Sequence[str], context: Context) -> Claims:
         subject = evaluation_context(context)
-        return [Claim.of(self.client.get_string_value(key, Claim.OFF.value, subject)) for key in keys]
+        return tuple([Claim.of(self.client.get_string_value(key, Claim.OFF.value, subject)) for key in keys])
 
 
 def evaluation_context(context: Context) -> EvaluationContext:

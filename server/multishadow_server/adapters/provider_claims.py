@@ -31,7 +31,7 @@ from multishadow_server.core.circuit import Circuit
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.known_claims import KnownClaims
 from multishadow_server.core.model import Model, Version
-from multishadow_server.core.routing import Claim
+from multishadow_server.core.routing import Claim, Claims
 from multishadow_server.core.targeting import Context, context_of
 from multishadow_server.errors import FailedPrecondition
 from multishadow_server.service import ports
@@ -146,9 +146,9 @@ class ProviderClaims(ports.ClaimReader):
             await asyncio.sleep(delay)
             delay = min(2 * delay, LONGEST_RETRY)
 
-    def read(self, keys: Sequence[str], context: Callable[[], Context]) -> Sequence[Claim] | Awaitable[Sequence[Claim]]:
+    def read(self, keys: tuple[str, ...], context: Callable[[], Context]) -> Claims | Awaitable[Claims]:
         """What the flags say; see ports.ClaimReader."""
-        plan = self._plans[tuple(keys)]
+        plan = self._plans[keys]
         subject = evaluation_context(context())
         return self._read_here(plan, subject) if self._local else self._read_aside(plan, subject)
 
@@ -161,7 +161,7 @@ class ProviderClaims(ports.ClaimReader):
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
-    def _read_here(self, plan: _Plan, subject: EvaluationContext) -> Sequence[Claim]:
+    def _read_here(self, plan: _Plan, subject: EvaluationContext) -> Claims:
         began = self._monotonic()
         read = self._evaluate(plan.source_keys, subject)
         self._note_here(plan, read)
@@ -188,7 +188,7 @@ class ProviderClaims(ports.ClaimReader):
             self._unread_since = None
             self._look()
 
-    async def _read_aside(self, plan: _Plan, subject: EvaluationContext) -> Sequence[Claim]:
+    async def _read_aside(self, plan: _Plan, subject: EvaluationContext) -> Claims:
         now = self._monotonic()
         if self._circuit.is_open:
             if self._circuit.takes_attempt(now):
@@ -246,13 +246,13 @@ class ProviderClaims(ports.ClaimReader):
         )
         return Claim.OFF if about_the_flag else None
 
-    def _took(self, plan: _Plan, read: Sequence[Claim | None]) -> Sequence[Claim]:
+    def _took(self, plan: _Plan, read: Sequence[Claim | None]) -> Claims:
         """A reading that came in time, completed by what is known."""
         if _says_nothing(read):
             self._counters["flag_reads_failed"] += 1
         return plan.known.completed(read)
 
-    def _instead(self, plan: _Plan, reason: str) -> Sequence[Claim]:
+    def _instead(self, plan: _Plan, reason: str) -> Claims:
         self._counters[reason] += 1
         return plan.known.completed([None] * len(plan.flag_keys))
 

@@ -101,7 +101,8 @@ async def run(
             streaming=Streaming(
                 collect=StreamedPrediction, largest=settings.max_message_bytes, room=settings.buffer_bytes
             ),
-            flag_age=lambda: max(watch.age, claims.age),
+            # Our own flags are as old as the configuration.
+            flag_age=(lambda: watch.age) if settings.flag_provider is None else (lambda: max(watch.age, claims.age)),
             stale_after=settings.flag_stale_after,
             served=served,
             sampling=sampling,

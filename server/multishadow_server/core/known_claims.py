@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Sequence
 
-from multishadow_server.core.routing import Claim
+from multishadow_server.core.routing import Claim, Claims
 
 KEPT_READINGS = 127
 """More would follow a flip too slowly; fewer could let a rollout of some percent pass for the rule by chance."""
@@ -25,18 +25,18 @@ class KnownClaims:
 
     def __init__(self, versions: int, usual: Sequence[Claim] = ()) -> None:
         self._versions = versions
-        self._readings: deque[tuple[Claim, ...]] = deque(maxlen=KEPT_READINGS)
-        self._counts: Counter[tuple[Claim, ...]] = Counter()
-        self._usual: tuple[Claim, ...] = ()
+        self._readings: deque[Claims] = deque(maxlen=KEPT_READINGS)
+        self._counts: Counter[Claims] = Counter()
+        self._usual: Claims = ()
         if Claim.LIVE in usual[:versions]:
             self.note((*usual[:versions], *(Claim.OFF,) * (versions - len(usual))))
 
     @property
-    def usual(self) -> tuple[Claim, ...]:
+    def usual(self) -> Claims:
         """One claim for each version, in order of registration; empty before the first reading."""
         return self._usual
 
-    def note(self, claims: tuple[Claim, ...]) -> None:
+    def note(self, claims: Claims) -> None:
         """Remember a whole reading. One that nobody is live by says nothing about who serves."""
         if Claim.LIVE not in claims:
             return
@@ -49,7 +49,7 @@ class KnownClaims:
             # Rules that look at single users could make as many combinations as there are readings, and no more.
             self._counts += Counter()
 
-    def completed(self, read: Sequence[Claim | None]) -> tuple[Claim, ...]:
+    def completed(self, read: Sequence[Claim | None]) -> Claims:
         """A reading with what it lacks.
 
         A flag that could not be read (None) says what it usually does, and `off` when that is not known. When nobody

@@ -20,6 +20,10 @@ class Claim(StrEnum):
         return _CLAIMS.get(value, cls.OFF) if isinstance(value, str) else cls.OFF
 
 
+Claims = tuple[Claim, ...]
+"""What a model's flags say for one request, in the order of its versions."""
+
+
 _CLAIMS: dict[object, Claim] = {claim.value: claim for claim in Claim}
 
 

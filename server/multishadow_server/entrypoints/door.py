@@ -90,7 +90,12 @@ class Door:
             )
         except Exception as error:  # noqa: BLE001  whatever it is, the caller gets a status
             await _refuse(error, own, context)
-        return await _hand_over(found, own, context)
+        answer = found.answer
+        if answer.status_code or answer.initial_metadata:
+            return await _hand_over(found, own, context)
+        # Most answers have nothing to wait for.
+        context.set_trailing_metadata(_trailing(answer, own, found.version, found.revision))
+        return answer.response
 
     async def pass_on(self, method: Method, body: bytes, context: Context) -> bytes:
         """One question about the live version itself, which answers it."""
@@ -144,17 +149,19 @@ class Door:
         return method.read(body)
 
 
-def check_id(name: str, value: str) -> None:
-    """Raise InvalidInput when an id, of a field of that name, is too long."""
-    if len(value) > LONGEST_ID:
-        raise InvalidInput(f"{name} has {len(value)} characters; at most {LONGEST_ID} are allowed")
+def check_ids(**ids: str) -> None:
+    """Raise InvalidInput when an id, by its field's name, is too long."""
+    for name, value in ids.items():
+        if len(value) > LONGEST_ID:
+            raise InvalidInput(f"{name} has {len(value)} characters; at most {LONGEST_ID} are allowed")
 
 
 def _live_request(
     method: Method, body: bytes, asked: Asked, context: Context, request_id: str, *, received_at: float, arrived: float
 ) -> LiveRequest:
     remaining: float | None = context.time_remaining()
-    metadata = _metadata(context)
+    # The user agent is gRPC's own, of every call; nobody can pass it on.
+    metadata = tuple([entry for entry in context.invocation_metadata() or () if entry[0] != "user-agent"])
     return LiveRequest(
         method=method.name,
         body=body,
@@ -168,11 +175,6 @@ def _live_request(
         protocol=method.protocol,
         replayed=bool(metadata) and any(key == REPLAY_KEY for key, _ in metadata),
     )
-
-
-def _metadata(context: Context) -> Metadata:
-    # The user agent is gRPC's own, of every call; nobody can pass it on.
-    return tuple([entry for entry in context.invocation_metadata() or () if entry[0] != "user-agent"])
 
 
 async def _refuse(error: Exception, own: Metadata, context: Context) -> NoReturn:

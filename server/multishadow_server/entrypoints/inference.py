@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from multishadow.oip.v2 import envelope_pb2, inference_pb2
 from multishadow_server.core.prediction import Json
 from multishadow_server.core.protocols import MODEL_INFER, PREDICT_STREAM, Protocol
-from multishadow_server.entrypoints.door import Asked, Context, Door, Method, check_id
+from multishadow_server.entrypoints.door import Asked, Context, Door, Method, check_ids
 from multishadow_server.errors import InvalidInput
 
 SERVICE = MODEL_INFER.split("/")[1]
@@ -97,8 +97,7 @@ def _asked(body: bytes) -> Asked:
         raise InvalidInput(f"the request is no inference.ModelInferRequest ({error})") from error
     attributes = _attributes(envelope.parameters)
     session_id = _session(attributes)
-    check_id("id", envelope.id)
-    check_id(SESSION, session_id)
+    check_ids(id=envelope.id, session_id=session_id)
     return Asked(envelope.model_name, envelope.id, session_id, attributes)
 
 

@@ -20,7 +20,7 @@ from multishadow.v1 import envelope_pb2, prediction_pb2
 from multishadow_server.core.prediction import Json
 from multishadow_server.core.protocols import PREDICT, PREDICT_STREAM, Protocol
 from multishadow_server.entrypoints import inference_reflection, listening
-from multishadow_server.entrypoints.door import Asked, Door, Method, check_id
+from multishadow_server.entrypoints.door import Asked, Door, Method, check_ids
 from multishadow_server.entrypoints.inference import SERVICE as INFERENCE
 from multishadow_server.entrypoints.inference import InferenceHandler
 from multishadow_server.entrypoints.lasting_server import LastingServer
@@ -61,8 +61,7 @@ def _asked(body: bytes) -> Asked:
             "proto/multishadow/v1/prediction.proto"
         ) from error
     request_id, session_id = envelope.request_id, envelope.session_id
-    check_id("request_id", request_id)
-    check_id("session_id", session_id)
+    check_ids(request_id=request_id, session_id=session_id)
     return Asked(envelope.model, request_id, session_id, attributes)
 
 
@@ -119,7 +118,7 @@ class PredictionServer:
         self.address = address
 
     def _made(self) -> grpc.aio.Server:
-        server = grpc.aio.server(options=_options(self._max_message_bytes))
+        server = grpc.aio.server(options=server_options(self._max_message_bytes))
         server.add_generic_rpc_handlers(self._handlers)
         aside = _NotRegistered(server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, aside)
@@ -171,7 +170,8 @@ class _NotRegistered:
         """Leave them out."""
 
 
-def _options(max_message_bytes: int) -> list[tuple[str, int]]:
+def server_options(max_message_bytes: int) -> list[tuple[str, int]]:
+    """What gRPC is told of a router's server."""
     return [
         # The handler refuses first, with a message that helps; gRPC bounds the memory.
         ("grpc.max_receive_message_length", 2 * max_message_bytes),

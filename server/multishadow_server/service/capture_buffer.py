@@ -77,6 +77,9 @@ class CaptureBuffer:
         self._monotonic = monotonic
         self._router = router
         self._limits = limits
+        # Asked for batch by batch: each capture would wait for the answer. What became too large since is seen when it
+        # is appended.
+        self._largest = log.largest_message
         self._pending: deque[Callable[[], Capture]] = deque()
         self._tallies = _Tallies()
         self._messages = 0
@@ -98,7 +101,7 @@ class CaptureBuffer:
             capture: makes it, when its batch is made: no caller waits for that.
         """
         limits = self._limits
-        if size > limits.buffer_bytes or size > self._log.largest_message:
+        if size > limits.buffer_bytes or size > self._largest:
             return self._drop([capture()], TOO_LARGE)
         if self.held_captures >= limits.buffer_captures or self.held_bytes + size > limits.buffer_bytes:
             return self._drop([capture()], LOG_FULL if self.refused else BUFFER_FULL)
@@ -184,6 +187,7 @@ class CaptureBuffer:
 
     def _next_messages(self, taken: Iterable[Capture]) -> list[_Message]:
         """Messages of these captures."""
+        self._largest = self._log.largest_message
         by_partition: dict[int, list[Capture]] = defaultdict(list)
         partitions = self._log.partitions
         for capture in taken:
@@ -206,7 +210,7 @@ class CaptureBuffer:
 
     def _split(self, captures: Iterable[Capture]) -> Iterator[tuple[list[Capture], int]]:
         """Batches of at most `flush_bytes`, and of at least one capture, each with its size."""
-        most = min(self._limits.flush_bytes, self._log.largest_message)
+        most = min(self._limits.flush_bytes, self._largest)
         batch: list[Capture] = []
         size = 0
         for capture in captures:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -22,9 +22,16 @@ from multishadow_server.core.live_counts import LiveTally
 from multishadow_server.core.metadata import without_credentials
 from multishadow_server.core.prediction import Json
 from multishadow_server.core.protocols import MODEL_FIELD, Protocol
-from multishadow_server.core.routing import Claim, Decision
+from multishadow_server.core.routing import Claims, Decision
 from multishadow_server.core.withheld import TOO_LARGE
-from multishadow_server.errors import DeadlineExpired, FailedPrecondition, InvalidInput, NotFound, Unavailable
+from multishadow_server.errors import (
+    DeadlineExpired,
+    FailedPrecondition,
+    InvalidInput,
+    MultishadowError,
+    NotFound,
+    Unavailable,
+)
 from multishadow_server.service import ports
 from multishadow_server.service.capture_buffer import CaptureBuffer
 from multishadow_server.service.live_routes import Route, explained, listed, other_protocol, route_of
@@ -96,6 +103,7 @@ class LivePath:
         sampling: how much of what flags sample is captured.
 
     Attributes:
+        ready: whether a configuration was loaded.
         counters: what happened so far, by name.
     """
 
@@ -124,21 +132,17 @@ class LivePath:
         self._flag_age = flag_age
         self._stale_after = stale_after
         self._monotonic = monotonic
-        self._routes: Mapping[str, Route] | None = None
+        self._routes: Mapping[str, Route] = {}
+        self.ready = False
         self.counters: Counter[str] = Counter()
-
-    @property
-    def ready(self) -> bool:
-        """Whether a configuration was loaded."""
-        return self._routes is not None
 
     def load(self, configuration: Configuration) -> None:
         """Decide by this configuration from now on. Requests under way keep their decision."""
-        before = self._routes or {}
         self._claims.load(configuration)
         self._routes = {
-            name: route_of(model, configuration, before.get(name)) for name, model in configuration.models.items()
+            name: route_of(model, configuration, self._routes.get(name)) for name, model in configuration.models.items()
         }
+        self.ready = True
 
     async def answer(self, request: LiveRequest) -> LiveAnswer:
         """Answer one request.
@@ -199,35 +203,32 @@ class LivePath:
         return LiveAnswer(answer=answer, version=version, revision=attempt.decision.revision)
 
     async def _begin(self, request: LiveRequest) -> _Attempt:
-        route = self._route_of(request)
+        route = self._routes.get(request.model)
+        if route is None or route.model.protocol is not request.protocol:
+            raise self._unroutable(request, route)
         claims = self._claims.read(route.flag_keys, request.flag_context)
         # Flags of our own are in memory: what cannot wait is not awaited.
-        decision = self._decide(route, tuple(claims if isinstance(claims, Sequence) else await claims))
+        decision = self._decide(route, claims if isinstance(claims, tuple) else await claims)
         now = self._monotonic()
         deadline = now + route.model.default_timeout if request.deadline is None else request.deadline
         if deadline <= now:
             raise DeadlineExpired("the deadline had passed when the request arrived; the live version was not called")
         return _Attempt(route=route, decision=decision, request=request, deadline=deadline, started=now)
 
-    def _route_of(self, request: LiveRequest) -> Route:
-        if self._routes is None:
-            raise Unavailable(
+    def _unroutable(self, request: LiveRequest, route: Route | None) -> MultishadowError:
+        if not self.ready:
+            return Unavailable(
                 "this router has not read its configuration yet; try again, and if it lasts see that PostgreSQL runs "
                 "(MULTISHADOW_DATABASE_URL)"
             )
-        model, protocol = request.model, request.protocol
-        route = self._routes.get(model)
         if route is not None:
-            if route.model.protocol is not protocol:
-                raise FailedPrecondition(other_protocol(route.model))
-            return route
-        if not model:
-            raise InvalidInput(
-                f"the request names no model; set its field `{MODEL_FIELD[protocol]}`. Models: {listed(self._routes)}"
-            )
-        raise NotFound(f'there is no model "{model[:64]}"; models: {listed(self._routes)}')
+            return FailedPrecondition(other_protocol(route.model))
+        if not request.model:
+            field = MODEL_FIELD[request.protocol]
+            return InvalidInput(f"the request names no model; set its field `{field}`. Models: {listed(self._routes)}")
+        return NotFound(f'there is no model "{request.model[:64]}"; models: {listed(self._routes)}')
 
-    def _decide(self, route: Route, claims: tuple[Claim, ...]) -> Decision:
+    def _decide(self, route: Route, claims: Claims) -> Decision:
         shadowing = self._flag_age() <= self._stale_after
         decision = route.decisions.get((shadowing, claims))
         if decision is None:
@@ -249,8 +250,8 @@ class LivePath:
         """The live version's answer; when it is UNAVAILABLE, that of the next older one that claims `live` too."""
         decision = attempt.decision
         answer = await self._call(attempt, decision.live)
-        if answer.status_code != UNAVAILABLE or not decision.fallbacks:
-            return decision.live, explained(answer, attempt.route, decision.live)
+        if answer.reached and (answer.status_code != UNAVAILABLE or not decision.fallbacks):
+            return decision.live, answer
         for version in decision.fallbacks:
             other = await self._call(attempt, version)
             if other.status_code != UNAVAILABLE:

@@ -10,7 +10,7 @@ from multishadow_server.core.configuration import Configuration
 from multishadow_server.core.live_counts import Share
 from multishadow_server.core.model import Model
 from multishadow_server.core.protocols import CALLED_BY, renaming
-from multishadow_server.core.routing import Claim, Decision
+from multishadow_server.core.routing import Claims, Decision
 from multishadow_server.core.writes import Writes
 from multishadow_server.service import ports
 
@@ -33,7 +33,7 @@ class Route:
     shares: Mapping[str, Share]
     last_known_live: str | None
     revision: int
-    decisions: dict[tuple[bool, tuple[Claim, ...]], Decision | None]
+    decisions: dict[tuple[bool, Claims], Decision | None]
     writes: Writes | None
     caps: Mapping[str, int]
 

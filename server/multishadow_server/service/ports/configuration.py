@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Protocol
 
 from multishadow_server.core.configuration import Configuration
-from multishadow_server.core.routing import Claim
+from multishadow_server.core.routing import Claims
 from multishadow_server.core.targeting import Context
 
 
@@ -58,7 +58,7 @@ class ClaimReader(Protocol):
         """
         ...
 
-    def read(self, keys: Sequence[str], context: Callable[[], Context]) -> Sequence[Claim] | Awaitable[Sequence[Claim]]:
+    def read(self, keys: tuple[str, ...], context: Callable[[], Context]) -> Claims | Awaitable[Claims]:
         """What the flags of these keys say, in their order; a flag that does not exist or fails says `off`.
 
         `context` makes what rules read (`targeting.context_of`); it is called only when some flag has a rule. It never
