@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -15,7 +16,7 @@ from multishadow.v1 import export_pb2 as pb
 from multishadow.v1 import export_pb2_grpc, prediction_pb2
 from multishadow_server.adapters.payload_rewriting import ProtobufPayloadRewriter
 from multishadow_server.adapters.postgres import PostgresControl, PostgresObservations
-from multishadow_server.adapters.postgres.exports import PostgresAnswers
+from multishadow_server.adapters.postgres.exports import REACHES, PostgresAnswers
 from multishadow_server.adapters.postgres.reviews import PostgresReviews
 from multishadow_server.adapters.postgres.traffic import PostgresTraffic
 from multishadow_server.core.experiment import Epoch
@@ -41,6 +42,7 @@ class Shelf:
     epoch: Epoch
     stored: list[StoredComparison] = field(default_factory=list)
     offset: int = 0
+    reaches: tuple[int, ...] = REACHES
 
     @property
     def control(self) -> PostgresControl:
@@ -50,7 +52,7 @@ class Shelf:
         rewriter = ProtobufPayloadRewriter()
         return Exports(
             store=self.control,
-            answers=PostgresAnswers(self.engine, **bounds),
+            answers=PostgresAnswers(self.engine, reaches=self.reaches, **bounds),
             seals=PostgresTraffic(self.engine, rewriter, hash_key="k" * 16),
             rewriter=rewriter,
         )
@@ -153,15 +155,40 @@ async def test_answers_are_found_by_the_attributes_of_their_requests(shelf: Shel
     assert await shelf.names(attributes=(("country", "SE'; --"),)) == []
 
 
+@pytest.mark.parametrize("reaches", [(), (0,), (1, 3), (300, 10_000)], ids=str)
 @pytest.mark.parametrize("size", [1, 2, 100])
-async def test_every_order_pages_by_key_and_misses_none(shelf: Shelf, size: int) -> None:
+async def test_every_order_pages_by_key_and_misses_none(shelf: Shelf, size: int, reaches: tuple[int, ...]) -> None:
+    shelf.reaches = reaches
     await fill(shelf)
     everything = ["r4/B", "r4/A", "r3/B", "r3/A", "r2/B", "r2/A", "r1/B", "r1/A"]
     assert await shelf.names(size=size) == everything
     by_similarity = await shelf.names(AnswerOrder.SIMILARITY, size=size)
-    assert by_similarity == ["r3/A", "r2/A", "r1/A", "r2/B", "r1/B", "r3/B", "r4/A", "r4/B"]
+    assert by_similarity == ["r2/A", "r1/A", "r2/B", "r1/B", "r3/B", "r4/A", "r4/B"], "who failed was not compared"
     by_latency = await shelf.names(AnswerOrder.LATENCY, size=size)
-    assert by_latency == ["r1/A", "r2/B", "r2/A", "r1/B", "r3/B", "r4/A", "r4/B"], "who timed out has none"
+    assert by_latency == ["r1/A", "r2/B", "r2/A", "r4/B", "r4/A", "r3/B", "r1/B"], "who timed out has none"
+
+
+@pytest.mark.parametrize("order", [AnswerOrder.SIMILARITY, AnswerOrder.LATENCY])
+@pytest.mark.parametrize("which", [{}, {"version": "B"}, {"outcomes": (Outcome.DIVERGED,)}], ids=str)
+async def test_a_list_by_value_is_the_same_however_little_of_the_index_is_looked_at(
+    shelf: Shelf, order: AnswerOrder, which: dict[str, Any]
+) -> None:
+    dice = random.Random(5)
+    for number in range(80):
+        # Most values are there many times, as a classifier's similarities are.
+        seen = [
+            dice.choice([failed(name), agreed(name), *(diverged(name, likeness, 0.1) for likeness in (0.0, 0.5))])
+            for name in ("A", "B")
+        ]
+        seen = [replace(each, latency=each.latency and dice.choice([0.1, 0.2])) for each in seen]
+        why = dice.choice(["diverged", "sample", "session"])
+        shelf.keep(f"r{number}", *seen, why=why, received_at=NOON - dice.choice([0, 1, 2]) * DAY)
+    await shelf.commit()
+    shelf.reaches = ()
+    sorted_whole = await shelf.names(order, size=100, **which)
+    assert len(sorted_whole) == len(set(sorted_whole)) > 20
+    shelf.reaches = (2, 11)
+    assert await shelf.names(order, size=7, **which) == sorted_whole
 
 
 async def test_answers_are_found_by_whether_somebody_looked(shelf: Shelf) -> None:

@@ -31,9 +31,9 @@ class _AnswerOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AnswerOrd
     ANSWER_ORDER_UNSPECIFIED: _AnswerOrder.ValueType  # 0
     """Newest first."""
     ANSWER_ORDER_SIMILARITY: _AnswerOrder.ValueType  # 1
-    """Least similar first; those without a similarity are left out."""
+    """Least similar first; what was not compared, a failure for one, is left out."""
     ANSWER_ORDER_LATENCY: _AnswerOrder.ValueType  # 2
-    """Slowest first."""
+    """Slowest first; timeouts are left out."""
 
 class AnswerOrder(_AnswerOrder, metaclass=_AnswerOrderEnumTypeWrapper):
     """AnswerOrder is how answers are listed."""
@@ -41,9 +41,9 @@ class AnswerOrder(_AnswerOrder, metaclass=_AnswerOrderEnumTypeWrapper):
 ANSWER_ORDER_UNSPECIFIED: AnswerOrder.ValueType  # 0
 """Newest first."""
 ANSWER_ORDER_SIMILARITY: AnswerOrder.ValueType  # 1
-"""Least similar first; those without a similarity are left out."""
+"""Least similar first; what was not compared, a failure for one, is left out."""
 ANSWER_ORDER_LATENCY: AnswerOrder.ValueType  # 2
-"""Slowest first."""
+"""Slowest first; timeouts are left out."""
 Global___AnswerOrder: _TypeAlias = AnswerOrder  # noqa: Y015
 
 @_typing.final

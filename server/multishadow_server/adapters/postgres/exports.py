@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ARRAY, BigInteger, RowMapping, TextClause, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -16,6 +16,7 @@ from multishadow_server.adapters.postgres.engine import reaching
 from multishadow_server.adapters.postgres.records import epoch_of, moment, observation_of, storable_text
 from multishadow_server.adapters.postgres.tables import EpochRow, ExperimentRow
 from multishadow_server.core.experiment import Epoch
+from multishadow_server.core.keeping import Kept
 from multishadow_server.core.privacy import Payloads
 from multishadow_server.core.reviews import Review, ReviewVerdict
 from multishadow_server.service.ports import AnswerFilter, AnswerOrder, AnswerPlace, ExportPage, StoredAnswer
@@ -25,6 +26,9 @@ PAGE_BYTES = 8 * 1024 * 1024
 """A page holds no more than this, or one answer that is larger."""
 SCANNED_ROWS = 5_000
 """Comparisons that one page looks through: a filter that lets nearly nothing pass must not run into a time limit."""
+
+REACHES = (300, 10_000)
+"""A list by value looks at so many comparisons of each stretch of the index before it sorts all answers there are."""
 
 _AFTER_ALL = 1 << 30
 _BEGIN = AnswerPlace(date.min, 0, 0)
@@ -36,6 +40,7 @@ class PostgresAnswers:
     Args:
         engine: see `open_engine`.
         page_rows, page_bytes, scanned_rows: bounds of a page of an export.
+        reaches: how many comparisons a list by value looks at first, and how many then.
     """
 
     def __init__(
@@ -45,28 +50,27 @@ class PostgresAnswers:
         page_rows: int = PAGE_ROWS,
         page_bytes: int = PAGE_BYTES,
         scanned_rows: int = SCANNED_ROWS,
+        reaches: Sequence[int] = REACHES,
     ) -> None:
         self._engine = engine
         self._page_rows = page_rows
         self._page_bytes = page_bytes
         self._scanned_rows = scanned_rows
+        self._reaches = reaches
 
     async def listed(
         self, which: AnswerFilter, order: AnswerOrder, *, after: AnswerPlace | None, most: int
     ) -> Sequence[StoredAnswer]:
         """At most so many after that place."""
-        conditions, bound = _conditions(which)
-        value, beyond, sorting = _ORDERS[order]
-        if order is not AnswerOrder.NEWEST:
-            conditions.append(f"{value} IS NOT NULL")
-        if after is not None:
-            conditions.append(beyond)
-            bound |= after._asdict()
-        statement = _statement(
-            f"SELECT {_LINE}, {value} AS value {_FROM} WHERE {' AND '.join(conditions)} ORDER BY {sorting} LIMIT :most"
-        )
         async with reaching(self._engine, "listing stored answers"), self._engine.connect() as connection:
-            rows = (await connection.execute(statement, bound | {"most": most})).mappings().all()
+            for reach in self._reaches if order in _EXTREMES else ():
+                edge = await _edge(connection, which, order, after, reach)
+                if edge is None:
+                    break
+                rows = await _ordered(connection, which, order, after=after, most=most, edge=edge)
+                if len(rows) == most:
+                    return [_answer(row) for row in rows]
+            rows = await _ordered(connection, which, order, after=after, most=most)
         return [_answer(row) for row in rows]
 
     async def of_comparison(self, comparison_id: int) -> Sequence[StoredAnswer]:
@@ -121,6 +125,65 @@ class PostgresAnswers:
             return [
                 epoch_of(row, model=model, bucket_seconds=seconds) for row, model, seconds in await session.exec(wanted)
             ]
+
+
+class _Edge(NamedTuple):
+    """A place in the index of an order: what lies on this side of it can be had without looking at the rest."""
+
+    edge: float
+    edge_id: int
+
+
+async def _ordered(
+    connection: AsyncConnection,
+    which: AnswerFilter,
+    order: AnswerOrder,
+    *,
+    after: AnswerPlace | None,
+    most: int,
+    edge: _Edge | None = None,
+) -> Sequence[RowMapping]:
+    """The first answers after a place; with an edge, only those on its nearer side."""
+    conditions, bound = _conditions(which)
+    value, beyond, sorting = _ORDERS[order]
+    if order in _EXTREMES:
+        conditions.append(f"{value} IS NOT NULL")
+    if after is not None:
+        conditions.append(beyond)
+        bound |= after._asdict()
+    if edge is not None:
+        extreme, before, _ = _EXTREMES[order]
+        conditions += (f"({each}, kept.id) {before} (:edge, :edge_id)" for each in (value, extreme))
+        conditions.append("kept.kept_because = ANY(CAST(:kinds AS text[]))")
+        bound |= edge._asdict() | {"kinds": [*Kept]}
+    statement = _statement(
+        f"SELECT {_LINE}, {value} AS value {_FROM} WHERE {' AND '.join(conditions)} ORDER BY {sorting} LIMIT :most"
+    )
+    return (await connection.execute(statement, bound | {"most": most})).mappings().all()
+
+
+async def _edge(
+    connection: AsyncConnection, which: AnswerFilter, order: AnswerOrder, after: AnswerPlace | None, reach: int
+) -> _Edge | None:
+    """An edge with at least so many comparisons between it and the place; None when there are no more than that.
+
+    The index knows a comparison by its most extreme answer: whatever answer lies before the edge, its comparison does.
+    """
+    extreme, _, direction = _EXTREMES[order]
+    beyond = f"AND ({extreme}, kept.id) {'<' if direction == 'DESC' else '>'} (:value, :id)" if after else ""
+    statement = _statement(
+        "SELECT reached.value, reached.id FROM unnest(:epochs) AS wanted (epoch_id) "  # noqa: S608  made of constants
+        "CROSS JOIN unnest(CAST(:kinds AS text[])) AS kind (kept_because) CROSS JOIN LATERAL ("
+        f"SELECT {extreme} AS value, kept.id FROM comparison AS kept WHERE kept.epoch_id = wanted.epoch_id "
+        f"AND kept.kept_because = kind.kept_because {beyond} "
+        f"ORDER BY {extreme} {direction}, kept.id {direction} OFFSET :reach LIMIT 1) AS reached "
+        f"ORDER BY value {direction}, id {direction} LIMIT 1"
+    )
+    bound: dict[str, Any] = {"epochs": list(which.epochs), "kinds": [*Kept], "reach": reach}
+    if after is not None:
+        bound |= {"value": after.value, "id": after.id}
+    found = (await connection.execute(statement, bound)).one_or_none()
+    return None if found is None else _Edge(*found)
 
 
 def _statement(sql: str) -> TextClause:
@@ -221,19 +284,26 @@ _ATTRIBUTE = (
     "= ANY(CAST(:values{n} AS jsonb[]))"
 )
 _KEY = "(kept.day, kept.id, seen.place)"
+# A failure counts as not similar at all, but nothing was compared: it is none of the least similar answers.
+_COMPARED = f"CASE WHEN seen.record ->> 'outcome' IN ('ok', 'diverged') THEN {_SIMILARITY} END"
 # What is sorted by, what lies beyond a place, and the order.
 _ORDERS = {
     AnswerOrder.NEWEST: ("0.0", f"{_KEY} < (:day, :id, :place)", "kept.day DESC, kept.id DESC, seen.place DESC"),
     AnswerOrder.SIMILARITY: (
-        _SIMILARITY,
-        f"({_SIMILARITY}, kept.day, kept.id, seen.place) > (:value, :day, :id, :place)",
-        f"{_SIMILARITY}, kept.day, kept.id, seen.place",
+        _COMPARED,
+        f"({_COMPARED}, kept.id, seen.place) > (:value, :id, :place)",
+        f"{_COMPARED}, kept.id, seen.place",
     ),
     AnswerOrder.LATENCY: (
         _LATENCY,
-        f"({_LATENCY} < :value OR {_LATENCY} = :value AND {_KEY} > (:day, :id, :place))",
-        f"{_LATENCY} DESC, kept.day, kept.id, seen.place",
+        f"({_LATENCY}, kept.id, seen.place) < (:value, :id, :place)",
+        f"{_LATENCY} DESC, kept.id DESC, seen.place DESC",
     ),
+}
+# Of these, the index of comparisons that lists are walked by: what it is of, what lies before an edge, its direction.
+_EXTREMES = {
+    AnswerOrder.SIMILARITY: ("comparison_similarity(kept.observations)", "<=", "ASC"),
+    AnswerOrder.LATENCY: ("comparison_latency(kept.observations)", ">=", "DESC"),
 }
 _LINE = (
     "kept.day, kept.id, seen.place, kept.epoch_id, kept.request_id, kept.session_id, kept.received_at, kept.method, "
