@@ -103,3 +103,15 @@ def test_attributes_go_to_the_log_as_the_bytes_that_came() -> None:
     data = capture_codec.encode(CaptureBatch(router="r", captures=[capture]))
     assert capture_pb2.CaptureBatch.FromString(data).captures[0].attributes == twice
     assert capture_codec.decode(data).captures[0].attributes == {"plan": "free"}
+
+
+def test_what_an_earlier_router_took_is_read() -> None:
+    deep = nested(MOST_LEVELS + 4, by="objects")
+    batch = capture_pb2.CaptureBatch(captures=[capture_pb2.Capture(attributes=encoded(deep))])
+    assert capture_codec.decode(batch.SerializeToString()).captures[0].attributes == deep
+
+
+def test_a_batch_with_bytes_that_are_no_object_is_none() -> None:
+    batch = capture_pb2.CaptureBatch(captures=[capture_pb2.Capture(attributes=b"\x0a\x05")])
+    with pytest.raises(DecodeError):
+        capture_codec.decode(batch.SerializeToString())
