@@ -53,5 +53,5 @@ def told(request: Request) -> Judged | None:
         return Judged(
             int(number), str(version), ReviewVerdict(verdict), ReviewVerdict(before) if before else None, bool(last)
         )
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None

@@ -22,5 +22,5 @@ def left(request: Request, name: str) -> object:
     """What was left; None where nothing was, or what is no value: anybody can send a cookie."""
     try:
         return json.loads(base64.urlsafe_b64decode(request.cookies.get(name, "")))
-    except (ValueError, binascii.Error):
+    except (ValueError, binascii.Error, RecursionError):
         return None
