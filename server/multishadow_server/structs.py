@@ -19,7 +19,7 @@ for each level of a Struct: it must be readable inside other messages, too."""
 # A number's tag and eight bytes whose exponent is all ones. What looks like it may be something else; what does not
 # hold it has no infinity in it.
 _MAYBE_INFINITE = re.compile(rb"\x11.{6}[\xf0-\xff][\x7f\xff]", re.DOTALL)
-# A level takes four bytes at least, and one of two tags: there are no more levels than such.
+# Every level but the first takes four bytes at least, and one of two tags.
 _BYTES_OF_LEVEL = 4
 _OBJECT_TAG, _LIST_TAG = b"\x2a", b"\x32"
 
@@ -63,23 +63,23 @@ class UnreadObject(Mapping[str, Json]):
         return self._values
 
 
-def unread(encoded: bytes) -> UnreadObject:
-    """The object of a Struct's bytes.
+def unread(encoded: bytes, *, most_levels: int = MOST_LEVELS) -> UnreadObject:
+    """The object of a Struct's bytes, which can be read whenever somebody wants to.
 
     Raises:
-        InvalidInput: a number is infinite or not a number, or it nests deeper than MOST_LEVELS.
+        InvalidInput: a number is infinite or not a number, or it nests deeper than so many levels.
         google.protobuf.message.DecodeError: it is no Struct.
     """
     struct = Struct.FromString(encoded)
-    # Most objects show by their bytes that they have neither; to read all would take the router thrice as long.
-    if (
-        len(encoded) > MOST_LEVELS * _BYTES_OF_LEVEL
-        and encoded.count(_OBJECT_TAG) + encoded.count(_LIST_TAG) > MOST_LEVELS
-    ):
-        _check_levels(json_of(struct))
-    elif _MAYBE_INFINITE.search(encoded):
-        json_of(struct)
-    return UnreadObject(encoded)
+    # Written anew, as tags can be written in other ways than one. Then most objects show by their bytes that they hold
+    # neither; to read all would take the router thrice as long.
+    plain = struct.SerializeToString()
+    deep = len(plain) >= most_levels * _BYTES_OF_LEVEL and (
+        plain.count(_OBJECT_TAG) + plain.count(_LIST_TAG) >= most_levels
+    )
+    if deep or _MAYBE_INFINITE.search(plain):
+        _check_levels(json_of(struct), most_levels)
+    return UnreadObject(plain)
 
 
 def encoded(values: Mapping[str, Json]) -> bytes:
@@ -93,7 +93,7 @@ def encoded(values: Mapping[str, Json]) -> bytes:
     return struct.SerializeToString()
 
 
-def _check_levels(values: Json, left: int = MOST_LEVELS) -> None:
+def _check_levels(values: Json, left: int) -> None:
     if not isinstance(values, dict | list):
         return
     if not left:

@@ -242,6 +242,20 @@ async def test_a_batch_that_cannot_be_written_does_not_stop_the_others(failure: 
     assert buffer.held_captures == 0
 
 
+async def test_a_capture_that_cannot_be_made_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    def broken() -> Capture:
+        raise ValueError("nobody can read this")
+
+    async with running(log := FakeLog()) as buffer:
+        buffer.offer(700, broken)
+        offer(buffer, a_capture("r-1"))
+        await until(lambda: buffer.appended == 1)
+        assert (buffer.held_captures, buffer.held_bytes) == (0, 0)
+        assert buffer.counters()["dropped.unwritable"] == 1
+    assert log.captures == ["r-1"]
+    assert "a capture cannot be made" in caplog.text
+
+
 async def test_drops_carry_their_decision_and_minute() -> None:
     log = FakeLog()
     async with running(log, dataclasses.replace(LIMITS, buffer_bytes=600)) as buffer:

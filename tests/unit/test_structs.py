@@ -11,12 +11,12 @@ from google.protobuf.struct_pb2 import Struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multishadow.v1 import capture_pb2, export_pb2
+from multishadow.v1 import capture_pb2, envelope_pb2, export_pb2, prediction_pb2
 from multishadow_server.adapters import capture_codec
 from multishadow_server.core.capture import Capture, CaptureBatch
 from multishadow_server.core.prediction import Json
 from multishadow_server.errors import InvalidInput
-from multishadow_server.structs import MOST_LEVELS, UnreadObject, encoded, fill, unread
+from multishadow_server.structs import MOST_LEVELS, encoded, fill, json_of, unread
 
 SCALARS = st.one_of(st.none(), st.booleans(), st.floats(allow_nan=False, allow_infinity=False), st.text())
 OBJECTS = st.dictionaries(
@@ -25,9 +25,9 @@ OBJECTS = st.dictionaries(
 WRONG_NUMBERS = (math.inf, -math.inf, math.nan, struct.unpack("<d", b"\x01\x00\x00\x00\x00\x00\xf4\x7f")[0])
 
 
-def nested(levels: int, *, by: str) -> dict[str, Json]:
+def nested(levels: int, *, by: str, leaf: Json = "deep") -> dict[str, Json]:
     """An object of so many levels, of objects or of lists."""
-    value: Json = "deep"
+    value = leaf
     for _ in range(levels - 1):
         value = {"in": value} if by == "objects" else [value]
     return {"in": value}
@@ -74,8 +74,36 @@ def test_the_deepest_object_can_be_passed_on_inside_other_messages(by: str) -> N
     told = export_pb2.ListAnswersResponse()
     fill(told.answers.add().attributes, found)
     assert export_pb2.ListAnswersResponse.FromString(told.SerializeToString()) == told
+
+
+@pytest.mark.parametrize("leaf", [None, True, 1.0, "", "dee", "deep", "d" * 200, {}, []], ids=repr)
+@pytest.mark.parametrize("by", ["objects", "lists"])
+def test_one_level_more_is_refused_whatever_lies_at_its_bottom(by: str, leaf: Json) -> None:
+    levels = MOST_LEVELS - isinstance(leaf, dict | list)
+    assert unread(encoded(nested(levels, by=by, leaf=leaf))) == nested(levels, by=by, leaf=leaf)
     with pytest.raises(InvalidInput, match=f"at most {MOST_LEVELS} levels"):
-        unread(encoded(nested(MOST_LEVELS + 1, by=by)))
+        unread(encoded(nested(levels + 1, by=by, leaf=leaf)))
+
+
+def test_nothing_hides_behind_a_tag_that_is_longer_than_it_need_be() -> None:
+    # A parser reads 91 00 as 11, a number, and aa 00 as 2a, an object.
+    with pytest.raises(InvalidInput, match="numbers must be finite"):
+        unread(_entry(b"\x91\x00" + struct.pack("<d", math.inf)))
+    content = b""
+    for _ in range(MOST_LEVELS):
+        content = b"\xaa\x00" + _sized(_entry(content))
+    with pytest.raises(InvalidInput, match=f"at most {MOST_LEVELS} levels"):
+        unread(_entry(content))
+
+
+def _entry(value: bytes) -> bytes:
+    """A Struct with one field."""
+    return b"\x0a" + _sized(b"\x0a\x01n\x12" + _sized(value))
+
+
+def _sized(content: bytes) -> bytes:
+    size = len(content)
+    return (bytes([size]) if size < 128 else bytes([size & 127 | 128, size >> 7])) + content
 
 
 def test_many_levels_beside_each_other_are_not_deep() -> None:
@@ -92,17 +120,23 @@ def test_bytes_that_are_no_object_are_refused_at_once(data: bytes) -> None:
             unread(data)
 
 
-def test_attributes_go_to_the_log_as_the_bytes_that_came() -> None:
-    # Two entries of one name, which a parser makes one of: nothing was read and written anew.
-    twice = encoded({"plan": "pro"}) + encoded({"plan": "free"})
+def test_attributes_in_pieces_are_those_of_the_message_that_a_parser_makes_of_them() -> None:
+    first, second = encoded({"plan": "pro", "a": 1.0}), encoded({"plan": "free", "b": 2.0})
+    whole = prediction_pb2.PredictRequest.FromString(b"".join(b"\x22" + _sized(piece) for piece in (first, second)))
+    pieces = envelope_pb2.PredictEnvelope(attributes=[first, second])
+    assert unread(b"".join(pieces.attributes)) == json_of(whole.attributes) == {"plan": "free", "a": 1.0, "b": 2.0}
+
+
+def test_attributes_are_written_down_as_they_are_held() -> None:
+    held = unread(encoded({"plan": "pro"}))
     capture = Capture(
-        request_id="r", session_id="", model="spam", method="/m", attributes=UnreadObject(twice), request=b"",
-        metadata=(), live="base", shadows=("A",), revision=1, response=b"", status_code=0, status_message="",
-        live_latency=0.25, received_at=1.5,
+        request_id="r", session_id="", model="spam", method="/m", attributes=held, request=b"", metadata=(),
+        live="base", shadows=("A",), revision=1, response=b"", status_code=0, status_message="", live_latency=0.25,
+        received_at=1.5,
     )  # fmt: skip
     data = capture_codec.encode(CaptureBatch(router="r", captures=[capture]))
-    assert capture_pb2.CaptureBatch.FromString(data).captures[0].attributes == twice
-    assert capture_codec.decode(data).captures[0].attributes == {"plan": "free"}
+    assert capture_pb2.CaptureBatch.FromString(data).captures[0].attributes == held.encoded
+    assert capture_codec.decode(data).captures[0] == capture
 
 
 def test_what_an_earlier_router_took_is_read() -> None:
@@ -111,7 +145,8 @@ def test_what_an_earlier_router_took_is_read() -> None:
     assert capture_codec.decode(batch.SerializeToString()).captures[0].attributes == deep
 
 
-def test_a_batch_with_bytes_that_are_no_object_is_none() -> None:
-    batch = capture_pb2.CaptureBatch(captures=[capture_pb2.Capture(attributes=b"\x0a\x05")])
-    with pytest.raises(DecodeError):
+@pytest.mark.parametrize("data", [b"\x0a\x05", encoded({"n": math.inf})], ids=["no object", "infinite"])
+def test_a_batch_with_attributes_that_nobody_could_read_later_is_none(data: bytes) -> None:
+    batch = capture_pb2.CaptureBatch(captures=[capture_pb2.Capture(attributes=data)])
+    with pytest.raises((DecodeError, InvalidInput)):
         capture_codec.decode(batch.SerializeToString())

@@ -5,8 +5,10 @@ What the router reads of a request: PredictRequest without its input. The field 
 input stays unparsed bytes however large it is. A test holds the two messages together.
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -34,15 +36,19 @@ class PredictEnvelope(_message.Message):
     """As in PredictRequest."""
     session_id: _builtins.str
     """As in PredictRequest."""
-    attributes: _builtins.bytes
-    """PredictRequest's google.protobuf.Struct as its bytes, which go to the log as they are."""
+    @_builtins.property
+    def attributes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The bytes of PredictRequest's google.protobuf.Struct, which are read when somebody looks into it. In pieces, should it
+        be there several times: together they are the message that a parser would merge of them.
+        """
+
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         request_id: _builtins.str = ...,
         session_id: _builtins.str = ...,
-        attributes: _builtins.bytes = ...,
+        attributes: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

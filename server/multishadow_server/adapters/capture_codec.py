@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from google.protobuf import struct_pb2
+from collections.abc import Mapping
 
 from multishadow.v1 import capture_pb2
 from multishadow_server.core.capture import Capture, CaptureBatch, DropTally, Metadata
-from multishadow_server.structs import UnreadObject, encoded
+from multishadow_server.core.prediction import Json
+from multishadow_server.structs import encoded, unread
 
 MICROSECONDS = 1_000_000
+# protobuf itself reads no more than 34 levels.
+_ANY_DEPTH = 100
 
 
 def encode(batch: CaptureBatch) -> bytes:
@@ -26,7 +29,7 @@ def encode(batch: CaptureBatch) -> bytes:
 def decode(data: bytes) -> CaptureBatch:
     """Read what `encode` wrote.
 
-    Times keep microseconds. Raises google.protobuf.message.DecodeError when the bytes are no batch.
+    Times keep microseconds. Raises google.protobuf.message.DecodeError or InvalidInput when the bytes are no batch.
     """
     message = capture_pb2.CaptureBatch.FromString(data)
     return CaptureBatch(
@@ -93,11 +96,10 @@ def _capture(message: capture_pb2.Capture) -> Capture:
     )
 
 
-def _attributes(data: bytes) -> UnreadObject:
-    # Bytes that are no object are found out here, where the batch can be put aside. What a router takes is its own
+def _attributes(data: bytes) -> Mapping[str, Json]:
+    # Bytes that are no object are found out here, where the batch can be put aside. How deep it is, is the router's
     # matter: one of an earlier version took deeper ones.
-    struct_pb2.Struct.FromString(data)
-    return UnreadObject(data)
+    return unread(data, most_levels=_ANY_DEPTH)
 
 
 def _metadata(message: capture_pb2.Capture) -> Metadata:

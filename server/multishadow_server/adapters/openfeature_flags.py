@@ -152,7 +152,8 @@ class OpenFeatureClaims(ports.ClaimReader):
     Args:
         provider: where the flags are.
         look_seconds: how long it goes by what it saw of hooks, contexts and providers. To look for them takes longer
-            than to read the flags, and each request would pay for it.
+            than to read the flags, and each request would pay for it. A context of one transaction alone may be missed;
+            nothing in a router sets one.
     """
 
     def __init__(

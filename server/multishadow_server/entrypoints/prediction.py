@@ -54,7 +54,7 @@ class PredictionHandler:
 def _asked(body: bytes) -> Asked:
     try:
         envelope = envelope_pb2.PredictEnvelope.FromString(body)
-        attributes = _attributes(envelope.attributes)
+        attributes = _attributes(b"".join(envelope.attributes))
     except DecodeError as error:
         raise InvalidInput(
             f"the request is no multishadow.v1.PredictRequest ({error}); generate the client from "

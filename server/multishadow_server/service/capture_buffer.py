@@ -77,10 +77,10 @@ class CaptureBuffer:
         self._monotonic = monotonic
         self._router = router
         self._limits = limits
-        # Asked for batch by batch: each capture would wait for the answer. What became too large since is seen when it
-        # is appended.
+        # Looked up batch by batch, not for each capture: what is too large by now is seen when it is appended.
         self._largest = log.largest_message
-        self._pending: deque[Callable[[], Capture]] = deque()
+        # Each with its size.
+        self._pending: deque[tuple[int, Callable[[], Capture]]] = deque()
         self._tallies = _Tallies()
         self._messages = 0
         # Ids must not repeat a former process's of the same name, or the log would take new captures for old ones.
@@ -107,7 +107,7 @@ class CaptureBuffer:
             return self._drop([capture()], LOG_FULL if self.refused else BUFFER_FULL)
         if not self._pending:
             self._arrived.set()
-        self._pending.append(capture)
+        self._pending.append((size, capture))
         self.held_captures += 1
         self.held_bytes += size
         if len(self._pending) >= limits.flush_captures:
@@ -179,7 +179,15 @@ class CaptureBuffer:
         taken: list[Capture] = []
         begun = self._monotonic()
         for _ in range(min(len(self._pending), self._limits.flush_captures)):
-            taken.append(self._pending.popleft()())
+            size, capture = self._pending.popleft()
+            try:
+                taken.append(capture())
+            except Exception:
+                # Its decision is not known without it: it is counted here alone.
+                logger.exception("a capture cannot be made")
+                self.dropped[UNWRITABLE] += 1
+                self.held_captures -= 1
+                self.held_bytes -= size
             if self._monotonic() - begun > BRIEF_SECONDS:
                 await asyncio.sleep(0)
                 begun = self._monotonic()

@@ -27,8 +27,9 @@ PAGE_BYTES = 8 * 1024 * 1024
 SCANNED_ROWS = 5_000
 """Comparisons that one page looks through: a filter that lets nearly nothing pass must not run into a time limit."""
 
-REACHES = (300, 10_000)
-"""A list by value looks at so many comparisons of each stretch of the index before it sorts all answers there are."""
+REACHES = (300, 3_000)
+"""So many comparisons beyond its place a list by value looks at, then so many, before it sorts all answers there are. A
+later page looks at those of the earlier ones, too: any of them may hold another answer that belongs to it."""
 
 _AFTER_ALL = 1 << 30
 _BEGIN = AnswerPlace(date.min, 0, 0)
@@ -175,9 +176,10 @@ async def _edge(
         "SELECT reached.value, reached.id FROM unnest(:epochs) AS wanted (epoch_id) "  # noqa: S608  made of constants
         "CROSS JOIN unnest(CAST(:kinds AS text[])) AS kind (kept_because) CROSS JOIN LATERAL ("
         f"SELECT {extreme} AS value, kept.id FROM comparison AS kept WHERE kept.epoch_id = wanted.epoch_id "
-        f"AND kept.kept_because = kind.kept_because {beyond} "
-        f"ORDER BY {extreme} {direction}, kept.id {direction} OFFSET :reach LIMIT 1) AS reached "
-        f"ORDER BY value {direction}, id {direction} LIMIT 1"
+        # Timeouts come first among the slowest, and have no latency: they would be all that is looked at.
+        f"AND kept.kept_because = kind.kept_because AND {extreme} < 'Infinity' {beyond} "
+        f"ORDER BY {extreme} {direction}, kept.id {direction} LIMIT :reach + 1) AS reached "
+        f"ORDER BY value {direction}, id {direction} OFFSET :reach LIMIT 1"
     )
     bound: dict[str, Any] = {"epochs": list(which.epochs), "kinds": [*Kept], "reach": reach}
     if after is not None:

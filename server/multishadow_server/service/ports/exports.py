@@ -16,7 +16,7 @@ from multishadow_server.core.reviews import Review
 
 
 class AnswerOrder(StrEnum):
-    """How answers are listed: newest first, least similar first, slowest first."""
+    """How answers are listed: newest first, least similar first (of those that were compared), slowest first."""
 
     NEWEST = "newest"
     SIMILARITY = "similarity"
