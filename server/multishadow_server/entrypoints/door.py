@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple, NoReturn
 
 import grpc
@@ -82,7 +83,7 @@ class Door:
         received_at, arrived = time.time(), time.monotonic()
         own: Metadata = ()
         try:
-            asked = self._read(method, body)
+            asked = method.read(body) if len(body) <= self._max_message_bytes else self._refuse_size(body)
             request_id = asked.request_id or str(uuid.uuid4())
             own = ((REQUEST_ID, header_text(request_id)),)
             found = await self._live_path.answer(
@@ -103,7 +104,7 @@ class Door:
         request_id = str(uuid.uuid4())
         own: Metadata = ((REQUEST_ID, request_id),)
         try:
-            asked = self._read(method, body)
+            asked = method.read(body) if len(body) <= self._max_message_bytes else self._refuse_size(body)
             found = await self._live_path.pass_on(
                 _live_request(method, body, asked, context, request_id, received_at=received_at, arrived=arrived)
             )
@@ -120,7 +121,7 @@ class Door:
         received_at, arrived = time.time(), time.monotonic()
         own: Metadata = ()
         try:
-            asked = self._read(method, body)
+            asked = method.read(body) if len(body) <= self._max_message_bytes else self._refuse_size(body)
             request_id = asked.request_id or str(uuid.uuid4())
             own = ((REQUEST_ID, header_text(request_id)),)
             found = await self._live_path.stream(
@@ -139,14 +140,12 @@ class Door:
             found.close()
         await _end(found.ended(), _trailing(found.ended(), own, found.version, found.revision), context)
 
-    def _read(self, method: Method, body: bytes) -> Asked:
+    def _refuse_size(self, body: bytes) -> NoReturn:
         # gRPC's own refusal (from twice this size on, see `serving`) cannot say what to do.
-        if len(body) > self._max_message_bytes:
-            raise MessageTooLarge(
-                f"the request has {len(body)} bytes; this router takes at most {self._max_message_bytes}: send less, "
-                "or raise MULTISHADOW_MAX_MESSAGE_BYTES here and the version servers' own limit"
-            )
-        return method.read(body)
+        raise MessageTooLarge(
+            f"the request has {len(body)} bytes; this router takes at most {self._max_message_bytes}: send less, "
+            "or raise MULTISHADOW_MAX_MESSAGE_BYTES here and the version servers' own limit"
+        )
 
 
 def check_ids(**ids: str) -> None:
@@ -210,7 +209,12 @@ def _trailing(answer: ports.Answer, own: Metadata, version: str, revision: int) 
     if theirs:
         # A router behind this one says the same of itself; the caller asked this one.
         theirs = tuple(entry for entry in theirs if not entry[0].startswith(OWN_KEYS))
-    return (*theirs, *own, (VERSION, version), (REVISION, str(revision)))
+    return (*theirs, *own, *_chosen(version, revision))
+
+
+@lru_cache(maxsize=1_024)
+def _chosen(version: str, revision: int) -> Metadata:
+    return (VERSION, version), (REVISION, str(revision))
 
 
 async def _end(answer: ports.Answer, trailing: Metadata, context: Context) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import lru_cache, partial
 from types import MappingProxyType
 
 import grpc
@@ -27,6 +27,9 @@ from multishadow_server.entrypoints.lasting_server import LastingServer
 from multishadow_server.errors import FailedPrecondition, InvalidInput
 from multishadow_server.structs import unread
 
+# So many attributes of requests, so large, are read once.
+REMEMBERED = 1_024
+REMEMBERED_BYTES = 256
 SERVICE = prediction_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name
 
 
@@ -69,12 +72,14 @@ def _attributes(encoded: bytes) -> Mapping[str, Json]:
     if not encoded:
         return _NONE
     try:
-        return unread(encoded)
+        return _remembered(encoded) if len(encoded) <= REMEMBERED_BYTES else unread(encoded)
     except InvalidInput as error:
         raise InvalidInput(f"attributes: {error}") from error
 
 
 _NONE: Mapping[str, Json] = MappingProxyType({})
+# Callers are of few kinds, as attributes say it. Nobody writes into them.
+_remembered = lru_cache(maxsize=REMEMBERED)(unread)
 
 
 _PREDICT = Method(name=PREDICT, protocol=Protocol.MULTISHADOW, read=_asked)

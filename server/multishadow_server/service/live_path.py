@@ -208,7 +208,9 @@ class LivePath:
             raise self._unroutable(request, route)
         claims = self._claims.read(route.flag_keys, request.flag_context)
         # Flags of our own are in memory: what cannot wait is not awaited.
-        decision = self._decide(route, claims if isinstance(claims, tuple) else await claims)
+        claimed = claims if isinstance(claims, tuple) else await claims
+        shadowing = self._flag_age() <= self._stale_after
+        decision = route.decisions.get((shadowing, claimed)) or self._decide(route, claimed, shadowing=shadowing)
         now = self._monotonic()
         deadline = now + route.model.default_timeout if request.deadline is None else request.deadline
         if deadline <= now:
@@ -228,22 +230,19 @@ class LivePath:
             return InvalidInput(f"the request names no model; set its field `{field}`. Models: {listed(self._routes)}")
         return NotFound(f'there is no model "{request.model[:64]}"; models: {listed(self._routes)}')
 
-    def _decide(self, route: Route, claims: Claims) -> Decision:
-        shadowing = self._flag_age() <= self._stale_after
-        decision = route.decisions.get((shadowing, claims))
-        if decision is None:
-            decision = routing.decide(
-                tuple(zip(route.names, claims, strict=True)),
-                last_known_live=route.last_known_live,
-                revision=route.revision,
-                shadowing=shadowing,
-            )
-            if len(route.decisions) < MOST_DECISIONS:
-                route.decisions[shadowing, claims] = decision
+    def _decide(self, route: Route, claims: Claims, *, shadowing: bool) -> Decision:
+        decision = routing.decide(
+            tuple(zip(route.names, claims, strict=True)),
+            last_known_live=route.last_known_live,
+            revision=route.revision,
+            shadowing=shadowing,
+        )
         if decision is None:
             raise FailedPrecondition(
                 f'the model "{route.model.name}" has no version yet; register one with `shadowctl apply -f model.yaml`'
             )
+        if len(route.decisions) < MOST_DECISIONS:
+            route.decisions[shadowing, claims] = decision
         return decision
 
     async def _call_live(self, attempt: _Attempt) -> tuple[str, ports.Answer]:

@@ -33,7 +33,7 @@ class Route:
     shares: Mapping[str, Share]
     last_known_live: str | None
     revision: int
-    decisions: dict[tuple[bool, Claims], Decision | None]
+    decisions: dict[tuple[bool, Claims], Decision]
     writes: Writes | None
     caps: Mapping[str, int]
 
