@@ -214,10 +214,8 @@ async def measure(effort: Effort, stack: ExitStack, *, envoy: bool) -> Mapping[s
     client = await nats.connect(log.url)
     try:
         apparatus = Apparatus(worker, postgres=postgres.pid, nats_server=log.pid, stream=client.jetstream())
-        references = _references(live, wire, stack)
-        if not effort.timed:
-            references = [each for each in references if each.name == BARE]
-        targets = [*references, *_routers(router, models, wire)]
+        references = _references(live, wire, stack) if effort.timed else ()
+        targets = [*references, _bare(live, wire, stack), *_routers(router, models, wire)]
         if envoy:
             process, addresses = stack.enter_context(mirror(folder, live, shadow, effort.cases))
             targets += _envoys(process, addresses, wire)
@@ -226,14 +224,17 @@ async def measure(effort: Effort, stack: ExitStack, *, envoy: bool) -> Mapping[s
         await client.close()
 
 
+def _bare(live: str, wire: Wire, stack: ExitStack) -> Target:
+    bare = stack.enter_context(station("proxy", live))
+    return Target(name=BARE, address=bare.address, callers=Callers(wire), station=bare)
+
+
 def _references(live: str, wire: Wire, stack: ExitStack) -> Sequence[Target]:
     callers = Callers(wire)
-    bare = stack.enter_context(station("proxy", live))
     unset = stack.enter_context(station("proxy", live, GRPC_EXPERIMENTS=""))
     tuned = stack.enter_context(station("tuned_proxy", live))
     return [
         Target(name=DIRECT, address=live, callers=callers, station=None),
-        Target(name=BARE, address=bare.address, callers=callers, station=bare),
         Target(name=UNSET, address=unset.address, callers=callers, station=unset),
         Target(name=TUNED, address=tuned.address, callers=callers, station=tuned),
     ]

@@ -125,12 +125,12 @@ def mutants(valid: bytes, count: int, dice: random.Random) -> Iterator[bytes]:
         yield bytes(body)
 
 
-def deep(levels: int) -> Json:
-    """A value of so many objects inside each other."""
-    value: Json = "deepest"
-    for _ in range(levels):
-        value = {"in": value}
-    return value
+def deep(levels: int, *, by: str = "objects", leaf: Json = "deep") -> dict[str, Json]:
+    """An object of so many levels, of objects or of lists."""
+    value = leaf
+    for _ in range(levels - 1):
+        value = {"in": value} if by == "objects" else [value]
+    return {"in": value}
 
 
 def nested(levels: int) -> bytes:

@@ -51,9 +51,6 @@ class UnreadObject(Mapping[str, Json]):
         # A name that is not in the bytes is not in the object.
         return isinstance(name, str) and name.encode() in self.encoded and name in self._read()
 
-    def __bool__(self) -> bool:
-        return bool(self.encoded) and bool(self._read())
-
     def __repr__(self) -> str:
         return repr(self._read())
 

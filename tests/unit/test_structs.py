@@ -11,6 +11,7 @@ from google.protobuf.struct_pb2 import Struct
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bad_input import deep
 from multishadow.v1 import capture_pb2, envelope_pb2, export_pb2, prediction_pb2
 from multishadow_server.adapters import capture_codec
 from multishadow_server.core.capture import Capture, CaptureBatch
@@ -23,14 +24,6 @@ OBJECTS = st.dictionaries(
     st.text(), st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
 )
 WRONG_NUMBERS = (math.inf, -math.inf, math.nan, struct.unpack("<d", b"\x01\x00\x00\x00\x00\x00\xf4\x7f")[0])
-
-
-def nested(levels: int, *, by: str, leaf: Json = "deep") -> dict[str, Json]:
-    """An object of so many levels, of objects or of lists."""
-    value = leaf
-    for _ in range(levels - 1):
-        value = {"in": value} if by == "objects" else [value]
-    return {"in": value}
 
 
 @given(OBJECTS)
@@ -67,7 +60,7 @@ def test_the_largest_number_is_finite() -> None:
 
 @pytest.mark.parametrize("by", ["objects", "lists"])
 def test_the_deepest_object_can_be_passed_on_inside_other_messages(by: str) -> None:
-    deepest = nested(MOST_LEVELS, by=by)
+    deepest = deep(MOST_LEVELS, by=by)
     found = unread(encoded(deepest))
     assert found == deepest
     # As clients are told of a stored answer: inside a list, inside an answer.
@@ -80,9 +73,9 @@ def test_the_deepest_object_can_be_passed_on_inside_other_messages(by: str) -> N
 @pytest.mark.parametrize("by", ["objects", "lists"])
 def test_one_level_more_is_refused_whatever_lies_at_its_bottom(by: str, leaf: Json) -> None:
     levels = MOST_LEVELS - isinstance(leaf, dict | list)
-    assert unread(encoded(nested(levels, by=by, leaf=leaf))) == nested(levels, by=by, leaf=leaf)
+    assert unread(encoded(deep(levels, by=by, leaf=leaf))) == deep(levels, by=by, leaf=leaf)
     with pytest.raises(InvalidInput, match=f"at most {MOST_LEVELS} levels"):
-        unread(encoded(nested(levels + 1, by=by, leaf=leaf)))
+        unread(encoded(deep(levels + 1, by=by, leaf=leaf)))
 
 
 def test_nothing_hides_behind_a_tag_that_is_longer_than_it_need_be() -> None:
@@ -140,9 +133,9 @@ def test_attributes_are_written_down_as_they_are_held() -> None:
 
 
 def test_what_an_earlier_router_took_is_read() -> None:
-    deep = nested(MOST_LEVELS + 4, by="objects")
-    batch = capture_pb2.CaptureBatch(captures=[capture_pb2.Capture(attributes=encoded(deep))])
-    assert capture_codec.decode(batch.SerializeToString()).captures[0].attributes == deep
+    taken = deep(MOST_LEVELS + 4)
+    batch = capture_pb2.CaptureBatch(captures=[capture_pb2.Capture(attributes=encoded(taken))])
+    assert capture_codec.decode(batch.SerializeToString()).captures[0].attributes == taken
 
 
 @pytest.mark.parametrize("data", [b"\x0a\x05", encoded({"n": math.inf})], ids=["no object", "infinite"])

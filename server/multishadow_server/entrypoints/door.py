@@ -83,7 +83,7 @@ class Door:
         received_at, arrived = time.time(), time.monotonic()
         own: Metadata = ()
         try:
-            asked = method.read(body) if len(body) <= self._max_message_bytes else self._refuse_size(body)
+            asked = self._read(method, body)
             request_id = asked.request_id or str(uuid.uuid4())
             own = ((REQUEST_ID, header_text(request_id)),)
             found = await self._live_path.answer(
@@ -104,7 +104,7 @@ class Door:
         request_id = str(uuid.uuid4())
         own: Metadata = ((REQUEST_ID, request_id),)
         try:
-            asked = method.read(body) if len(body) <= self._max_message_bytes else self._refuse_size(body)
+            asked = self._read(method, body)
             found = await self._live_path.pass_on(
                 _live_request(method, body, asked, context, request_id, received_at=received_at, arrived=arrived)
             )
@@ -121,7 +121,7 @@ class Door:
         received_at, arrived = time.time(), time.monotonic()
         own: Metadata = ()
         try:
-            asked = method.read(body) if len(body) <= self._max_message_bytes else self._refuse_size(body)
+            asked = self._read(method, body)
             request_id = asked.request_id or str(uuid.uuid4())
             own = ((REQUEST_ID, header_text(request_id)),)
             found = await self._live_path.stream(
@@ -140,12 +140,14 @@ class Door:
             found.close()
         await _end(found.ended(), _trailing(found.ended(), own, found.version, found.revision), context)
 
-    def _refuse_size(self, body: bytes) -> NoReturn:
+    def _read(self, method: Method, body: bytes) -> Asked:
         # gRPC's own refusal (from twice this size on, see `serving`) cannot say what to do.
-        raise MessageTooLarge(
-            f"the request has {len(body)} bytes; this router takes at most {self._max_message_bytes}: send less, "
-            "or raise MULTISHADOW_MAX_MESSAGE_BYTES here and the version servers' own limit"
-        )
+        if len(body) > self._max_message_bytes:
+            raise MessageTooLarge(
+                f"the request has {len(body)} bytes; this router takes at most {self._max_message_bytes}: send less, "
+                "or raise MULTISHADOW_MAX_MESSAGE_BYTES here and the version servers' own limit"
+            )
+        return method.read(body)
 
 
 def check_ids(**ids: str) -> None:
