@@ -8,7 +8,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -136,6 +136,7 @@ class Answer:
     variant: str | None
     error: str | None = None
     metadata: Mapping[str, Any] | None = None
+    details: str | None = field(default=None, compare=False)
 
 
 class Reader(Protocol):
@@ -168,6 +169,7 @@ class PythonReader:
             variant=details.variant or None,
             error=None if details.error_code is None else str(details.error_code.value),
             metadata=details.flag_metadata,
+            details=details.error_message,
         )
 
     def event(self, name: str, *, within: float = 10.0) -> EventDetails:

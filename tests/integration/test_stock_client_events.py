@@ -226,6 +226,12 @@ def own_url(own_postgres: EmbeddedPostgres) -> str:
     return url
 
 
+def test_control_that_is_ready_knows_its_flags(own_url: str) -> None:
+    with serving(own_url) as control:
+        first = requests.post(f"{control.url}/ofrep/v1/evaluate/flags/colour", json={"context": {}}, timeout=5)
+        assert first.json()["value"] == "red", first.text
+
+
 def test_the_last_known_flags_are_served_while_the_database_is_away_and_say_so(
     own_postgres: EmbeddedPostgres, own_url: str
 ) -> None:

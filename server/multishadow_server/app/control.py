@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -59,7 +59,7 @@ from multishadow_server.entrypoints.rollouts import RolloutServicer
 from multishadow_server.entrypoints.sessions import SessionServicer
 from multishadow_server.entrypoints.shadowing import ShadowingServicer
 from multishadow_server.entrypoints.web.pages import Pages
-from multishadow_server.errors import InvalidInput
+from multishadow_server.errors import InvalidInput, Unavailable
 from multishadow_server.service.configuration_watch import ConfigurationWatch
 from multishadow_server.service.exporting import Exports
 from multishadow_server.service.flag_feed import FlagFeed
@@ -84,7 +84,8 @@ async def run(
     """Serve the control API and flags until `stop`, end experiments whose time box is over, and go on with rollouts.
 
     It starts, and answers UNAVAILABLE, while the database is away; the log it can do without. Flags that were read
-    once are served on. `http_ready` gets the bound address of HTTP, before `ready` gets that of gRPC.
+    once are served on. `http_ready` gets the bound address of HTTP, before `ready` gets that of gRPC:
+    both when flags can be asked for, or after a moment when the database does not give them.
 
     Raises:
         InvalidInput: no database was named.
@@ -187,6 +188,9 @@ async def run(
         listening.extend((address, http_address))
         _log_each(warnings())
         await stack.enter_async_context(running.background(_announce_flags(feed, server, flagd)))
+        # Who hears that control is ready may ask for a flag at once. Without its database it is ready without flags.
+        with suppress(Unavailable):
+            await feed.first()
         http_ready(http_address)
         ready(address)
         await stop.wait()
