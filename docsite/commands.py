@@ -11,7 +11,7 @@ from typing import Any
 import typer.main
 
 from docsite.markdown import anchor, page, paragraphs, prose, table
-from multishadow_client.cli.program import program
+from multishadow_client.cli.program import command as shadowctl
 from multishadow_server.entrypoints.cli import cli
 
 # What every program of this kind has, and nobody looks up.
@@ -56,7 +56,7 @@ class Command:
 
 def trees() -> dict[str, Any]:
     """The programs by their names."""
-    return {"shadowctl": typer.main.get_command(program), "multishadow": typer.main.get_command(cli)}
+    return {"shadowctl": shadowctl(), "multishadow": typer.main.get_command(cli)}
 
 
 def commands(name: str, node: Any, path: tuple[str, ...] = ()) -> Iterator[Command]:  # noqa: ANN401  as typer has it

@@ -40,7 +40,7 @@ find "$0" -name postmaster.pid | while read -r file; do kill -INT "$(head -n 1 "
 _guard = pytest.StashKey[subprocess.Popen[bytes]]()
 _temporary_root = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 # Files in memory. On a disk that is a virtual machine's, making databases took a third of the whole run.
-_MEMORY = Path("/dev/shm")  # noqa: S108  one folder of its own in it
+_MEMORY = Path("/dev/shm")
 _ENOUGH_MEMORY = 4 << 30
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 import yaml
 
-from multishadow_client.cli.program import program
+from multishadow_client.cli.program import command as shadowctl
 from multishadow_client.cli.rollout_commands import exit_code_of
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -38,7 +37,7 @@ def commands(page: str) -> Iterator[list[str]]:
 
 
 def parse(arguments: list[str]) -> None:
-    command: Any = typer.main.get_command(program)
+    command = shadowctl()
     while hasattr(command, "commands") and arguments:
         name, *arguments = arguments
         command = command.commands[name]
@@ -94,7 +93,7 @@ def helped(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, str]
         yield " ".join(path), command.epilog or ""
 
 
-@pytest.mark.parametrize(("name", "examples"), list(helped(typer.main.get_command(program))))
+@pytest.mark.parametrize(("name", "examples"), list(helped(shadowctl())))
 def test_every_command_teaches_by_examples_that_are_understood(name: str, examples: str) -> None:
     shown = re.findall(r"shadowctl (.*)", examples)
     assert shown, f"{name}: no example in its help"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from functools import cached_property
 
 import httpx
 
@@ -26,17 +27,26 @@ class HttpWebhookSender:
 
     def __init__(self, *, limit: float, of_each: int) -> None:
         self._limit = limit
-        self._client = httpx.AsyncClient(
+        self._of_each = of_each
+
+    @cached_property
+    def _client(self) -> httpx.AsyncClient:
+        # Made when the first webhook is due: reading the authorities costs a third of control's start, and most
+        # have no webhook.
+        return httpx.AsyncClient(
             follow_redirects=False,
-            timeout=limit,
+            timeout=self._limit,
             # What hangs keeps its own connections only; nobody waits for a free one. A test may come between.
-            limits=httpx.Limits(max_connections=MOST_WEBHOOKS * (of_each + 1), max_keepalive_connections=MOST_WEBHOOKS),
+            limits=httpx.Limits(
+                max_connections=MOST_WEBHOOKS * (self._of_each + 1), max_keepalive_connections=MOST_WEBHOOKS
+            ),
             headers={"user-agent": USER_AGENT, "accept-encoding": "identity"},
         )
 
     async def aclose(self) -> None:
         """Close its connections."""
-        await self._client.aclose()
+        if "_client" in self.__dict__:
+            await self._client.aclose()
 
     async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
         """Post once; never raises."""
@@ -46,7 +56,7 @@ class HttpWebhookSender:
                 status, answered, said = await self._post(url, headers, body)
         except TimeoutError:
             return Reply(detail=f"no answer within {self._limit:g} s", seconds=time.monotonic() - began)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             # Words of the library, which name hosts and ports, not paths; some of its errors have none.
             detail = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             return Reply(detail=detail[:KEPT_RESPONSE_BYTES], seconds=time.monotonic() - began)

@@ -187,10 +187,7 @@ async def run(
         address = await server.start(settings.control_listen)
         listening.extend((address, http_address))
         _log_each(warnings())
-        await stack.enter_async_context(running.background(_announce_flags(feed, server, flagd)))
-        # Who hears that control is ready may ask for a flag at once. Without its database it is ready without flags.
-        with suppress(Unavailable):
-            await feed.first()
+        await _serve_flags(feed, server, flagd, stack)
         http_ready(http_address)
         ready(address)
         await stop.wait()
@@ -271,6 +268,15 @@ async def _flag_feed(settings: Settings, source: PostgresConfiguration, stack: A
     feed = FlagFeed(FlagdFlags, age=lambda: watch.age, stale_after=settings.flag_stale_after)
     await stack.enter_async_context(running.background(watch.run()))
     return feed
+
+
+async def _serve_flags(
+    feed: FlagFeed[FlagdFlags], server: ControlServer, services: FlagdServices, stack: AsyncExitStack
+) -> None:
+    """Return when flags are served, or after a moment: who hears that control is ready may ask for one at once."""
+    await stack.enter_async_context(running.background(_announce_flags(feed, server, services)))
+    with suppress(Unavailable):
+        await feed.first()
 
 
 async def _announce_flags(feed: FlagFeed[FlagdFlags], server: ControlServer, services: FlagdServices) -> None:
