@@ -228,8 +228,14 @@ class Stage:
 
     async def counter(self, name: str, *, equals: int) -> bool:
         """Whether the workers' counters of that name add up to so much."""
-        processes = await self.counts.processes()
-        return sum(process.counters.get(name, 0) for process in processes) == equals
+        return await self._sum(name) == equals
+
+    async def counted(self, name: str, *, least: int) -> bool:
+        """Whether they add up to so much at least."""
+        return await self._sum(name) >= least
+
+    async def _sum(self, name: str) -> int:
+        return sum(process.counters.get(name, 0) for process in await self.counts.processes())
 
     async def partitions_of(self, instance: str, *, equals: int) -> bool:
         """Whether a worker says that it works on so many partitions."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import psycopg
 import pytest
 
 from multishadow_server.adapters.embedded import EmbeddedNats, EmbeddedPostgres
+from multishadow_server.adapters.jetstream_log import ensure_stream
 from multishadow_server.adapters.postgres.migration import migrate
 from multishadow_server.settings import Settings
 from shadowed_traffic import Stage, append, staged, working
@@ -92,7 +94,8 @@ async def test_captures_logged_while_the_store_is_away_are_counted_when_it_is_ba
     async with staged(settings, {"A": answering()}) as stage, working(settings):
         await append(stage.log, stage.captures(10, prefix="before"))
         await stage.counts.reach(10)
-        await asyncio.to_thread(own_postgres.stop)
+        # Killed, so that it is away for all at once: as it stops in order, it ends one session after the other.
+        await asyncio.to_thread(own_postgres.kill)
         await append(stage.log, stage.captures(50, prefix="away"))
         await until(lambda: _warnings_of_workers(caplog))
         await asyncio.to_thread(own_postgres.start)
@@ -100,6 +103,24 @@ async def test_captures_logged_while_the_store_is_away_are_counted_when_it_is_ba
         assert await stage.counts.outcomes() == Counter({("A", "ok"): 60})
     # Four partitions and their leases lost it at once; that is one piece of news.
     assert len(_warnings_of_workers(caplog)) == 1
+
+
+async def test_while_there_is_no_log_a_worker_says_so_once_and_goes_on_when_it_is_back(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "multishadow_server.service")
+    async with staged(settings, {"A": answering()}) as stage, working(settings):
+        await append(stage.log, stage.captures(10, prefix="before"))
+        await stage.counts.reach(10)
+        await stage.client.jetstream().delete_stream(settings.log_name)
+        # Four partitions, three times each: the first time they lost it, then they did not find it.
+        await until(lambda: stage.counted("partitions_begun", least=12))
+        (warning,) = _warnings_of_workers(caplog)
+        assert "partitions begin anew when the capture log is back" in warning
+        await ensure_stream(stage.client.jetstream(), settings)
+        await append(stage.log, stage.captures(10, prefix="after"))
+        await stage.counts.reach(20)
+    assert "the capture log is back" in caplog.messages
 
 
 async def test_two_workers_share_the_partitions_and_the_one_left_takes_all(settings: Settings) -> None:

@@ -79,6 +79,7 @@ class Workshop:
     concealing: Concealing
     tick: Tick | None = None
     outage: Outage = field(default_factory=Outage)
+    log_outage: Outage = field(default_factory=Outage)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -133,6 +134,8 @@ class PartitionWork:
             FailedPrecondition: the log is an older copy of the one that was counted.
         """
         reader = await self._with.readers.open(self.partition)
+        if self._with.log_outage.ends():
+            _logger.info("the capture log is back")
         try:
             # After the former owner was cut off; if it still commits, the next commit here is refused.
             await self._with.concealing.prepare()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from multishadow_server.core import sharing
 from multishadow_server.core.keeping import Keeper
-from multishadow_server.errors import LeaseLost, MultishadowError, StoreUnavailable
+from multishadow_server.errors import LeaseLost, LogUnavailable, MultishadowError, StoreUnavailable
 from multishadow_server.service.ending import end
 from multishadow_server.service.partition_work import PartitionWork, Workshop
 from multishadow_server.service.ports import PartitionLeases
@@ -164,6 +164,9 @@ class Worker:
         if isinstance(error, StoreUnavailable):
             if self._with.outage.begins():
                 _logger.warning("partitions begin anew when the store is back: %s", error)
+        elif isinstance(error, LogUnavailable):
+            if self._with.log_outage.begins():
+                _logger.warning("partitions begin anew when the capture log is back: %s", error)
         elif isinstance(error, MultishadowError):
             _logger.warning("partition %d begins anew: %s", partition, error)
         else:
