@@ -131,8 +131,10 @@ async def test_a_role_that_leaves_says_so_first_and_a_second_signal_ends_it_at_o
     settings = Settings(database_url=database_url, nats_url=nats_url, log_name=log_name)
     environment = environment_of(settings, MULTISHADOW_DRAIN_DELAY="6", MULTISHADOW_DRAIN_SECONDS="0.1")
     router = ("router", "--listen", "127.0.0.1:0")
-    async with serving(gated(asyncio.Event())) as hung, started(environment, router, router) as (first, second):
+    async with serving(gated(asyncio.Event())) as hung, AsyncExitStack() as stack:
+        # Before the routers begin: one that has not heard of the model yet would refuse the request.
         await routers.register(database_url, {LIVE: hung.address}, {LIVE: Claim.LIVE})
+        first, second = await stack.enter_async_context(started(environment, router, router))
         async with routers.calling(address_of(first)) as caller, routers.calling(address_of(second)) as other:
             under_way = caller.begin(routers.a_request())
             await until(lambda: hung.under_way)

@@ -134,11 +134,11 @@ async def test_the_callers_deadline_is_passed_on(
     live = await stack.enter_async_context(version(routers.hanging()))
     await register(database_url, {"base": live.address, "A": live.address}, {"base": Claim.LIVE, "A": Claim.SHADOW})
     async with routers.router(database_url, nats_url, log_name) as caller:
-        error = await caller.status(a_request(), timeout=0.3)
+        error = await caller.status(a_request(), timeout=1.0)
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         await until(lambda: live.cancelled == 1)
     assert live.time_remaining[0] is not None
-    assert 0 < live.time_remaining[0] <= 0.3
+    assert 0 < live.time_remaining[0] <= 1.0
     (capture,) = await logged.captures(1)
     assert capture.status_code == 4
 

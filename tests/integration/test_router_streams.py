@@ -200,7 +200,7 @@ async def test_a_caller_who_cancels_ends_the_live_stream(
         await until(lambda: live.cancelled == 1)
         # A deadline that passes ends it, too; that one is the live version's failure.
         with pytest.raises(grpc.aio.AioRpcError) as late:
-            await rest(begin(caller, timeout=0.3))
+            await rest(begin(caller, timeout=1.0))
         assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         await until(lambda: live.cancelled == 2)
         (capture,) = await logged.captures(1)

@@ -41,6 +41,11 @@ from multishadow_server.service.sampling_watch import Sampling
 REQUEST_ID = "x-multishadow-request-id"
 DEADLINE_EXCEEDED = 4
 UNAVAILABLE = 14
+# Callers give up by their own clocks, before the deadline as it is known here: gRPC rounds a timeout up by as much as a
+# hundredth when it is told (core/ext/transport/chttp2/transport/timeout_encoding.cc), and a request is under way for a
+# while: so many seconds, or such a part of a short timeout.
+ROUNDED_UP = 0.01
+UNDER_WAY_SECONDS, UNDER_WAY_SHARE = 0.05, 0.1
 # Requests fall into few combinations of claims; those decisions are made once per revision.
 MOST_DECISIONS = 1_000
 
@@ -305,7 +310,7 @@ class LivePath:
     def _note_cancelled(self, attempt: _Attempt, *, left_out: str | None = None) -> None:
         """The caller went away: nothing is captured. Or its deadline passed: that is the live version's failure."""
         now = self._monotonic()
-        if now < attempt.deadline:
+        if now < attempt.given_up_at():
             self.counters["cancelled"] += 1
             return
         seconds = now - attempt.started
@@ -434,6 +439,11 @@ class _Attempt:
     request: LiveRequest
     deadline: float
     started: float
+
+    def given_up_at(self) -> float:
+        """From when on a cancelled call was given up because its time was over, by its caller's clock."""
+        timeout = self.deadline - self.started
+        return self.deadline - ROUNDED_UP * timeout - min(UNDER_WAY_SECONDS, UNDER_WAY_SHARE * timeout)
 
     def shadows_beside(self, version: str) -> tuple[str, ...]:
         """Who gets a copy, when this version answered."""
