@@ -17,11 +17,11 @@ import grpc.aio
 import nats.errors
 import psycopg
 import pytest
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import ProviderFatalError
 
 from authorities import Authority, Pair
+from descriptions import services
 from multishadow.v1 import prediction_pb2
 from multishadow_client import Client, ControlClient, Tls, Unreachable
 from multishadow_client._address import Address
@@ -297,11 +297,9 @@ async def test_a_request_goes_over_tls_all_the_way_and_takes_its_credentials_alo
                     assert (answer.output, answer.version) == ("yes", "base")
                 with Client(address) as client, pytest.raises(Unreachable):
                     client.predict("spam", text="hello", timeout=5)
-                # Not by grpc.aio: a call that is refused before its first message is sent has failed inside, it says.
                 with grpc.secure_channel(address, Tls(ca=authority.file).credentials()) as channel:
-                    request = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
                     with pytest.raises(grpc.RpcError) as caught:
-                        next(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(request))
+                        services(channel)
                     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
             await asyncio.to_thread(ask)
