@@ -14,3 +14,9 @@ def services(channel: grpc.Channel) -> list[str]:
     request = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
     listing = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(request)
     return [each.name for answer in listing for each in answer.list_services_response.service]
+
+
+def described(address: str) -> list[str]:
+    """The same of a server in the clear."""
+    with grpc.insecure_channel(address) as channel:
+        return services(channel)

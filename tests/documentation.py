@@ -12,13 +12,11 @@ from typing import Any, NamedTuple
 import typer.main
 from docsite import markdown
 
-from multishadow_client.cli.program import program as shadowctl
+from multishadow_client.cli.program import command as shadowctl
 from multishadow_server.entrypoints.cli import cli as multishadow
 
 ROOT = Path(__file__).parents[1]
-PROGRAMS = {
-    name: typer.main.get_command(tree) for name, tree in (("multishadow", multishadow), ("shadowctl", shadowctl))
-}
+PROGRAMS = {"multishadow": typer.main.get_command(multishadow), "shadowctl": shadowctl()}
 
 FENCE = re.compile(r"^( *)(`{3,})(\w*)[^\n]*\n(.*?)^\1\2 *$", flags=re.DOTALL | re.MULTILINE)
 COMMAND = re.compile(r"(?:^|[\s(;])(?:\.venv/bin/)?(multishadow|shadowctl) +([^\n]*)")

@@ -15,7 +15,7 @@ from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from openfeature.schemas.protobuf.flagd.sync.v1 import sync_pb2, sync_pb2_grpc
 
-from descriptions import services
+from descriptions import described
 from multishadow.v1 import access_pb2, access_pb2_grpc, flags_pb2
 from multishadow.v1 import control_pb2 as pb
 from multishadow_client import AsyncFlags, ControlClient, Flags, NotAllowed, Tls
@@ -129,10 +129,6 @@ async def test_who_did_something_is_whose_token_it_was_whoever_they_say_they_are
 async def test_probes_health_and_reflection_need_no_token_and_reflection_can_be_switched_off(
     database_url: str,
 ) -> None:
-    def described(address: str) -> list[str]:
-        with grpc.insecure_channel(address) as channel:
-            return services(channel)
-
     async with guarded(database_url) as (address, http), grpc.aio.insecure_channel(address) as channel:
         assert (await ask_http(http, "/healthz"))[0] == 200
         await until(lambda: _is_ready(http))
