@@ -21,6 +21,7 @@ from multishadow_server.adapters.postgres.webhooks import PostgresWebhooks
 from multishadow_server.adapters.postgres.weekly_reports import PostgresWeeklyReports
 from multishadow_server.adapters.report_rendering import WeeklyReportRenderer
 from multishadow_server.core import weeks
+from multishadow_server.core.cost import Traffic
 from multishadow_server.core.cost_terms import CostTerms
 from multishadow_server.core.experiment import Epoch
 from multishadow_server.core.observation import Observation, Outcome
@@ -28,7 +29,7 @@ from multishadow_server.core.rollup import Cell, Family, Rollup
 from multishadow_server.core.webhooks import Webhook
 from multishadow_server.core.weeks import Due, Week
 from multishadow_server.errors import FailedPrecondition, InvalidInput
-from multishadow_server.service import weekly_reports
+from multishadow_server.service import costs, weekly_reports
 from multishadow_server.service.ports import StoredComparison
 from multishadow_server.service.weekly_rounds import WeeklyRounds
 from running_control import control_addresses
@@ -217,10 +218,35 @@ async def fetched(url: str) -> tuple[int, str, str]:
     return await asyncio.to_thread(get)
 
 
+def _date_back(database_url: str, *, seconds: int) -> None:
+    """Let the experiment, and the counts of live requests at their rate, have begun so much earlier."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE experiment SET started_at = started_at - make_interval(secs => %s)", (seconds,))
+        connection.execute(
+            "UPDATE live_count SET first_at = first_at - make_interval(secs => %s), "
+            "requests = requests * (1 + %s / extract(epoch FROM seen_at - first_at))",
+            (seconds, seconds),
+        )
+
+
+async def test_what_it_costs_says_how_little_was_counted(desk: Desk) -> None:
+    async def traffic(*, now: float) -> Traffic:
+        estimate = await costs.estimate(desk.control, desk.reports, model="spam", now=now)
+        return estimate.traffic
+
+    at_once = await traffic(now=desk.epoch.opened_at + 0.5)
+    assert (at_once.rps, at_once.measured) == (0.0, "routers have counted requests for less than a second")
+    assert (await traffic(now=desk.epoch.opened_at + 500)).rps == pytest.approx(100)
+    rows(desk.database_url, "DELETE FROM live_count RETURNING model")
+    assert (await traffic(now=desk.epoch.opened_at + 500)).measured == "routers have counted no request yet"
+
+
 async def test_reports_and_cost_are_had_from_shadowctl_and_from_the_page(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     await desk.rounds(now=desk.after).round()
+    # What was counted for less than a second is no rate, and a quick machine comes that far in less.
+    _date_back(desk.database_url, seconds=1_000)
     this_week = weeks.at(time.time())
     async with control_addresses(desk.database_url, weekly_report_at="off") as (address, http):
         for name, value in environment(address).items():

@@ -80,8 +80,10 @@ async def measured(reports: WeeklyReportStore, subject: Subject, *, now: float) 
     since = max(subject.experiment.started_at, until - WEEK_SECONDS)
     counts = await reports.live_counts(subject.experiment.model, since=since, until=until)
     requests, seconds = cost.prorated(counts, since=since, until=until)
-    if seconds < 1:
+    if not counts:
         return Traffic(rps=0.0, measured="routers have counted no request yet")
+    if seconds < 1:
+        return Traffic(rps=0.0, measured="routers have counted requests for less than a second")
     return Traffic(
         rps=requests / seconds,
         measured=f"about {requests:,.0f} live requests in {seconds / 3600:,.1f} h, as routers counted them",
