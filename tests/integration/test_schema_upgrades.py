@@ -198,7 +198,7 @@ def test_a_table_that_is_never_free_fails_the_migration_and_changes_nothing(
     with psycopg.connect(database_url) as report:
         report.execute("SELECT count(*) FROM model")
         with (
-            pytest.raises(StoreUnavailable, match="lock timeout"),
+            pytest.raises(StoreUnavailable, match="somebody else has locked"),
             translated(url, "migrating the schema"),
         ):
             upgrade(database(database_url), alembic_config, patience=0.0)

@@ -229,7 +229,7 @@ async def test_a_held_lock_does_not_hang_the_next_change(own_url: str, monkeypat
             pytest.fail("two changes at once")
 
     async with opened(own_url) as engine, PostgresControl(engine).change("ada"):
-        with pytest.raises(StoreUnavailable, match="lock timeout"):
+        with pytest.raises(StoreUnavailable, match="somebody else has locked"):
             await second(PostgresControl(engine))
 
 

@@ -12,12 +12,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from multishadow_server.adapters.postgres import PostgresControl, PostgresObservations, PostgresRetention
 from multishadow_server.adapters.postgres.condensing import RollupCondensing
+from multishadow_server.errors import StoreUnavailable
 from store_fixtures import BUCKET, comparison, counts, flush, open_first_epoch, opened, rows
 from waiting import until
 
 DAY = 86_400
 HOLDERS = "SELECT tableoid::regclass::text, count(*) FROM comparison GROUP BY 1 ORDER BY 1"
 PARTITIONS = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'comparison'::regclass ORDER BY 1"
+# Who wants the table for itself, and does not have it.
+WAITING = (
+    "SELECT count(*) FROM pg_locks WHERE relation = 'comparison'::regclass AND mode = 'AccessExclusiveLock' "
+    "AND NOT granted"
+)
 
 
 @pytest.fixture
@@ -101,9 +107,62 @@ async def test_a_partition_made_later_is_like_the_first_ones(engine: AsyncEngine
 async def test_several_processes_may_keep_the_days_at_once(engine: AsyncEngine, database_url: str) -> None:
     today = noon_today(database_url)
     unprepare(database_url, *(today + timedelta(days=ahead) for ahead in range(5)))
-    before = len(rows(database_url, PARTITIONS))
     await asyncio.gather(*(PostgresRetention(engine, keep_days=30).enforce() for _ in range(4)))
-    assert len(rows(database_url, PARTITIONS)) == before + 5
+    made = {name for (name,) in rows(database_url, PARTITIONS)}
+    assert made >= {partition(today + timedelta(days=ahead)) for ahead in range(5)}
+
+
+async def test_nobody_waits_behind_a_day_that_is_dropped_while_somebody_reads_it(
+    engine: AsyncEngine, database_url: str
+) -> None:
+    today = noon_today(database_url)
+    yesterday, tomorrow = today - timedelta(days=1), today + timedelta(days=1)
+    epoch = await open_first_epoch(PostgresControl(engine))
+    store, retention = PostgresObservations(engine), PostgresRetention(engine, keep_days=0)
+    with psycopg.connect(database_url) as reader, psycopg.connect(database_url, autocommit=True) as watch:
+        reader.execute("SELECT count(*) FROM comparison")
+        keeping = asyncio.create_task(retention.enforce())
+        await until(lambda: watch.execute(WAITING).fetchone() == (1,))
+        # While it waits, and each time that it asks again: a worker's commit takes no longer than it asks for.
+        watch.execute("SET lock_timeout = '5s'")
+        for step in range(20):
+            sample = comparison(epoch, received_at=tomorrow.timestamp())
+            await store.commit(flush(epoch, previous=step, offset=step + 1, comparisons=[sample]))
+            watch.execute("SELECT count(*) FROM comparison")
+        assert not keeping.done()
+        assert (partition(yesterday),) in rows(database_url, PARTITIONS)
+    await keeping
+    assert (partition(yesterday),) not in rows(database_url, PARTITIONS)
+    assert rows(database_url, HOLDERS) == [(partition(tomorrow), 20)]
+
+
+async def test_a_reader_of_answers_and_then_of_comparisons_is_not_ended_for_a_deadlock(
+    engine: AsyncEngine, database_url: str
+) -> None:
+    yesterday = noon_today(database_url) - timedelta(days=1)
+    with psycopg.connect(database_url) as reader:
+        reader.execute("SELECT count(*) FROM answer")
+        keeping = asyncio.create_task(PostgresRetention(engine, keep_days=0).enforce())
+        await until(lambda: (partition(yesterday),) not in rows(database_url, PARTITIONS))
+        assert reader.execute("SELECT count(*) FROM comparison").fetchone() == (0,)
+        assert not keeping.done(), "it waits for the reader to be done with answers"
+    await keeping
+    assert rows(database_url, f"SELECT to_regclass('answer_{yesterday:%Y%m%d}')") == [(None,)]
+
+
+async def test_a_day_that_is_read_for_too_long_is_dropped_the_next_time(engine: AsyncEngine, database_url: str) -> None:
+    yesterday = noon_today(database_url) - timedelta(days=1)
+    retention = PostgresRetention(engine, keep_days=0, patience=0.0)
+    with psycopg.connect(database_url) as reader:
+        reader.execute("SELECT count(*) FROM comparison")
+        with pytest.raises(
+            StoreUnavailable, match="is busy: somebody else has locked what is needed for keeping the days"
+        ):
+            await retention.enforce()
+        assert (partition(yesterday),) in rows(database_url, PARTITIONS)
+    await retention.enforce()
+    assert (partition(yesterday),) not in rows(database_url, PARTITIONS)
+    assert retention.counters()["retention.days_expired"] == 2, "yesterday's comparisons, and answers"
 
 
 async def test_workers_go_on_while_days_are_made_and_dropped(engine: AsyncEngine, database_url: str) -> None:

@@ -269,6 +269,25 @@ async def test_a_full_store_loses_its_oldest_days_and_then_the_oldest_of_today(
     assert len(rows(database_url, "SELECT FROM comparison")) == len(kept)
 
 
+async def test_a_full_store_holds_up_nobody_while_its_oldest_day_is_read(
+    engine: AsyncEngine, database_url: str
+) -> None:
+    epoch = await open_first_epoch(PostgresControl(engine))
+    now = datetime.now(UTC).timestamp()
+    await store(engine, epoch, a_sample(epoch, received_at=now - 86_400), a_sample(epoch, received_at=now))
+    waiting = "SELECT FROM pg_locks WHERE relation = 'comparison'::regclass AND NOT granted"
+    with psycopg.connect(database_url) as reader, psycopg.connect(database_url, autocommit=True) as other:
+        reader.execute("SELECT count(*) FROM comparison")
+        emptying = asyncio.create_task(PostgresBounds(engine, most_bytes=1).enforce_size())
+        await until(lambda: other.execute(waiting).fetchone() is not None)
+        other.execute("SET lock_timeout = '5s'")
+        for _ in range(20):
+            other.execute("SELECT count(*) FROM comparison")
+        assert not emptying.done()
+    await emptying
+    assert rows(database_url, "SELECT count(*) FROM comparison") == [(0,)]
+
+
 async def test_bounds_are_kept_from_the_start_of_a_role_to_its_end_and_again_after_postgresql_was_away(
     engine: AsyncEngine, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:

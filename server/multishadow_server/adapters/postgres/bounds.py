@@ -12,11 +12,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import date, timedelta
+from functools import partial
 
-from sqlalchemy import text
+from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from multishadow_server.adapters.postgres import reclaiming
+from multishadow_server.adapters.postgres import brief_locks, reclaiming
 from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
 from multishadow_server.adapters.postgres.engine import cancelled_first, translated
 from multishadow_server.adapters.postgres.erasing import Erasing
@@ -32,6 +33,7 @@ LOOK_SECONDS = 60.0
 TERMS_SECONDS = 3600.0
 # A full store is emptied by a fifth of its bound, so that it is not emptied anew every minute.
 KEPT_SHARE = 0.8
+_PURPOSE = "keeping stored traffic within its bounds"
 LOCK = 0x6D756C74_626F756E  # "multboun": one process at a time deletes
 
 
@@ -131,7 +133,8 @@ class PostgresBounds:
             if size <= wanted:
                 break
             for parent in (COMPARISONS, ANSWERS):
-                await connection.execute(text(f"DROP TABLE IF EXISTS {parent}_{day:%Y%m%d}"))
+                drop = text(f"DROP TABLE IF EXISTS {parent}_{day:%Y%m%d}")
+                await brief_locks.change(self._engine, _PURPOSE, partial(_execute, statement=drop))
             self._counters["days_dropped"] += 1
             size = await self._size(connection)
         if size > self._most_bytes:
@@ -177,7 +180,7 @@ class PostgresBounds:
     async def _alone(self) -> AsyncIterator[AsyncConnection | None]:
         """A connection that commits each statement by itself; None while another process does the same."""
         single = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        with cancelled_first(), translated(self._engine.url, "keeping stored traffic within its bounds"):
+        with cancelled_first(), translated(self._engine.url, _PURPOSE):
             async with single.connect() as connection:
                 if not (await connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LOCK})).scalar():
                     yield None
@@ -189,6 +192,10 @@ class PostgresBounds:
                 finally:
                     await connection.execute(text("RESET statement_timeout"))
                     await connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": LOCK})
+
+
+def _execute(connection: Connection, statement: TextClause) -> None:
+    connection.execute(statement)
 
 
 async def _days_before(connection: AsyncConnection, today: date) -> Sequence[date]:

@@ -141,7 +141,8 @@ def translated(url: URL, purpose: str) -> Iterator[None]:
 
 def _translate(cause: BaseException | None, url: URL, purpose: str) -> Exception:
     if isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError | pg.ReadOnlySqlTransaction):
-        return _unavailable(url, purpose, str(cause))
+        busy = isinstance(cause, pg.LockNotAvailable)
+        return _busy(url, purpose) if busy else _unavailable(url, purpose, str(cause))
     if isinstance(cause, pg.UniqueViolation):
         return Conflict(f"{purpose}: somebody else did it first ({cause.diag.constraint_name}); read again and retry")
     if isinstance(cause, pg.ForeignKeyViolation):
@@ -163,6 +164,13 @@ def _unavailable(url: URL, purpose: str, reason: str) -> StoreUnavailable:
     return StoreUnavailable(
         f"PostgreSQL at {place(url)} failed while {purpose}: {first_line}; see that it runs and that "
         "MULTISHADOW_DATABASE_URL is right"
+    )
+
+
+def _busy(url: URL, purpose: str) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"PostgreSQL at {place(url)} is busy: somebody else has locked what is needed for {purpose}; try again "
+        "(pg_locks and pg_stat_activity tell who it is)"
     )
 
 

@@ -1,6 +1,7 @@
 """Stored comparisons and kept answers by day: partitions made ahead, and dropped when they are old.
 
-Dropping a partition costs the same however much it holds; deleting rows would not.
+Dropping a partition costs the same however much it holds; deleting rows would not. Each is made or dropped by itself,
+as soon as nobody uses it: see `brief_locks`.
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
+from functools import partial
 
 from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from multishadow_server.adapters.postgres import brief_locks
 from multishadow_server.adapters.postgres.engine import reaching
 from multishadow_server.errors import MultishadowError
 from multishadow_server.service.ending import set_within
@@ -29,6 +32,7 @@ COMPARISONS, ANSWERS = "comparison", "answer"
 LIVE_COUNT_DAYS = 14
 # Sessions that are still open then belong to a log that was deleted, or that nobody works on.
 SESSION_DAYS = 30
+_PURPOSE = "keeping the days of comparisons"
 _LOCK = 0x6D756C74_64617973  # "multdays": one process at a time keeps the partitions
 
 
@@ -38,11 +42,13 @@ class PostgresRetention:
     Args:
         engine: see `open_engine`.
         keep_days: whole days that stored comparisons are kept.
+        patience: seconds for which a partition that is in use is asked for again, before it is left to the next time.
     """
 
-    def __init__(self, engine: AsyncEngine, *, keep_days: int) -> None:
+    def __init__(self, engine: AsyncEngine, *, keep_days: int, patience: float = brief_locks.PATIENCE_SECONDS) -> None:
         self._engine = engine
         self._keep_days = keep_days
+        self._patience = patience
         self._days_dropped = 0
 
     def counters(self) -> Mapping[str, int]:
@@ -65,43 +71,73 @@ class PostgresRetention:
         """Make the coming days' partitions, drop those past retention, forget dead processes and what is stale.
 
         Raises:
-            StoreUnavailable: not now; nothing was changed.
+            StoreUnavailable: not now, or a partition is in use; the rest is done the next time.
         """
-        async with reaching(self._engine, "keeping the days of comparisons"), self._engine.begin() as connection:
-            await connection.run_sync(prepare_days)
-            dropped = await connection.run_sync(expire_days, COMPARISONS, keep_days=self._keep_days)
-            longest = (await connection.execute(_LONGEST_LABEL_KEEP)).scalar_one()
-            dropped += await connection.run_sync(expire_days, ANSWERS, keep_days=math.ceil(longest / 86_400))
+        while await self._briefly(_make_next_day):
+            pass
+        async with reaching(self._engine, _PURPOSE), self._engine.begin() as connection:
             await connection.execute(_FORGET_PROCESSES, {"days": PROCESS_DAYS})
             await connection.execute(_FORGET_LIVE_COUNTS, {"days": LIVE_COUNT_DAYS})
             await connection.execute(_FORGET_SESSIONS, {"days": SESSION_DAYS})
             await connection.execute(_FORGET_DEAD_LETTERS)
             await connection.execute(_FORGET_SEEN_INPUTS)
-        self._days_dropped += dropped
+            longest = (await connection.execute(_LONGEST_LABEL_KEEP)).scalar_one()
+        for table, keep_days in ((COMPARISONS, self._keep_days), (ANSWERS, math.ceil(longest / 86_400))):
+            oldest_first = partial(_drop_next_day, table=table, keep_days=keep_days)
+            while await self._briefly(oldest_first):
+                self._days_dropped += 1
+            async with reaching(self._engine, _PURPOSE), self._engine.begin() as connection:
+                await connection.run_sync(_delete_late, table, keep_days=keep_days)
+
+    async def _briefly(self, work: Callable[[Connection], bool]) -> bool:
+        return await brief_locks.change(self._engine, _PURPOSE, work, patience=self._patience)
 
 
 def prepare_days(connection: Connection) -> None:
-    """Make the partitions from yesterday's to those a week ahead.
+    """Make the partitions from yesterday's to those a week ahead, of a database that is being migrated."""
+    while _make_next_day(connection):
+        pass
+
+
+def _make_next_day(connection: Connection) -> bool:
+    """Make the first partition that is missing, from yesterday's to those a week ahead; whether there was one.
 
     Rows that the default partition took for such a day (nobody had made it in time) move to their partition.
     """
-    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    _alone(connection)
     today = _today(connection)
     for table in (COMPARISONS, ANSWERS):
         present = _days(connection, table)
         for day in (today + timedelta(days=offset) for offset in range(-1, DAYS_AHEAD + 1)):
             if day not in present:
                 _make_day(connection, table, day)
+                return True
+    return False
 
 
-def expire_days(connection: Connection, table: str, *, keep_days: int) -> int:
-    """Drop every partition of a table that holds nothing younger than `keep_days` days; returns how many."""
-    oldest = _today(connection) - timedelta(days=keep_days)
-    expired = [day for day in _days(connection, table) if day < oldest]
-    for day in expired:
-        connection.execute(text(f"DROP TABLE {_partition(table, day)}"))
-    connection.execute(text(f"DELETE FROM {table}_default WHERE day < :oldest"), {"oldest": oldest})  # noqa: S608  a constant
-    return len(expired)
+def _drop_next_day(connection: Connection, *, table: str, keep_days: int) -> bool:
+    """Drop the oldest partition that holds nothing younger than `keep_days` days; whether there was one."""
+    _alone(connection)
+    oldest = min(_days(connection, table), default=None)
+    if oldest is None or oldest >= _kept_from(connection, keep_days):
+        return False
+    connection.execute(text(f"DROP TABLE {_partition(table, oldest)}"))
+    return True
+
+
+def _delete_late(connection: Connection, table: str, *, keep_days: int) -> None:
+    """Delete what the default partition took of days past retention."""
+    late = text(f"DELETE FROM {table}_default WHERE day < :oldest")  # noqa: S608  a constant
+    connection.execute(late, {"oldest": _kept_from(connection, keep_days)})
+
+
+def _alone(connection: Connection) -> None:
+    """Keep other processes from the partitions until this transaction ends."""
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+
+
+def _kept_from(connection: Connection, keep_days: int) -> date:
+    return _today(connection) - timedelta(days=keep_days)
 
 
 def _make_day(connection: Connection, table: str, day: date) -> None:

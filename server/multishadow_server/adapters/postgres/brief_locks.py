@@ -1,0 +1,57 @@
+"""Changes of tables that others use: locks are asked for briefly, and again, so that nobody queues behind them.
+
+Who makes or drops a partition wants its table for itself, and waits for whoever reads it; and whoever comes after
+waits behind that, however short its own work would be. Asked for briefly, a lock that cannot be had holds others up for
+that long only. A change is one transaction with as few tables as can be: who waits for a second table while it holds a
+first one stops all users of the first, and deadlocks with those who take them the other way round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from psycopg import errors as pg
+from sqlalchemy import Connection, text
+from sqlalchemy import exc as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from multishadow_server.adapters.postgres.engine import OPERATION_SECONDS, cancelled_first, translated
+
+# Shorter than PostgreSQL's deadlock_timeout (a second by default): in a deadlock it is the change that gives way.
+_BRIEFLY = text("SET LOCAL lock_timeout = '250ms'")
+# Several processes do not ask in step, nor in step with what comes at regular intervals.
+PAUSE_SECONDS = (0.5, 1.5)
+PATIENCE_SECONDS = 60.0
+
+Changed = TypeVar("Changed")
+
+
+async def change(
+    engine: AsyncEngine, purpose: str, work: Callable[[Connection], Changed], *, patience: float = PATIENCE_SECONDS
+) -> Changed:
+    """Do the work in a transaction of its own, as often as it takes to get its locks; returns what it returns.
+
+    Args:
+        engine: see `open_engine`.
+        purpose: what it is for, as a participle: for the error.
+        work: what is to be done; all of it is undone when a lock cannot be had.
+        patience: seconds for which it is tried again.
+
+    Raises:
+        StoreUnavailable: PostgreSQL is away, or a lock could not be had in all that time; nothing was changed.
+    """
+    until = time.monotonic() + patience
+    with cancelled_first(), translated(engine.url, purpose):
+        while True:
+            try:
+                async with asyncio.timeout(OPERATION_SECONDS), engine.begin() as connection:
+                    await connection.execute(_BRIEFLY)
+                    return await connection.run_sync(work)
+            except sa.OperationalError as error:
+                if not isinstance(error.orig, pg.LockNotAvailable | pg.DeadlockDetected) or time.monotonic() > until:
+                    raise
+            await asyncio.sleep(random.uniform(*PAUSE_SECONDS))  # noqa: S311  no secret
