@@ -30,7 +30,7 @@ from multishadow_server.adapters.postgres.engine import driver_url
 from multishadow_server.core.observation import Outcome
 from multishadow_server.core.rollup import Cell, Family
 from multishadow_server.errors import FailedPrecondition, LeaseLost, MultishadowError, StoreUnavailable
-from store_fixtures import LIVE, OFF, flush, open_first_epoch, opened, register, spam
+from store_fixtures import LIVE, OFF, comparison, flush, open_first_epoch, opened, register, spam
 from waiting import until
 
 
@@ -110,7 +110,7 @@ async def test_while_the_server_is_away_every_call_says_so_at_once(
         "reading counts": lambda: control.rollup(epoch.id),
         "reading processes": control.processes,
         "withdrawing a process": lambda: PostgresProcesses(engine).withdraw("host-7"),
-        "keeping the days of comparisons": PostgresRetention(engine, keep_days=30).enforce,
+        "keeping the days of comparisons and answers": PostgresRetention(engine, keep_days=30).enforce,
     }
     with stopped(own_postgres):
         for purpose, call in calls.items():
@@ -294,3 +294,32 @@ def test_limits_that_the_url_sets_win(own_url: str) -> None:
 def test_sockets_are_named_by_their_folder(tmp_path: Path) -> None:
     url = driver_url(f"postgresql://postgres:@/shop?host={tmp_path}")
     assert (url.drivername, url.database, url.query["host"]) == ("postgresql+psycopg", "shop", str(tmp_path))
+
+
+async def test_an_autovacuum_of_a_day_gives_way_to_its_drop(engine: AsyncEngine, own_url: str) -> None:
+    await PostgresRetention(engine, keep_days=1).enforce()  # for the server's databases may be of yesterday
+    epoch = await open_first_epoch(PostgresControl(engine))
+    with psycopg.connect(own_url, autocommit=True) as admin:
+        ((yesterday, day),) = admin.execute(
+            "SELECT extract(epoch FROM today - interval '12 hours')::float, "
+            "'comparison_' || to_char(today - interval '1 day', 'YYYYMMDD') "
+            "FROM (SELECT date_trunc('day', now() AT TIME ZONE 'UTC') AS today) AS dated"
+        ).fetchall()
+        samples = [comparison(epoch, received_at=yesterday)] * 200
+        await PostgresObservations(engine).commit(flush(epoch, previous=0, offset=1, comparisons=samples))
+        # One that comes at once, and would take for ever.
+        admin.execute(
+            f"ALTER TABLE {day} SET (autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0, "
+            "autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)".encode()
+        )
+        admin.execute("ALTER SYSTEM SET autovacuum_naptime = 1")
+        admin.execute("SELECT pg_reload_conf()")
+        try:
+            admin.execute(f"DELETE FROM {day}".encode())
+            vacuuming = f"SELECT FROM pg_stat_progress_vacuum WHERE relid = '{day}'::regclass".encode()
+            await until(lambda: admin.execute(vacuuming).fetchone() is not None)
+            await PostgresRetention(engine, keep_days=0, patience=0.0).enforce()
+        finally:
+            admin.execute("ALTER SYSTEM RESET autovacuum_naptime")
+            admin.execute("SELECT pg_reload_conf()")
+        assert admin.execute("SELECT to_regclass(%s)", (day,)).fetchone() == (None,)

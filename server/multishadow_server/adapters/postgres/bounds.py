@@ -33,6 +33,8 @@ LOOK_SECONDS = 60.0
 TERMS_SECONDS = 3600.0
 # A full store is emptied by a fifth of its bound, so that it is not emptied anew every minute.
 KEPT_SHARE = 0.8
+# For a day that is in use; it is asked for again at the next look.
+PATIENCE_SECONDS = 10.0
 _PURPOSE = "keeping stored traffic within its bounds"
 LOCK = 0x6D756C74_626F756E  # "multboun": one process at a time deletes
 
@@ -70,12 +72,13 @@ class PostgresBounds:
             await set_within(stop, LOOK_SECONDS)
 
     async def _look(self) -> None:
-        if self._most_bytes is not None:
-            await self.enforce_size()
+        # First, for it needs no table for itself: somebody's long report does not keep it from being done.
         if time.monotonic() - self._terms_at >= TERMS_SECONDS:
             # Also when it fails: an hour in which it could not be done is no harm.
             self._terms_at = time.monotonic()
             await self.enforce_terms()
+        if self._most_bytes is not None:
+            await self.enforce_size()
 
     async def enforce_terms(self) -> None:
         """Delete what is older, or more, than its model's privacy terms allow. Raises StoreUnavailable."""
@@ -128,23 +131,29 @@ class PostgresBounds:
         assert self._most_bytes is not None
         before, wanted = size, int(KEPT_SHARE * self._most_bytes)
         today = (await connection.execute(_TODAY)).scalar_one()
-        size = await self._empty_default(connection, today)
-        for day in await _days_before(connection, today):
-            if size <= wanted:
-                break
-            for parent in (COMPARISONS, ANSWERS):
-                drop = text(f"DROP TABLE IF EXISTS {parent}_{day:%Y%m%d}")
-                await brief_locks.change(self._engine, _PURPOSE, partial(_execute, statement=drop))
-            self._counters["days_dropped"] += 1
-            size = await self._size(connection)
-        if size > self._most_bytes:
-            await self._empty_today(connection, today, size - wanted)
-            size = await self._size(connection)
-        self._counters["bytes_freed"] += max(0, before - size)
-        logger.warning(
-            "stored traffic had %d bytes, %d are allowed: the oldest was deleted, %d are left",
-            *(before, self._most_bytes, size),
-        )
+        try:
+            size = await self._empty_default(connection, today)
+            for day in await _days_before(connection, today):
+                if size <= wanted:
+                    break
+                for parent in (COMPARISONS, ANSWERS):
+                    drop = text(f"DROP TABLE IF EXISTS {parent}_{day:%Y%m%d}")
+                    await brief_locks.change(
+                        self._engine, _PURPOSE, partial(_execute, statement=drop), patience=PATIENCE_SECONDS
+                    )
+                    size = await self._size(connection)
+                self._counters["days_dropped"] += 1
+            if size > self._most_bytes:
+                await self._empty_today(connection, today, size - wanted)
+                size = await self._size(connection)
+        finally:
+            # Also of what was done before a day could not be had.
+            self._counters["bytes_freed"] += max(0, before - size)
+            if size < before:
+                logger.warning(
+                    "stored traffic had %d bytes, %d are allowed: the oldest was deleted, %d are left",
+                    *(before, self._most_bytes, size),
+                )
 
     async def _empty_default(self, connection: AsyncConnection, today: date) -> int:
         """Late rows, which no day's partition took, are the oldest there are."""

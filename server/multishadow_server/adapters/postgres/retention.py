@@ -1,7 +1,7 @@
 """Stored comparisons and kept answers by day: partitions made ahead, and dropped when they are old.
 
 Dropping a partition costs the same however much it holds; deleting rows would not. Each is made or dropped by itself,
-as soon as nobody uses it: see `brief_locks`.
+in a moment in which nobody uses its table: see `brief_locks`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import date, datetime, timedelta
 from functools import partial
 
@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from multishadow_server.adapters.postgres import brief_locks
 from multishadow_server.adapters.postgres.engine import reaching
-from multishadow_server.errors import MultishadowError
+from multishadow_server.errors import MultishadowError, StoreUnavailable
 from multishadow_server.service.ending import set_within
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ COMPARISONS, ANSWERS = "comparison", "answer"
 LIVE_COUNT_DAYS = 14
 # Sessions that are still open then belong to a log that was deleted, or that nobody works on.
 SESSION_DAYS = 30
-_PURPOSE = "keeping the days of comparisons"
+_PURPOSE = "keeping the days of comparisons and answers"
 _LOCK = 0x6D756C74_64617973  # "multdays": one process at a time keeps the partitions
 
 
@@ -71,44 +71,69 @@ class PostgresRetention:
         """Make the coming days' partitions, drop those past retention, forget dead processes and what is stale.
 
         Raises:
-            StoreUnavailable: not now, or a partition is in use; the rest is done the next time.
+            StoreUnavailable: not now, or a table is in use; what could be done is done, and the rest the next time.
         """
-        while await self._briefly(_make_next_day):
-            pass
+        kept = {COMPARISONS: self._keep_days, ANSWERS: math.ceil(await self._forget() / 86_400)}
+        # What one of them cannot have is no reason to leave the others undone.
+        steps: list[Callable[[], Awaitable[None]]] = [partial(self._make_days, kept)]
+        for table, keep_days in kept.items():
+            steps += [partial(self._drop_days, table, keep_days), partial(self._delete_late, table, keep_days)]
+        failures = [failure for step in steps if (failure := await _failure(step)) is not None]
+        if failures:
+            raise failures[0]
+
+    async def _forget(self) -> float:
+        """Forget what is stale; returns for how many seconds labels are waited for at most."""
         async with reaching(self._engine, _PURPOSE), self._engine.begin() as connection:
             await connection.execute(_FORGET_PROCESSES, {"days": PROCESS_DAYS})
             await connection.execute(_FORGET_LIVE_COUNTS, {"days": LIVE_COUNT_DAYS})
             await connection.execute(_FORGET_SESSIONS, {"days": SESSION_DAYS})
             await connection.execute(_FORGET_DEAD_LETTERS)
             await connection.execute(_FORGET_SEEN_INPUTS)
-            longest = (await connection.execute(_LONGEST_LABEL_KEEP)).scalar_one()
-        for table, keep_days in ((COMPARISONS, self._keep_days), (ANSWERS, math.ceil(longest / 86_400))):
-            oldest_first = partial(_drop_next_day, table=table, keep_days=keep_days)
-            while await self._briefly(oldest_first):
-                self._days_dropped += 1
-            async with reaching(self._engine, _PURPOSE), self._engine.begin() as connection:
-                await connection.run_sync(_delete_late, table, keep_days=keep_days)
+            return float((await connection.execute(_LONGEST_LABEL_KEEP)).scalar_one())
+
+    async def _make_days(self, kept: Mapping[str, int]) -> None:
+        while await self._briefly(partial(_make_next_day, kept=kept)):
+            pass
+
+    async def _drop_days(self, table: str, keep_days: int) -> None:
+        while await self._briefly(partial(_drop_next_day, table=table, keep_days=keep_days)):
+            self._days_dropped += 1
+
+    async def _delete_late(self, table: str, keep_days: int) -> None:
+        async with reaching(self._engine, _PURPOSE), self._engine.begin() as connection:
+            await connection.run_sync(_delete_late, table, keep_days=keep_days)
 
     async def _briefly(self, work: Callable[[Connection], bool]) -> bool:
         return await brief_locks.change(self._engine, _PURPOSE, work, patience=self._patience)
 
 
+async def _failure(step: Callable[[], Awaitable[None]]) -> StoreUnavailable | None:
+    try:
+        await step()
+    except StoreUnavailable as error:
+        return error
+    return None
+
+
 def prepare_days(connection: Connection) -> None:
     """Make the partitions from yesterday's to those a week ahead, of a database that is being migrated."""
-    while _make_next_day(connection):
+    while _make_next_day(connection, kept={COMPARISONS: 1, ANSWERS: 1}):
         pass
 
 
-def _make_next_day(connection: Connection) -> bool:
+def _make_next_day(connection: Connection, *, kept: Mapping[str, int]) -> bool:
     """Make the first partition that is missing, from yesterday's to those a week ahead; whether there was one.
+
+    Yesterday's is for captures that come late, unless `kept`, the days that a table's rows are kept, says that they go.
 
     Rows that the default partition took for such a day (nobody had made it in time) move to their partition.
     """
     _alone(connection)
     today = _today(connection)
-    for table in (COMPARISONS, ANSWERS):
+    for table, keep_days in kept.items():
         present = _days(connection, table)
-        for day in (today + timedelta(days=offset) for offset in range(-1, DAYS_AHEAD + 1)):
+        for day in (today + timedelta(days=offset) for offset in range(-min(1, keep_days), DAYS_AHEAD + 1)):
             if day not in present:
                 _make_day(connection, table, day)
                 return True
@@ -121,7 +146,8 @@ def _drop_next_day(connection: Connection, *, table: str, keep_days: int) -> boo
     oldest = min(_days(connection, table), default=None)
     if oldest is None or oldest >= _kept_from(connection, keep_days):
         return False
-    connection.execute(text(f"DROP TABLE {_partition(table, oldest)}"))
+    # Unless it was dropped meanwhile because the store is full.
+    connection.execute(text(f"DROP TABLE IF EXISTS {_partition(table, oldest)}"))
     return True
 
 
