@@ -20,8 +20,9 @@ from multishadow_server.adapters.postgres.tables import Table
 LOCK = 0x6D756C74_6D696772
 LOCK_TIMEOUT = "120s"
 # Whoever comes after a statement that waits for a table waits, too, roles with their traffic first of all. So it gives
-# up soon, with all that was done, and `multishadow migrate` tries again.
-TABLE_TIMEOUT = "1s"
+# up soon, with all that was done, and `multishadow migrate` tries again. Sooner than PostgreSQL looks for deadlocks (a
+# second by default): a role whose transaction it holds up is not ended.
+TABLE_TIMEOUT = "500ms"
 
 
 def run(connection: Connection) -> None:

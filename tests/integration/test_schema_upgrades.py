@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, NullPool, create_engine
+from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 
 import routers
 from multishadow.v1 import control_pb2 as pb
@@ -61,8 +61,8 @@ def downgrade():
 
 def next_release(folder: Path) -> Callable[[Connection], Config]:
     """The migrations of the release after this one."""
-    text = NEXT.format(head=revisions()[0], tables=sorted(Table.metadata.tables))
-    (folder / "next.py").write_text(text)
+    source = NEXT.format(head=revisions()[0], tables=sorted(Table.metadata.tables))
+    (folder / "next.py").write_text(source)
 
     def configured(connection: Connection) -> Config:
         config = alembic_config(connection)
@@ -177,7 +177,7 @@ def test_a_busy_table_is_given_up_soon_and_tried_again(database_url: str) -> Non
         _wait_for(role, blocked)
         began = time.monotonic()
         role.execute("SELECT count(*) FROM model")
-        assert time.monotonic() - began < 10, "a reader waits a second at most, however long the report takes"
+        assert time.monotonic() - began < 10, "a reader waits half a second at most, however long the report takes"
         assert migrated.is_alive()
     migrated.join(60)
     assert rows(database_url, "SELECT version_num FROM alembic_version") == [(revisions()[0],)]
@@ -203,3 +203,33 @@ def test_a_table_that_is_never_free_fails_the_migration_and_changes_nothing(
         ):
             upgrade(database(database_url), alembic_config, patience=0.0)
     assert rows(database_url, "SELECT version_num FROM alembic_version") == before
+
+
+def test_a_migration_that_is_ended_for_a_deadlock_is_tried_again(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    downgraded(database_url)
+    attempts = 0
+
+    def deadlocked(connection: Connection) -> Config:
+        """Wait for somebody who waits for this transaction."""
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            connection.execute(text("SET LOCAL deadlock_timeout = '10ms'"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(1)"))
+            waiting.start()
+            with psycopg.connect(database_url, autocommit=True) as watch:
+                _wait_for(watch, "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'")
+            connection.execute(text("SELECT pg_advisory_xact_lock(2)"))
+        return alembic_config(connection)
+
+    with psycopg.connect(database_url) as role:
+        role.execute("SET LOCAL deadlock_timeout = '60s'")
+        role.execute("SELECT pg_advisory_xact_lock(2)")
+        waiting = threading.Thread(target=role.execute, args=("SELECT pg_advisory_xact_lock(1)",))
+        upgrade(database(database_url), deadlocked)
+        waiting.join(60)
+    assert attempts == 2
+    assert "the migration is tried again: deadlock detected" in caplog.text
+    assert rows(database_url, "SELECT version_num FROM alembic_version") == [(revisions()[0],)]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from psycopg.errors import LockNotAvailable
+from psycopg.errors import DeadlockDetected, LockNotAvailable
 from sqlalchemy import Connection, Engine, NullPool, create_engine
 from sqlalchemy.exc import OperationalError
 
@@ -46,7 +46,7 @@ def upgrade(engine: Engine, configured: Callable[[Connection], Config], *, patie
     Then indexes are built on partitions that hold rows, without holding up anybody; see `partition_indexes`.
 
     Roles hold their locks for milliseconds, and somebody's long report holds one for minutes: a table that cannot be
-    had within a second is given up, with all the others, and everything is tried again.
+    had within half a second is given up, with all the others, and everything is tried again.
 
     Args:
         engine: the database.
@@ -63,7 +63,7 @@ def upgrade(engine: Engine, configured: Callable[[Connection], Config], *, patie
                 command.upgrade(configured(connection), "head")
                 retention.prepare_days(connection)
         except OperationalError as error:
-            if not isinstance(error.orig, LockNotAvailable) or time.monotonic() > until:
+            if not isinstance(error.orig, LockNotAvailable | DeadlockDetected) or time.monotonic() > until:
                 raise
             _logger.warning("a table is busy; the migration is tried again: %s", str(error.orig).partition("\n")[0])
             # Not the same moment as whatever comes at regular intervals.

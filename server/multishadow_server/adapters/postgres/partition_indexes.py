@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import time
 
-from psycopg.errors import LockNotAvailable, UndefinedTable
+from psycopg.errors import DeadlockDetected, LockNotAvailable, UndefinedTable
 from sqlalchemy import Connection, Engine, RowMapping, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 # "multindx": one process builds at a time.
 _LOCK = 0x6D756C74_696E6478
-_LOCK_TIMEOUT = "1s"
+# Sooner than PostgreSQL looks for deadlocks: nobody is ended for one.
+_LOCK_TIMEOUT = "500ms"
 _PAUSE_SECONDS = 0.2
 
 
@@ -77,7 +78,7 @@ def _build(connection: Connection, part: RowMapping, until: float) -> None:
                 return
             raise
         except OperationalError as error:
-            if not isinstance(error.orig, LockNotAvailable) or time.monotonic() > until:
+            if not isinstance(error.orig, LockNotAvailable | DeadlockDetected) or time.monotonic() > until:
                 raise
             connection.execute(text(f"SET lock_timeout = '{_LOCK_TIMEOUT}'"))
             time.sleep(_PAUSE_SECONDS)
