@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, date, datetime
 from typing import Any
 
 import psycopg
@@ -112,6 +113,17 @@ def rows(database_url: str, query: str) -> list[tuple[Any, ...]]:
     """What a query finds, on a connection of its own."""
     with psycopg.connect(database_url) as connection, contextlib.closing(connection.cursor()) as cursor:
         return cursor.execute(query.encode()).fetchall()
+
+
+def noon_today(database_url: str) -> datetime:
+    """By the database's clock, which decides."""
+    ((today,),) = rows(database_url, "SELECT (now() AT TIME ZONE 'UTC')::date")
+    return datetime(today.year, today.month, today.day, 12, tzinfo=UTC)
+
+
+def partition(day: date) -> str:
+    """The partition of the comparisons of a day."""
+    return f"comparison_{day:%Y%m%d}"
 
 
 def everything(database_url: str) -> bytes:

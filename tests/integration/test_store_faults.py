@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +31,18 @@ from multishadow_server.adapters.postgres.engine import driver_url
 from multishadow_server.core.observation import Outcome
 from multishadow_server.core.rollup import Cell, Family
 from multishadow_server.errors import FailedPrecondition, LeaseLost, MultishadowError, StoreUnavailable
-from store_fixtures import LIVE, OFF, comparison, flush, open_first_epoch, opened, register, spam
+from store_fixtures import (
+    LIVE,
+    OFF,
+    comparison,
+    flush,
+    noon_today,
+    open_first_epoch,
+    opened,
+    partition,
+    register,
+    spam,
+)
 from waiting import until
 
 
@@ -299,14 +311,11 @@ def test_sockets_are_named_by_their_folder(tmp_path: Path) -> None:
 async def test_an_autovacuum_of_a_day_gives_way_to_its_drop(engine: AsyncEngine, own_url: str) -> None:
     await PostgresRetention(engine, keep_days=1).enforce()  # for the server's databases may be of yesterday
     epoch = await open_first_epoch(PostgresControl(engine))
+    yesterday = noon_today(own_url) - timedelta(days=1)
+    day = partition(yesterday)
+    samples = [comparison(epoch, received_at=yesterday.timestamp())] * 200
+    await PostgresObservations(engine).commit(flush(epoch, previous=0, offset=1, comparisons=samples))
     with psycopg.connect(own_url, autocommit=True) as admin:
-        ((yesterday, day),) = admin.execute(
-            "SELECT extract(epoch FROM today - interval '12 hours')::float, "
-            "'comparison_' || to_char(today - interval '1 day', 'YYYYMMDD') "
-            "FROM (SELECT date_trunc('day', now() AT TIME ZONE 'UTC') AS today) AS dated"
-        ).fetchall()
-        samples = [comparison(epoch, received_at=yesterday)] * 200
-        await PostgresObservations(engine).commit(flush(epoch, previous=0, offset=1, comparisons=samples))
         # One that comes at once, and would take for ever.
         admin.execute(
             f"ALTER TABLE {day} SET (autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0, "

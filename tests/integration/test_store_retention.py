@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime, timedelta
 
 import psycopg
 import pytest
@@ -14,7 +14,7 @@ from multishadow_server.adapters.postgres import PostgresControl, PostgresObserv
 from multishadow_server.adapters.postgres.condensing import RollupCondensing
 from multishadow_server.adapters.postgres.retention import prepare_days
 from multishadow_server.errors import StoreUnavailable
-from store_fixtures import BUCKET, comparison, counts, flush, open_first_epoch, opened, rows
+from store_fixtures import BUCKET, comparison, counts, flush, noon_today, open_first_epoch, opened, partition, rows
 from waiting import until
 
 DAY = 86_400
@@ -31,16 +31,6 @@ WAITING = (
 async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
     async with opened(database_url) as engine:
         yield engine
-
-
-def noon_today(database_url: str) -> datetime:
-    """By the database's clock, which decides."""
-    ((today,),) = rows(database_url, "SELECT (now() AT TIME ZONE 'UTC')::date")
-    return datetime(today.year, today.month, today.day, 12, tzinfo=UTC)
-
-
-def partition(day: date) -> str:
-    return f"comparison_{day:%Y%m%d}"
 
 
 async def store_on(engine: AsyncEngine, *days: datetime) -> None:

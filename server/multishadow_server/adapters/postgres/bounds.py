@@ -14,14 +14,14 @@ from contextlib import asynccontextmanager
 from datetime import date, timedelta
 from functools import partial
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from multishadow_server.adapters.postgres import brief_locks, reclaiming
 from multishadow_server.adapters.postgres.configuration import PostgresConfiguration
 from multishadow_server.adapters.postgres.engine import cancelled_first, translated
 from multishadow_server.adapters.postgres.erasing import Erasing
-from multishadow_server.adapters.postgres.retention import ANSWERS, COMPARISONS
+from multishadow_server.adapters.postgres.retention import ANSWERS, COMPARISONS, drop_day
 from multishadow_server.core.model import Model
 from multishadow_server.errors import MultishadowError
 from multishadow_server.service.ending import set_within
@@ -137,10 +137,8 @@ class PostgresBounds:
                 if size <= wanted:
                     break
                 for parent in (COMPARISONS, ANSWERS):
-                    drop = text(f"DROP TABLE IF EXISTS {parent}_{day:%Y%m%d}")
-                    await brief_locks.change(
-                        self._engine, _PURPOSE, partial(_execute, statement=drop), patience=PATIENCE_SECONDS
-                    )
+                    drop = partial(drop_day, table=parent, day=day)
+                    await brief_locks.change(self._engine, _PURPOSE, drop, patience=PATIENCE_SECONDS)
                     size = await self._size(connection)
                 self._counters["days_dropped"] += 1
             if size > self._most_bytes:
@@ -201,10 +199,6 @@ class PostgresBounds:
                 finally:
                     await connection.execute(text("RESET statement_timeout"))
                     await connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": LOCK})
-
-
-def _execute(connection: Connection, statement: TextClause) -> None:
-    connection.execute(statement)
 
 
 async def _days_before(connection: AsyncConnection, today: date) -> Sequence[date]:

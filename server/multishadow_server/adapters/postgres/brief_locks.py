@@ -14,12 +14,11 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from psycopg import errors as pg
 from sqlalchemy import Connection, text
 from sqlalchemy import exc as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from multishadow_server.adapters.postgres.engine import OPERATION_SECONDS, cancelled_first, translated
+from multishadow_server.adapters.postgres.engine import OPERATION_SECONDS, cancelled_first, lacked_a_lock, translated
 
 # Shorter than PostgreSQL's deadlock_timeout (a second by default): in a deadlock it is nearly always the change that
 # gives way.
@@ -42,13 +41,12 @@ _VACUUMED = text(
 )
 # Several processes do not ask in step, nor in step with what comes at regular intervals.
 PAUSE_SECONDS = (0.5, 1.5)
-PATIENCE_SECONDS = 60.0
 
 Changed = TypeVar("Changed")
 
 
 async def change(
-    engine: AsyncEngine, purpose: str, work: Callable[[Connection], Changed], *, patience: float = PATIENCE_SECONDS
+    engine: AsyncEngine, purpose: str, work: Callable[[Connection], Changed], *, patience: float
 ) -> Changed:
     """Do the work in a transaction of its own, as often as it takes to get its locks; returns what it returns.
 
@@ -72,6 +70,6 @@ async def change(
                         await connection.execute(_AS_LONG_AS_A_VACUUM if vacuumed else _BRIEFLY)
                         return await connection.run_sync(work)
             except sa.OperationalError as error:
-                if not isinstance(error.orig, pg.LockNotAvailable | pg.DeadlockDetected) or time.monotonic() > until:
+                if not lacked_a_lock(error) or time.monotonic() > until:
                     raise
             await asyncio.sleep(random.uniform(*PAUSE_SECONDS))  # noqa: S311  no secret

@@ -90,6 +90,11 @@ async def open_connection(url: URL) -> psycopg.AsyncConnection:
         return await psycopg.AsyncConnection.connect(**parameters, autocommit=True)
 
 
+def lacked_a_lock(error: sa.DBAPIError) -> bool:
+    """Whether a statement failed for want of a lock, and may be tried again in a new transaction."""
+    return isinstance(error.orig, pg.LockNotAvailable | pg.DeadlockDetected)
+
+
 @asynccontextmanager
 async def reaching(engine: AsyncEngine | URL, purpose: str) -> AsyncIterator[None]:
     """An operation on the store: it ends within its time limit, and its errors leave as ours. See `translated`."""

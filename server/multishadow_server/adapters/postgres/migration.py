@@ -11,12 +11,11 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from psycopg.errors import DeadlockDetected, LockNotAvailable
 from sqlalchemy import Connection, Engine, NullPool, create_engine
 from sqlalchemy.exc import OperationalError
 
 from multishadow_server.adapters.postgres import partition_indexes, retention
-from multishadow_server.adapters.postgres.engine import driver_url, translated
+from multishadow_server.adapters.postgres.engine import driver_url, lacked_a_lock, translated
 
 PATIENCE_SECONDS = 300.0
 PAUSE_SECONDS = (0.3, 1.0)
@@ -63,7 +62,7 @@ def upgrade(engine: Engine, configured: Callable[[Connection], Config], *, patie
                 command.upgrade(configured(connection), "head")
                 retention.prepare_days(connection)
         except OperationalError as error:
-            if not isinstance(error.orig, LockNotAvailable | DeadlockDetected) or time.monotonic() > until:
+            if not lacked_a_lock(error) or time.monotonic() > until:
                 raise
             _logger.warning("a table is busy; the migration is tried again: %s", str(error.orig).partition("\n")[0])
             # Not the same moment as whatever comes at regular intervals.

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import time
 
-from psycopg.errors import DeadlockDetected, LockNotAvailable, UndefinedTable
+from psycopg.errors import LockNotAvailable, UndefinedTable
 from sqlalchemy import Connection, Engine, RowMapping, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
+
+from multishadow_server.adapters.postgres.engine import lacked_a_lock
 
 # "multindx": one process builds at a time.
 _LOCK = 0x6D756C74_696E6478
@@ -78,7 +80,7 @@ def _build(connection: Connection, part: RowMapping, until: float) -> None:
                 return
             raise
         except OperationalError as error:
-            if not isinstance(error.orig, LockNotAvailable | DeadlockDetected) or time.monotonic() > until:
+            if not lacked_a_lock(error) or time.monotonic() > until:
                 raise
             connection.execute(text(f"SET lock_timeout = '{_LOCK_TIMEOUT}'"))
             time.sleep(_PAUSE_SECONDS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from functools import partial
 
@@ -24,6 +24,8 @@ from multishadow_server.service.ending import set_within
 logger = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 3600.0
+# For a table that is in use, before the day is left to the next time.
+PATIENCE_SECONDS = 60.0
 DAYS_AHEAD = 7
 # Processes that ended without a word are forgotten after this.
 PROCESS_DAYS = 1
@@ -45,7 +47,7 @@ class PostgresRetention:
         patience: seconds for which a partition that is in use is asked for again, before it is left to the next time.
     """
 
-    def __init__(self, engine: AsyncEngine, *, keep_days: int, patience: float = brief_locks.PATIENCE_SECONDS) -> None:
+    def __init__(self, engine: AsyncEngine, *, keep_days: int, patience: float = PATIENCE_SECONDS) -> None:
         self._engine = engine
         self._keep_days = keep_days
         self._patience = patience
@@ -78,7 +80,12 @@ class PostgresRetention:
         steps: list[Callable[[], Awaitable[None]]] = [partial(self._make_days, kept)]
         for table, keep_days in kept.items():
             steps += [partial(self._drop_days, table, keep_days), partial(self._delete_late, table, keep_days)]
-        failures = [failure for step in steps if (failure := await _failure(step)) is not None]
+        failures = []
+        for step in steps:
+            try:
+                await step()
+            except StoreUnavailable as error:
+                failures.append(error)
         if failures:
             raise failures[0]
 
@@ -108,36 +115,40 @@ class PostgresRetention:
         return await brief_locks.change(self._engine, _PURPOSE, work, patience=self._patience)
 
 
-async def _failure(step: Callable[[], Awaitable[None]]) -> StoreUnavailable | None:
-    try:
-        await step()
-    except StoreUnavailable as error:
-        return error
-    return None
-
-
 def prepare_days(connection: Connection) -> None:
     """Make the partitions from yesterday's to those a week ahead, of a database that is being migrated."""
-    while _make_next_day(connection, kept={COMPARISONS: 1, ANSWERS: 1}):
-        pass
+    _alone(connection)
+    for table, day in _missing_days(connection, {COMPARISONS: 1, ANSWERS: 1}):
+        _make_day(connection, table, day)
+
+
+def drop_day(connection: Connection, table: str, day: date) -> None:
+    """Drop a day's partition, unless somebody has dropped it meanwhile, for its age or because the store is full."""
+    connection.execute(text(f"DROP TABLE IF EXISTS {_partition(table, day)}"))
 
 
 def _make_next_day(connection: Connection, *, kept: Mapping[str, int]) -> bool:
-    """Make the first partition that is missing, from yesterday's to those a week ahead; whether there was one.
+    """Make the first partition that is missing; whether there was one."""
+    _alone(connection)
+    missing = _missing_days(connection, kept)
+    if missing:
+        _make_day(connection, *missing[0])
+    return bool(missing)
+
+
+def _missing_days(connection: Connection, kept: Mapping[str, int]) -> Sequence[tuple[str, date]]:
+    """Which partitions are missing of those from yesterday's to those a week ahead: tables and days.
 
     Yesterday's is for captures that come late, unless `kept`, the days that a table's rows are kept, says that they go.
-
-    Rows that the default partition took for such a day (nobody had made it in time) move to their partition.
     """
-    _alone(connection)
     today = _today(connection)
-    for table, keep_days in kept.items():
-        present = _days(connection, table)
-        for day in (today + timedelta(days=offset) for offset in range(-min(1, keep_days), DAYS_AHEAD + 1)):
-            if day not in present:
-                _make_day(connection, table, day)
-                return True
-    return False
+    return [
+        (table, day)
+        for table, keep_days in kept.items()
+        for present in [_days(connection, table)]
+        for day in (today + timedelta(days=offset) for offset in range(-min(1, keep_days), DAYS_AHEAD + 1))
+        if day not in present
+    ]
 
 
 def _drop_next_day(connection: Connection, *, table: str, keep_days: int) -> bool:
@@ -146,8 +157,7 @@ def _drop_next_day(connection: Connection, *, table: str, keep_days: int) -> boo
     oldest = min(_days(connection, table), default=None)
     if oldest is None or oldest >= _kept_from(connection, keep_days):
         return False
-    # Unless it was dropped meanwhile because the store is full.
-    connection.execute(text(f"DROP TABLE IF EXISTS {_partition(table, oldest)}"))
+    drop_day(connection, table, oldest)
     return True
 
 
@@ -167,6 +177,7 @@ def _kept_from(connection: Connection, keep_days: int) -> date:
 
 
 def _make_day(connection: Connection, table: str, day: date) -> None:
+    """Make a day's partition; what the default partition took of it (nobody had made it in time) moves there."""
     # Filled before it is attached: the default partition may hold no row of a day that has its own.
     name, bounds = _partition(table, day), {"from": day, "until": day + timedelta(days=1)}
     connection.execute(text(f"CREATE TABLE {name} (LIKE {table} INCLUDING ALL)"))
