@@ -30,7 +30,7 @@ from rolling_out import Rollouts
 from routers import router
 from running_control import control_addresses
 from shadowed_traffic import append, connected, working
-from waiting import until
+from waiting import PATIENCE, until
 
 STARTED_WITHIN = 90.0
 # On a busy machine even a version that answers at once may take a while.
@@ -207,7 +207,7 @@ async def _call(channel: grpc.aio.Channel) -> None:
     )
     for number in range(40):
         request = prediction.PredictRequest(model="spam", request_id=f"live-{number}", text=f"message {number}")
-        await predict(request, timeout=20.0)
+        await predict(request, timeout=PATIENCE)
 
 
 async def _have_a_history(asked: Rollouts) -> None:

@@ -23,7 +23,7 @@ from multishadow.v1 import control_pb2, control_pb2_grpc, prediction_pb2, predic
 from multishadow_server.adapters.deployment import Deployment, Endpoints
 from multishadow_server.settings import Settings
 from version_servers import VersionServer, answering, diverging, serving
-from waiting import until
+from waiting import PATIENCE, until
 
 ROLES = ("router", "worker", "control")
 ENGINES = ("postgres", "nats-server")
@@ -104,7 +104,7 @@ class Callers:
                 name = f"{caller}-{calls}"
                 try:
                     answer = await predict(
-                        prediction_pb2.PredictRequest(model="spam", request_id=name, text=name), timeout=30
+                        prediction_pb2.PredictRequest(model="spam", request_id=name, text=name), timeout=PATIENCE
                     )
                 except grpc.aio.AioRpcError as error:
                     self.errors.append(f"{error.code().name}: {error.details()}")
@@ -166,10 +166,10 @@ class System:
             for fault in dice.sample(faults, len(faults)):
                 await self._answered(dice.randint(20, 120))
                 # Callers need one router to ask.
-                await until(lambda: sum(map(_listens, self.processes("router"))) == 2, within=60)
+                await until(lambda: sum(map(_listens, self.processes("router"))) == 2)
                 await self._inflict(fault, dice)
             await self._answered(50)
-            await until(self._whole, within=60)
+            await until(self._whole)
         finally:
             self.callers.stop()
             await calling
@@ -177,7 +177,7 @@ class System:
 
     async def _inflict(self, fault: Fault, dice: random.Random) -> None:
         # The one before may have ended it.
-        await until(lambda: self.processes(fault.target), within=60)
+        await until(lambda: self.processes(fault.target))
         struck = self._struck(fault, dice)
         for process in struck:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -199,7 +199,7 @@ class System:
         postmaster = [process for process in processes if process.pid == self._postmaster()]
         return processes if fault.signal is signal.SIGSTOP else dice.choice([postmaster, [dice.choice(processes)]])
 
-    async def _answered(self, more: int, *, within: float = 60.0) -> None:
+    async def _answered(self, more: int, *, within: float = PATIENCE) -> None:
         """Wait until so many more requests were answered: the load is the clock."""
         wanted = self.callers.answers.total() + more
         await until(lambda: self.callers.answers.total() >= wanted, within=within)

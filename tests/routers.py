@@ -23,7 +23,7 @@ from multishadow_server.core.model import Model, Version
 from multishadow_server.core.routing import Claim
 from multishadow_server.entrypoints.listening import WAITING_LIMITS
 from multishadow_server.settings import Settings
-from waiting import until
+from waiting import PATIENCE, until
 
 PREDICT = "/multishadow.v1.PredictionService/Predict"
 Context = grpc.aio.ServicerContext[bytes, bytes]
@@ -105,7 +105,7 @@ async def register(
     claims: Mapping[str, dict[str, Any] | Claim],
     *,
     model: str = "spam",
-    default_timeout: float = 10.0,
+    default_timeout: float = PATIENCE,
 ) -> int:
     """Put the model with its versions, in this order, and their flags; return the revision."""
     versions = tuple(Version(model=model, name=name, address=address) for name, address in addresses.items())
@@ -154,7 +154,7 @@ class Caller:
 
     def begin(self, body: bytes, **options: Any) -> grpc.aio.UnaryUnaryCall[bytes, bytes]:
         """A call under way."""
-        return self._predict(body, **{"timeout": 20.0, **options})
+        return self._predict(body, **{"timeout": PATIENCE, **options})
 
     async def predict(self, body: bytes, **options: Any) -> Reply:
         """A call's answer. Raises grpc.aio.AioRpcError."""
@@ -205,7 +205,7 @@ async def router(database_url: str, nats_url: str, log_name: str, **more: Any) -
     stop, serving = asyncio.Event(), asyncio.get_running_loop().create_future()
     role = asyncio.create_task(router_role.run(settings, stop, ready=serving.set_result, metrics_ready=metrics_ready))
     try:
-        await asyncio.wait((role, serving), return_when=asyncio.FIRST_COMPLETED, timeout=20)
+        await asyncio.wait((role, serving), return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE)
         if role.done():
             await role
         async with calling(serving.result()) as caller:

@@ -15,7 +15,7 @@ import psutil
 
 from multishadow_server.adapters.embedded import dies_with_parent
 from multishadow_server.adapters.processes import multishadow
-from waiting import until_sync
+from waiting import PATIENCE, until_sync
 
 MARK = "MULTISHADOW_TEST_RUN"
 
@@ -45,7 +45,7 @@ class Running:
         """All that it has said and that was read so far."""
         return "".join(self.lines)
 
-    def line_with(self, text: str, *, within: float = 60.0) -> str:
+    def line_with(self, text: str, *, within: float = PATIENCE) -> str:
         """Wait for a line that holds `text`; lines before it were read, too."""
         deadline = time.monotonic() + within
         while True:
@@ -55,7 +55,7 @@ class Running:
             if text in line:
                 return line.rstrip()
 
-    def ended(self, *, within: float = 60.0) -> int:
+    def ended(self, *, within: float = PATIENCE) -> int:
         """Wait until it ends; return its exit code."""
         code = self.process.wait(within)
         self._reader.join(within)
@@ -68,7 +68,7 @@ class Running:
         """Every process that it started, and that lives, however it is detached; itself among them."""
         return [process for process in psutil.process_iter() if _marked(process, self._mark)]
 
-    def left_nothing_running(self, *, within: float = 20.0) -> bool:
+    def left_nothing_running(self, *, within: float = PATIENCE) -> bool:
         """Wait until no process of it lives."""
         until_sync(lambda: not self.family(), within=within)
         return True

@@ -15,6 +15,7 @@ from multishadow.v1 import control_pb2 as pb
 from multishadow.v1 import control_pb2_grpc, flags_pb2_grpc
 from multishadow_server.app import control as control_role
 from multishadow_server.settings import Settings
+from waiting import PATIENCE
 
 
 @asynccontextmanager
@@ -34,14 +35,14 @@ async def control_addresses(database_url: str | None, **settings: Any) -> AsyncI
     role = asyncio.create_task(control_role.run(chosen, stop, ready=address.set_result, http_ready=http.append))
     try:
         role.add_done_callback(lambda _: address.cancel())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await asyncio.wait([address])
         if address.cancelled():
             await role
         yield address.result(), http[0]
     finally:
         stop.set()
-        await asyncio.wait([role], timeout=10)
+        await asyncio.wait([role], timeout=PATIENCE)
     await role
 
 

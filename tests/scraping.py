@@ -9,6 +9,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from multishadow_server.core import metric_catalogue
+from waiting import PATIENCE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +48,7 @@ async def scrape(address: str, *, client: httpx.AsyncClient | None = None) -> Sc
     if client is None:
         async with httpx.AsyncClient(trust_env=False) as own:
             return await scrape(address, client=own)
-    response = await client.get(f"http://{address}/metrics", timeout=20)
+    response = await client.get(f"http://{address}/metrics", timeout=PATIENCE)
     assert response.status_code == 200, response.text
     assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
     return read(response.text)

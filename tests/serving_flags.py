@@ -26,6 +26,7 @@ from psycopg.types.json import Jsonb
 from multishadow_server.adapters.postgres.configuration import CHANNEL
 from multishadow_server.app import control as control_role
 from multishadow_server.settings import Settings
+from waiting import PATIENCE
 
 _domains = itertools.count(1)
 FREE = "127.0.0.1:0"
@@ -96,7 +97,7 @@ class Serving:
 
         self._thread = threading.Thread(target=run)
         self._thread.start()
-        outcome = ready.get(timeout=30)
+        outcome = ready.get(timeout=PATIENCE)
         if isinstance(outcome, BaseException):
             raise outcome
         self.grpc = outcome
@@ -104,7 +105,7 @@ class Serving:
     def stop(self) -> None:
         if self._thread is not None:
             self._end()
-            self._thread.join(timeout=30)
+            self._thread.join(timeout=PATIENCE)
             assert not self._thread.is_alive()
         self._thread = None
 
@@ -172,7 +173,7 @@ class PythonReader:
             details=details.error_message,
         )
 
-    def event(self, name: str, *, within: float = 10.0) -> EventDetails:
+    def event(self, name: str, *, within: float = PATIENCE) -> EventDetails:
         """The next event of that name; others before it are passed over."""
         while True:
             found, details = self.events.get(timeout=within)

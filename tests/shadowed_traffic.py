@@ -26,12 +26,10 @@ from multishadow_server.errors import LogUnavailable
 from multishadow_server.service.ports import ProcessStatus
 from multishadow_server.settings import Settings
 from version_servers import PREDICT, Behaviour, VersionServer, labelled, serving
-from waiting import until
+from waiting import PATIENCE, until
 
 MODEL = "spam"
 LIVE = "base"
-# On a busy machine even a version that answers at once may take a while.
-PATIENT_SECONDS = 30.0
 _message_ids = itertools.count(1)
 
 
@@ -68,7 +66,7 @@ async def begin_experiment(
     database_url: str,
     addresses: Mapping[str, str],
     *,
-    call_seconds: float | Mapping[str, float] = PATIENT_SECONDS,
+    call_seconds: float | Mapping[str, float] = PATIENCE,
     max_in_flight: int = 64,
     noise_percent: float = 0.0,
 ) -> Epoch:
@@ -83,7 +81,7 @@ async def begin_experiment(
                 model=MODEL,
                 name=name,
                 address=addresses.get(name, "127.0.0.1:1"),
-                timeout=seconds.get(name, PATIENT_SECONDS),
+                timeout=seconds.get(name, PATIENCE),
                 max_in_flight=max_in_flight,
             )
             for name in names
@@ -124,7 +122,7 @@ async def _ignore(_error: Exception) -> None:
 
 
 async def append(
-    log: JetStreamLog, captured: Sequence[Capture], *, per_message: int = 10, within: float = 30.0
+    log: JetStreamLog, captured: Sequence[Capture], *, per_message: int = 10, within: float = PATIENCE
 ) -> None:
     """Append captures to their partitions, and insist while the log is away: the same message keeps its id."""
     by_partition: dict[int, list[Capture]] = {}
@@ -171,7 +169,7 @@ class Counts:
         """Observations by (version, outcome)."""
         return await self.family("outcome")
 
-    async def reach(self, observations: int, *, within: float = 20.0) -> None:
+    async def reach(self, observations: int, *, within: float = PATIENCE) -> None:
         """Wait until at least so many observations are counted."""
 
         async def counted() -> bool:
@@ -256,7 +254,7 @@ async def staged(
     settings: Settings,
     behaviours: Mapping[str, Behaviour],
     *,
-    call_seconds: float | Mapping[str, float] = PATIENT_SECONDS,
+    call_seconds: float | Mapping[str, float] = PATIENCE,
     max_in_flight: int = 64,
     noise_percent: float = 0.0,
 ) -> AsyncIterator[Stage]:

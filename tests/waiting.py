@@ -7,11 +7,13 @@ import inspect
 import time
 from collections.abc import Awaitable, Callable
 
+PATIENCE = 60.0
+"""Seconds that a crowded machine may need for what takes a moment elsewhere: the deadline of what is to succeed."""
 PAUSE = 0.01
 
 
-async def until(condition: Callable[[], object | Awaitable[object]], *, within: float = 30.0) -> None:
-    """Return as soon as `condition` is true; fail after `within` seconds, which a busy machine may need."""
+async def until(condition: Callable[[], object | Awaitable[object]], *, within: float = PATIENCE) -> None:
+    """Return as soon as `condition` is true; fail after `within` seconds."""
     deadline = time.monotonic() + within
     while True:
         result = condition()
@@ -23,7 +25,7 @@ async def until(condition: Callable[[], object | Awaitable[object]], *, within: 
         await asyncio.sleep(PAUSE)
 
 
-def until_sync(condition: Callable[[], object], *, within: float = 30.0) -> None:
+def until_sync(condition: Callable[[], object], *, within: float = PATIENCE) -> None:
     """The same without an event loop."""
     deadline = time.monotonic() + within
     while not condition():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,7 +59,7 @@ def kept() -> Iterator[Running]:
         demo.line_with("or in a browser")
         yield demo
         demo.process.send_signal(signal.SIGTERM)
-        demo.ended(within=60.0)
+        demo.ended()
         assert demo.left_nothing_running()
 
 
@@ -82,10 +81,8 @@ def test_an_interrupted_demo_cleans_up(temporary: Path) -> None:
     with running("demo", environment={"TMPDIR": str(temporary)}) as demo:
         demo.line_with("samples as traffic", within=WITHIN_SECONDS)
         demo.process.send_signal(signal.SIGINT)
-        begin = time.monotonic()
-        assert demo.ended(within=60.0) == 130, demo.output
+        assert demo.ended() == 130, demo.output
         assert demo.left_nothing_running()
-        assert time.monotonic() - begin < 60.0
     assert "Traceback" not in demo.output, demo.output
     assert not list(temporary.glob("multishadow-demo-*"))
 

@@ -21,7 +21,7 @@ from multishadow_server.adapters.embedded import EmbeddedPostgres
 from running import Running, running
 from store_fixtures import everything, rows
 from version_servers import Behaviour, Context, serving
-from waiting import until
+from waiting import PATIENCE, until
 
 FREE = tuple(part for role in ("router", "control", "http") for part in (f"--{role}-listen", "127.0.0.1:0"))
 FORMS = {
@@ -146,20 +146,20 @@ async def compare_under_every_form(at: Deployed, stack: AsyncExitStack) -> None:
         status = await at.control.GetStatus(control_pb2.GetStatusRequest())
         return any(each.revision >= revision for each in status.processes if each.role == "router")
 
-    await until(router_follows, within=30)
+    await until(router_follows)
 
 
 async def send(at: Deployed) -> None:
     for form in FORMS:
         for number in range(REQUESTS):
             metadata = (("authorization", f"Bearer {CREDENTIAL}"), ("x-contact", mail(form)))
-            await at.router.Predict(request_of(form, number), timeout=20, metadata=metadata)
+            await at.router.Predict(request_of(form, number), timeout=PATIENCE, metadata=metadata)
 
         async def counted(model: str = form) -> bool:
             (report,) = (await at.control.Compare(control_pb2.CompareRequest(model=model))).candidates
             return bool(report.n == REQUESTS)
 
-        await until(counted, within=30)
+        await until(counted)
 
 
 async def label(at: Deployed, form: str) -> None:
@@ -183,7 +183,7 @@ def marks(at: Deployed, form: str) -> list[tuple[Any, ...]]:
 def shadowctl(at: Deployed, *arguments: str) -> str:
     program = Path(sys.executable).with_name("shadowctl")
     command = [str(program), *arguments, "--server", at.control_address]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     return " ".join(done.stdout.split())
 

@@ -14,7 +14,7 @@ from multishadow.v1 import control_pb2, control_pb2_grpc, prediction_pb2
 from multishadow_server.adapters.deployment import Deployment, Endpoints
 from multishadow_server.settings import Settings
 from version_servers import Context, labelled, serving
-from waiting import until
+from waiting import PATIENCE, until
 
 CALLERS = 16
 ROUNDS = 5
@@ -60,7 +60,7 @@ class Callers:
             while not self._stop.is_set():
                 calls += 1
                 request = prediction_pb2.PredictRequest(model="spam", request_id=f"{number}-{calls}", text="hello")
-                call = predict(request, timeout=20)
+                call = predict(request, timeout=PATIENCE)
                 try:
                     answer = await call
                 except grpc.aio.AioRpcError as error:

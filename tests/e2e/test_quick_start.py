@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from running import Running, running
-from waiting import until_sync
+from waiting import PATIENCE, until_sync
 
 ROOT = Path(__file__).parents[2]
 PORTS = ("50051", "50052", "9000", "9001", "9002")
@@ -73,7 +73,14 @@ def test_the_quick_start_works_as_it_stands(readme: str, folder: Path, serving: 
     def run(line: str) -> int:
         command = line.replace(".venv/bin/", "").split(" #")[0]
         done = subprocess.run(
-            command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False
+            command,
+            shell=True,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
         )
         outputs[line] = done.stdout + done.stderr
         return done.returncode
@@ -88,9 +95,9 @@ def test_the_quick_start_works_as_it_stands(readme: str, folder: Path, serving: 
                 version = subprocess.Popen([sys.executable, *arguments], cwd=folder)
                 versions.callback(version.wait)
                 versions.callback(version.terminate)
-                until_sync(partial(accepts, int(arguments[1])), within=30.0)
+                until_sync(partial(accepts, int(arguments[1])))
             elif "shadowctl compare" in line:
-                until_sync(partial(decided, line), within=60.0)
+                until_sync(partial(decided, line))
             elif "shadowctl gates" in line:
                 assert run(line) == 3, outputs[line]
             else:

@@ -34,13 +34,13 @@ async def test_whatever_is_killed_or_frozen_every_capture_counts_once_and_caller
         # All but a router's death, which takes with it what it has not handed on yet.
         for _ in range(rounds):
             await running.suffer(every_fault(without=["SIGKILL router"]), dice)
-        await until(running.settled, within=60)
+        await until(running.settled)
         answered = running.callers.answers.total()
         await every_copy_is_accounted_for(running, exactly=answered)
 
         killed = [fault for fault in every_fault() if str(fault) == "SIGKILL router"] * rounds
         await running.suffer([*killed, *some_others(dice)], dice)
-        await until(running.settled, within=60)
+        await until(running.settled)
         most_lost = LOST_PER_ROUTER * len(killed)
         await every_copy_is_accounted_for(running, at_most_lost=most_lost)
 

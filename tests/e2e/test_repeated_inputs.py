@@ -10,7 +10,7 @@ from test_promotion_under_load import deployed
 
 from multishadow.v1 import control_pb2, prediction_pb2, prediction_pb2_grpc
 from multishadow_server.settings import Settings
-from waiting import until
+from waiting import PATIENCE, until
 
 REPEATS = 30
 OTHERS = 12
@@ -53,13 +53,15 @@ async def test_an_input_from_many_sessions_and_routers_counts_once_for_candidate
             # A connection each, so that both routers are asked.
             options = [("grpc.use_local_subchannel_pool", 1)]
             async with grpc.aio.insecure_channel(endpoints.router, options=options) as channel:
-                await prediction_pb2_grpc.PredictionServiceStub(channel).Predict(request(number, text), timeout=20)
+                await prediction_pb2_grpc.PredictionServiceStub(channel).Predict(
+                    request(number, text), timeout=PATIENCE
+                )
 
         async def counted() -> bool:
             (report,) = (await control.Compare(control_pb2.CompareRequest(model="spam"))).candidates
             return report.n + report.duplicates == len(texts)
 
-        await until(counted, within=30)
+        await until(counted)
         found = await control.Compare(control_pb2.CompareRequest(model="spam"))
         (report,) = found.candidates
         assert (report.n, report.duplicates, report.completeness) == (OTHERS + 1, REPEATS - 1, 1)

@@ -82,9 +82,9 @@ async def test_sessions_through_two_routers_are_heard_in_order_and_counted_once_
         stack.push_async_callback(counts.aclose)
         with workers(settings, tmp_path, count=1) as running:
             await _talk_and_kill(routers, listener, running)
-            await counts.reach(len(SESSIONS) * TURNS, within=60)
+            await counts.reach(len(SESSIONS) * TURNS)
             await _an_hour_later(settings)
-            await until(lambda: _ended(counts), within=60)
+            await until(lambda: _ended(counts))
         assert not listener.wrong
         await _check_counts(counts, listener)
         await _check_shown(stack, database_url)
@@ -104,13 +104,13 @@ async def _talk_and_kill(routers: list[Caller], listener: Listener, running: Wor
             await routers[(number + place) % 2].predict(body)
 
     talks = [asyncio.create_task(talk(session, place)) for place, session in enumerate(SESSIONS)]
-    await until(lambda: sum(map(len, listener.answered.values())) >= len(SESSIONS), within=60)
+    await until(lambda: sum(map(len, listener.answered.values())) >= len(SESSIONS))
     listener.gate.clear()
     halfway.set()
     await asyncio.gather(*talks)
-    await until(listener.under_way.total, within=60)
+    await until(listener.under_way.total)
     await asyncio.to_thread(running.kill, 0)
-    await until(lambda: not listener.under_way.total(), within=60)
+    await until(lambda: not listener.under_way.total())
     listener.gate.set()
 
 

@@ -24,7 +24,7 @@ from multishadow_server.demo import digits
 from multishadow_server.settings import Settings
 from rolling_out import Rollouts
 from version_servers import Context, VersionServer, serving
-from waiting import until
+from waiting import PATIENCE, until
 
 CONNECTIONS = 6
 PAUSE = 0.02
@@ -68,7 +68,7 @@ class Callers:
                 request = prediction_pb2.PredictRequest()
                 request.CopyFrom(samples[place])
                 request.model, request.request_id = model, f"request-{number}"
-                call = predict(request, timeout=20)
+                call = predict(request, timeout=PATIENCE)
                 try:
                     await call
                 except grpc.aio.AioRpcError as error:
@@ -132,7 +132,7 @@ class Staging(Rollouts):
     async def view(self, model: str) -> Any:
         """How a model's rollout stands; a control that starts again is waited for."""
         request = rollouts_pb2.GetRolloutRequest(model=model)
-        return await self.rollouts.GetRollout(request, wait_for_ready=True, timeout=20)
+        return await self.rollouts.GetRollout(request, wait_for_ready=True, timeout=PATIENCE)
 
     async def ends(self, model: str, state: str) -> None:
         """Wait for a model's rollout to end, which must be like this."""
@@ -140,7 +140,7 @@ class Staging(Rollouts):
         async def ended() -> bool:
             return bool((await self.view(model)).rollout.HasField("ended_at"))
 
-        await until(ended, within=60)
+        await until(ended)
         rollout = (await self.view(model)).rollout
         assert rollout.state == state, rollout.note
 
@@ -156,7 +156,7 @@ class Staging(Rollouts):
                 return False
             return any(pid != killed for pid in found)
 
-        await until(another_answers, within=30)
+        await until(another_answers)
 
     async def _processes(self) -> list[int]:
         """Process ids of controls; one that was killed is there, too, until it is taken for dead."""

@@ -86,7 +86,7 @@ async def test_every_capture_counts_exactly_once_however_often_workers_are_kille
     async with staged(settings, behaviours) as stage:
         with workers(settings, tmp_path, count=2) as running:
             sent = await _load_and_kill(stage, running, gate)
-            await until(stage.drained, within=60)
+            await until(stage.drained)
         assert await stage.counts.family("error_reason") == Counter({("C", "INTERNAL"): len(sent)})
         diverged = sum(diverges_on(capture.request_id, 0.2) for capture in sent)
         assert await stage.counts.outcomes() == Counter(
@@ -114,12 +114,12 @@ async def _load_and_kill(stage: Stage, running: Workers, gate: asyncio.Event) ->
         await append(stage.log, captures, per_message=5)
         sent += captures
         if due:
-            await until(lambda: stage.servers["A"].under_way, within=60)
+            await until(lambda: stage.servers["A"].under_way)
             await asyncio.to_thread(running.kill, dice.randrange(2))
             gate.set()
             kills += 1
     assert kills == KILLS
-    await until(running.all_ready, within=60)
+    await until(running.all_ready)
     return sent
 
 

@@ -30,7 +30,7 @@ from running_control import Control, control_addresses
 from shadowed_traffic import Counts, a_capture, append, begin_experiment, working
 from shadowed_traffic import connected as connected_to_nats
 from version_servers import labelled
-from waiting import until
+from waiting import PATIENCE, until
 
 SEED = 11
 ANSWER_SECONDS = 3.0
@@ -120,7 +120,7 @@ async def test_broken_frames_and_slow_clients_hold_up_nobody_and_leave_nothing_o
             await until(lambda: _answers_with(caller, large))
             for _, writer in held:
                 writer.close()
-            await until(lambda: open_files() <= before + 2, within=60)
+            await until(lambda: open_files() <= before + 2)
             await until(lambda: _answers_with(caller, large))
     figures(
         f"frames: {len(conversations)} broken conversations, {len(slow)} slow, {len(deaf)} deaf clients; no socket left"
@@ -196,10 +196,10 @@ async def _call(channel: Any, method: MethodDescriptor, body: bytes) -> tuple[gr
         return await anext(aiter(answers), b"")
 
     if method.client_streaming:
-        return await _ending(channel.stream_unary(path)(iter([body, body]), timeout=10.0))
+        return await _ending(channel.stream_unary(path)(iter([body, body]), timeout=PATIENCE))
     if method.server_streaming:
         return await _ending(first(channel.unary_stream(path)(body, timeout=1.0)))
-    return await _ending(channel.unary_unary(path)(body, timeout=10.0))
+    return await _ending(channel.unary_unary(path)(body, timeout=PATIENCE))
 
 
 def _schema(database_url: str) -> list[tuple[object, ...]]:
@@ -229,15 +229,16 @@ async def test_what_is_no_http_is_refused_and_probes_are_answered_on(database_ur
     ]  # fmt: skip
     async with control_addresses(database_url) as (_, http):
 
-        async def ready() -> bool:
-            return (await _answer(http, b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        async def says_yes(path: str) -> bool:
+            answer = await _answer(http, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            return answer.startswith(b"HTTP/1.1 200")
 
-        await until(ready)
+        await until(lambda: says_yes("/readyz"))
         before = open_files()
         answers = await asyncio.gather(*(_answer(http, said) for said in conversations))
         assert sum(answer.startswith(b"HTTP/1.1 400") for answer in answers) > 20
         assert [answer for answer in answers if answer.startswith(b"HTTP/1.1 5")] == []
-        assert (await _answer(http, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        await until(lambda: says_yes("/healthz"))
         await until(lambda: open_files() <= before + 2)
     figures(f"HTTP: {len(conversations)} broken conversations; no 5xx, no socket left")
 
@@ -292,7 +293,7 @@ async def test_hostile_answers_of_shadows_are_counted_as_what_they_are_and_stop_
             a_capture(f"r-{number}", shadows=tuple(answers), revision=epoch.from_revision) for number in range(3)
         ]
         await append(log, captures)
-        await counts.reach(3 * len(answers), within=60)
+        await counts.reach(3 * len(answers))
         outcomes = await counts.outcomes()
     assert outcomes.pop(("good", "ok")) == 3
     assert outcomes.pop(("huge", "error")) == 3

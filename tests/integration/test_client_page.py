@@ -17,6 +17,7 @@ from multishadow.v1 import control_pb2 as pb
 from multishadow.v1 import prediction_pb2
 from routers import saying, version
 from running_control import asked, control_address
+from waiting import PATIENCE
 
 PAGE = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
 SPAM = prediction_pb2.PredictResponse(classification=prediction_pb2.Classification(label="spam"))
@@ -43,7 +44,7 @@ async def test_the_pages_programs_do_what_they_say(
 
     def run() -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-W", "error", "page.py"]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
     done = await asyncio.to_thread(run)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -77,12 +78,14 @@ client.add_handler(ProviderEvent.PROVIDER_CONFIGURATION_CHANGED, hear)
 assert client.get_string_value("spam.A", "none") == "off"
 with Flags({address!r}) as flags:
     written = flags.set("spam", "A", "shadow")
-assert changed.wait(20)
+assert changed.wait(60)
 assert client.get_string_value("spam.A", "none") == "shadow"
 assert provider.revision == str(written.revision)
 assert keys == ["spam.A"]
 api.shutdown()
 """
     command = [sys.executable, "-c", program]
-    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
+    done = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     assert done.returncode == 0, done.stderr

@@ -18,7 +18,7 @@ from multishadow_server.adapters.comparison_pool import ComparisonPool
 from multishadow_server.core.comparison import Verdict
 from multishadow_server.core.model import Comparator
 from multishadow_server.service.ports import Comparer
-from waiting import until, until_sync
+from waiting import PATIENCE, until, until_sync
 
 COMPARATOR = Comparator()
 
@@ -144,7 +144,7 @@ async def test_a_comparison_that_kills_its_process_twice_is_uncomparable() -> No
     pool = ComparisonPool(processes=1, time_limit=60.0)
     comparing = asyncio.create_task(pool.compare(COMPARATOR, *ENDLESS))
     for _ in range(2):
-        await until(lambda: any(busy(pid) for pid in children()), within=30)
+        await until(lambda: any(busy(pid) for pid in children()))
         (pid,) = children()
         os.kill(pid, signal.SIGKILL)
         await until(lambda pid=pid: not alive(pid))  # type: ignore[misc]  # mypy infers no types for lambda defaults
@@ -249,4 +249,4 @@ def test_a_child_ends_with_its_parent_even_when_that_is_killed(tmp_path: Path) -
 def test_a_child_does_not_load_grpc() -> None:
     source = "import sys, multishadow_server.adapters.comparison_process as p; sys.exit('grpc' in sys.modules)"
 
-    assert subprocess.run([sys.executable, "-c", source], check=False, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", source], check=False, timeout=PATIENCE).returncode == 0

@@ -24,7 +24,7 @@ from multishadow_server.app import tokens as on_database
 from multishadow_server.settings import Settings
 from running_control import Control, asked, control_address, control_addresses, refused
 from store_fixtures import rows
-from waiting import until
+from waiting import PATIENCE, until
 
 NOBODY_LISTENS = "nats://127.0.0.1:1"
 
@@ -67,7 +67,7 @@ async def ask_http(address: str, path: str, *headers: str, method: str = "GET") 
     reader, writer = await asyncio.open_connection(host, int(port))
     lines = [f"{method} {path} HTTP/1.1", "Host: control", "Connection: close", "Content-Length: 0", *headers, "", ""]
     writer.write("\r\n".join(lines).encode())
-    answer = await asyncio.wait_for(reader.read(), 10)
+    answer = await asyncio.wait_for(reader.read(), PATIENCE)
     writer.close()
     head, _, body = answer.partition(b"\r\n\r\n")
     status, *fields = head.decode().split("\r\n")
@@ -189,7 +189,7 @@ async def test_a_stream_of_flags_ends_with_the_token_that_opened_it(database_url
         assert (await anext(stream)).flag_configuration
         await on_database.revoke(Settings(database_url=database_url), "app", reason="test")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await asyncio.wait_for(anext(stream), 10)
+            await asyncio.wait_for(anext(stream), PATIENCE)
         assert caught.value.code() is StatusCode.UNAUTHENTICATED
         assert "was revoked" in str(caught.value.details())
 

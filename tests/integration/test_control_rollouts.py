@@ -22,7 +22,7 @@ from rolling_out import WHY, Rollouts, RouterReports, rolling_out, served
 from routers import set_flag
 from running_control import control_address, refused
 from store_fixtures import opened, rows
-from waiting import until
+from waiting import PATIENCE, until
 
 ENOUGH = 1_000
 
@@ -321,7 +321,8 @@ async def test_a_rollback_needs_nothing_of_experiments(control: Rollouts, databa
         connection.execute(BREAKAGES[breakage].encode())
         if breakage == "renamed":
             connection.commit()
-        async with asyncio.timeout(3):
+        # Whoever waits for a lock fails after ten seconds.
+        async with asyncio.timeout(8):
             assert (await control.rollback()).version == "base"
             # What a person needs to see that it worked can be read, too.
             assert await control.live() == "base"
@@ -453,7 +454,7 @@ async def test_who_follows_a_revision_and_who_served_since(
     assert (straggler.instance, straggler.host, straggler.revision, straggler.silent) == (
         "router-2", "host-a", promoted.revision - 1, False,
     )  # fmt: skip
-    assert 0 <= straggler.age_seconds < 5
+    assert 0 <= straggler.age_seconds < PATIENCE
     assert list(found.served) == []
     await router.count(promoted.revision, A=served(40, failed=3))
     (by_a,) = (await control.rollouts.GetAcknowledgement(ask)).served

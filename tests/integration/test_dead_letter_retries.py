@@ -71,7 +71,7 @@ async def test_calls_that_failed_are_answered_later_hold_up_nobody_and_count_as_
     async with staged(settings, {"A": away_until(back), "B": answering()}) as stage, keeping(stage, POLICY) as letters:
         async with working(settings):
             await append(stage.log, stage.captures(10))
-            await stage.counts.reach(20, within=60)
+            await stage.counts.reach(20)
             # Every capture is committed and acknowledged while A is away.
             await until(stage.drained)
             expected = Counter({("A", "error"): 10, ("B", "ok"): 10})
@@ -101,7 +101,7 @@ async def test_letters_beyond_the_models_limit_are_given_up_and_counted(settings
     one = settings.model_copy(update={"log_partitions": 1})
     async with staged(one, {"A": away_until(asyncio.Event())}) as stage, keeping(stage, few), working(one):
         await append(stage.log, stage.captures(10))
-        await stage.counts.reach(10, within=60)
+        await stage.counts.reach(10)
         assert states(settings) == Counter(waiting=3)
         await until(lambda: stage.counter("dead_letters.no_room", equals=7))
         assert await stage.counts.outcomes() == Counter({("A", "error"): 10})

@@ -17,6 +17,7 @@ from multishadow_server.demo import catalogue, digits, summary
 from multishadow_server.demo.traffic import Callers, Tally
 from multishadow_server.errors import NotFound, Unavailable
 from running import Running, running
+from waiting import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def digits_address(server: Running) -> str:
 
 
 async def test_a_version_server_reads_held_out_digits_and_says_how_well(digits_address: str, server: Running) -> None:
-    await health.check(digits_address, timeout=5.0)
+    await health.check(digits_address, timeout=PATIENCE)
     assert server.output.startswith("the same with its weights rounded to 8 bits; 9")
     _, _, _, truth = digits.images()
     async with grpc.aio.insecure_channel(digits_address) as channel:

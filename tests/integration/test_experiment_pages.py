@@ -31,6 +31,7 @@ from multishadow_server.settings import Settings
 from running_control import Control, asked, control_addresses
 from sightings import LIVE_LATENCY, seen
 from store_fixtures import opened
+from waiting import PATIENCE
 
 HOURS = 12
 PAGES = ("", "/course", "/answers", "/gates", "/segments")
@@ -42,7 +43,7 @@ async def site(database_url: str, **settings: str) -> AsyncIterator[tuple[Contro
     async with (
         control_addresses(database_url, **settings) as (address, http),
         asked(address) as control,
-        httpx.AsyncClient(base_url=f"http://{http}/ui", follow_redirects=True, timeout=60) as browser,
+        httpx.AsyncClient(base_url=f"http://{http}/ui", follow_redirects=True, timeout=PATIENCE) as browser,
     ):
         yield control, browser
 

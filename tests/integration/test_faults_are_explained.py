@@ -37,7 +37,7 @@ from shadowed_traffic import staged, working
 from sightings import LIVE_LATENCY, seen
 from store_fixtures import COMPARATOR, opened, register, spam
 from version_servers import answering, failing
-from waiting import until
+from waiting import PATIENCE, until
 
 HOUR = 3_600
 MINUTES = 40
@@ -84,7 +84,7 @@ async def looking(database_url: str, monkeypatch: pytest.MonkeyPatch, **settings
     async with control_addresses(database_url, **settings) as (address, http):
         for name, value in environment(address).items():
             monkeypatch.setenv(name, value)
-        async with httpx.AsyncClient(base_url=f"http://{http}", follow_redirects=True, timeout=60) as browser:
+        async with httpx.AsyncClient(base_url=f"http://{http}", follow_redirects=True, timeout=PATIENCE) as browser:
             yield Seen(browser)
 
 
@@ -118,7 +118,7 @@ async def test_a_dead_shadow_and_a_miswired_comparator_are_explained(
             on = {(each["kind"], each["subject"]) for each in found.document["alarms"]}
             return {("shadow_silent", "A"), ("comparator_failing", "B")} <= on
 
-        await until(raised, within=60)
+        await until(raised)
         for path in ("/ui/", "/ui/experiments/1"):
             page = await look.page(path)
             assert "A at 127.0.0.1" in page, page
@@ -136,7 +136,7 @@ async def test_a_dead_shadow_and_a_miswired_comparator_are_explained(
                 await send()
                 return await look.value("multishadow_alarms", kind=kind, version=version) == 1
 
-            await until(exposed, within=60)
+            await until(exposed)
         assert 'outcome!="answered"' in alert("MultishadowShadowSilent")
         assert 'outcome="uncomparable"' in alert("MultishadowComparatorFailing")
 

@@ -14,7 +14,7 @@ import pytest
 import bad_input
 from multishadow_server.entrypoints.lasting_server import LastingServer
 from multishadow_server.errors import FailedPrecondition
-from waiting import until
+from waiting import PATIENCE, until
 
 PATH = "/a.B/C"
 BREAKING = bad_input.greeting() + bad_input.a_call(PATH, b"x").replace(PATH.encode(), b"/a.B\xa0C")
@@ -99,7 +99,7 @@ async def test_a_stop_waits_for_calls_under_way_of_a_server_that_broke_before() 
         await until(lambda: len(made) == 2)
         writer.close()
         async with grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as other:
-            await asyncio.wait_for(other.channel_ready(), 30)
+            await asyncio.wait_for(other.channel_ready(), PATIENCE)
         opening = asyncio.create_task(open_late(made[-1]))
     assert answered == [b"before"], "it has returned, and a process would end now"
     await opening
@@ -109,4 +109,4 @@ async def test_a_stop_waits_for_calls_under_way_of_a_server_that_broke_before() 
 
 def _call(channel: grpc.aio.Channel, body: bytes) -> grpc.aio.UnaryUnaryCall[bytes, bytes]:
     method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(PATH)
-    return method(body, timeout=30, wait_for_ready=True)
+    return method(body, timeout=PATIENCE, wait_for_ready=True)

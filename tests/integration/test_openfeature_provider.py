@@ -33,7 +33,7 @@ from openfeature.track import TrackingEventDetails
 from flagd_sync_server import SyncServer, flag_set, publishing, text_flag
 from multishadow_client.openfeature import MultishadowProvider, Tracking
 from multishadow_server.adapters.embedded import dies_with_parent
-from waiting import until_sync
+from waiting import PATIENCE, until_sync
 
 READY, STALE, ERROR, FATAL = ProviderStatus.READY, ProviderStatus.STALE, ProviderStatus.ERROR, ProviderStatus.FATAL
 GREETING = {"greeting": text_flag("hello")}
@@ -80,7 +80,7 @@ class Application:
         wanted = ProviderEvent.PROVIDER_CONFIGURATION_CHANGED
         return [details.flags_changed or [] for event, details in self.heard if event is wanted]
 
-    def becomes(self, state: ProviderStatus, *, within: float = 10.0) -> bool:
+    def becomes(self, state: ProviderStatus, *, within: float = PATIENCE) -> bool:
         until_sync(lambda: self.provider.status is state, within=within)
         return True
 
@@ -280,7 +280,7 @@ def test_ten_thousand_flags_are_swapped_whole_under_threads_that_evaluate(start:
         seen = [threads.submit(evaluate, worker) for worker in range(4)]
         for value in ("bb", "ccc"):
             server.publish(many(value))
-            until_sync(partial(is_at, str(len(value))), within=30)
+            until_sync(partial(is_at, str(len(value))))
         stop.set()
     assert set().union(*(future.result() for future in seen)) <= {"a", "bb", "ccc"}
     until_sync(lambda: [len(keys) for keys in application.changes()] == [10_000, 10_000])
@@ -387,10 +387,11 @@ def test_a_frozen_server_is_noticed_and_its_thaw_too(start: Start, process: Any)
     frozen.send_signal(signal.SIGSTOP)
     assert application.becomes(STALE)
     began = time.monotonic()
-    assert application.text() == "hello"
-    assert time.monotonic() - began < 1.0
+    # Whoever asked the server each time would wait for it each time.
+    assert {application.text() for _ in range(1_000)} == {"hello"}
+    assert time.monotonic() - began < PATIENCE
     frozen.send_signal(signal.SIGCONT)
-    assert application.becomes(READY, within=30)
+    assert application.becomes(READY)
 
 
 # --- the beginning ------------------------------------------------------------------------------------------------
@@ -403,7 +404,7 @@ def test_without_a_server_the_start_is_bounded_and_the_defaults_hold_until_it_co
     began = time.monotonic()
     with pytest.raises(ProviderNotReadyError) as caught:
         start(server.address, init_timeout=0.3)
-    assert 0.2 < time.monotonic() - began < 3.0
+    assert 0.2 < time.monotonic() - began < PATIENCE
     assert f"no flags from {server.address} within 0.3 s" in str(caught.value.error_message)
     application = start(server.address, init_timeout=0.1, waits=False)
     assert application.becomes(ERROR)
@@ -419,7 +420,7 @@ def test_a_server_that_accepts_and_says_nothing_is_not_waited_for(start: Start, 
     began = time.monotonic()
     with pytest.raises(ProviderNotReadyError):
         start(server.address, init_timeout=0.2)
-    assert time.monotonic() - began < 3.0
+    assert time.monotonic() - began < PATIENCE
     server.silent = False
     server.publish(flag_set(GREETING))
 
@@ -532,7 +533,7 @@ if (child := os.fork()) == 0:
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     command = [sys.executable, "-c", program, server.address]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stdout) == (0, "hello"), done.stderr
 
 
@@ -546,7 +547,7 @@ try:
 except ImportError as error:
     print(error)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert "needs openfeature.contrib.tools.flagd.core" in done.stdout
     assert "pip install 'multishadow[openfeature]'" in done.stdout
 

@@ -19,6 +19,7 @@ from multishadow_server.adapters.postgres.promotions import PostgresLiveFigures,
 from page_world import fill
 from running_control import control_addresses
 from store_fixtures import opened, rows
+from waiting import PATIENCE
 
 # The world stands still: what control would find of it by itself is other tests' matter.
 STILL: dict[str, Any] = {"watch_interval": 3_600.0, "rollout_interval": 3_600.0, "alarm_clear_after": 1e6}
@@ -44,7 +45,9 @@ async def browsing(database_url: str, token: str = "", **settings: Any) -> Async
     cookies = {"multishadow_token": token} if token else {}
     async with (
         control_addresses(database_url, **(STILL | settings)) as (_, http),
-        httpx.AsyncClient(base_url=f"http://{http}/ui", cookies=cookies, follow_redirects=True, timeout=30) as browser,
+        httpx.AsyncClient(
+            base_url=f"http://{http}/ui", cookies=cookies, follow_redirects=True, timeout=PATIENCE
+        ) as browser,
     ):
         yield browser
 

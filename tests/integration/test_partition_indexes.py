@@ -17,6 +17,7 @@ from multishadow_server.adapters.postgres.engine import driver_url
 from multishadow_server.adapters.postgres.migration import alembic_config
 from multishadow_server.adapters.postgres.observations import PostgresObservations
 from store_fixtures import comparison, flush, open_first_epoch, opened, rows
+from waiting import PATIENCE
 
 INVALID = "SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE NOT indisvalid"
 # Of each index of the table, how many partitions have a part of it.
@@ -82,7 +83,7 @@ async def test_who_writes_to_a_partition_goes_on_while_its_index_is_built(databa
             other.execute("SET lock_timeout = '5s'")
             other.execute(COPY)
         assert migrated.is_alive(), "it waits for the writer, and nobody waits for it"
-    migrated.join(60)
+    migrated.join(PATIENCE)
     assert whole(database_url)
 
 

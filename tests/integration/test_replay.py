@@ -27,7 +27,7 @@ from multishadow_server.service.ports import Flush, RequestFilter, StoredCompari
 from running_control import asked, control_address
 from store_fixtures import NOON, capture, opened, rows
 from version_servers import PREDICT, Behaviour, Context, answering, failing, gated, labelled, serving
-from waiting import until
+from waiting import PATIENCE, until
 
 
 async def shadowctl(*arguments: str) -> Result:
@@ -224,9 +224,9 @@ async def test_ctrl_c_ends_it_with_a_partial_summary_and_nothing_goes_on(control
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        await until(lambda: results.exists() and results.read_text().count("\n") == 4, within=60)
+        await until(lambda: results.exists() and results.read_text().count("\n") == 4)
         process.send_signal(signal.SIGINT)
-        out, err = await asyncio.wait_for(process.communicate(), 60)
+        out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
         assert process.returncode == 3, err
         assert b"4 of 50 to spam.base" in out
         assert b"stopped before its end: 46 have no result" in out

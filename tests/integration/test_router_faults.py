@@ -29,7 +29,7 @@ from multishadow_server.service.ports import ProcessStatus
 from multishadow_server.settings import Settings
 from routers import Logged, a_request, calling, register, saying, version
 from running import Running, running
-from waiting import until
+from waiting import PATIENCE, until
 
 SAMPLED = {"base": Claim.LIVE, "A": Claim.SHADOW}
 
@@ -107,7 +107,7 @@ async def test_a_dead_log_costs_captures_over_the_bound_and_nothing_else(
         await until(lambda: _is(counter(database_url, "dropped.buffer_full"), 30))
         assert await counter(database_url, "buffered") == 20
         logged = Logged(await connected(own_nats.start(), stack), log_name)
-        await until(lambda: _is(counter(database_url, "captured"), 20), within=20)
+        await until(lambda: _is(counter(database_url, "captured"), 20))
     assert len(await logged.captures(20)) == 20
     drops = await logged.drops()
     assert sum(drop.count for drop in drops) == 30
@@ -131,7 +131,7 @@ async def test_a_log_that_hangs_holds_nobody_up(
         await logged.captures(1)
         os.kill(own_nats.pid, signal.SIGSTOP)
         for i in range(20):
-            assert (await caller.predict(a_request(request_id=f"r-{i}"), timeout=2.0)).response == b"x"
+            assert (await caller.predict(a_request(request_id=f"r-{i}"))).response == b"x"
         os.kill(own_nats.pid, signal.SIGCONT)
     captures = await logged.captures(21)
     assert sorted(capture.request_id for capture in captures) == sorted(["before", *(f"r-{i}" for i in range(20))])
@@ -199,12 +199,12 @@ async def test_a_lost_flag_source_keeps_the_live_version_and_stops_shadowing(
             return time.monotonic() - lost_at > 3.0
 
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(until(called_for_three_seconds, within=60))
+            tasks.create_task(until(called_for_three_seconds))
             await until(lambda: sent)
             await asyncio.to_thread(own_postgres.stop)
             lost_at = time.monotonic()
         await asyncio.to_thread(own_postgres.start)
-        await until(lambda: _samples(caller, logged, "again"), within=20)
+        await until(lambda: _samples(caller, logged, "again"))
         await until(lambda: _fresh(database_url))
     logged_ids = {capture.request_id for batch in await logged.batches() for capture in batch.captures}
     sampled = [f"lost-{i}" in logged_ids for i in range(sent)]
@@ -242,11 +242,13 @@ async def test_a_router_that_never_read_its_configuration_says_so_and_serves_onc
         error = await caller.status(a_request())
         assert error.code() is grpc.StatusCode.UNAVAILABLE
         assert "has not read its configuration yet" in (error.details() or "")
-        health = await health_pb2_grpc.HealthStub(caller.channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+        health = await health_pb2_grpc.HealthStub(caller.channel).Check(
+            health_pb2.HealthCheckRequest(), timeout=PATIENCE
+        )
         assert health.status == health_pb2.HealthCheckResponse.NOT_SERVING
         assert not ready.done()
         await asyncio.to_thread(own_postgres.start)
-        assert await asyncio.wait_for(ready, 30) == address
+        assert await asyncio.wait_for(ready, PATIENCE) == address
         assert (await caller.predict(a_request())).response == b"x"
     stop.set()
     await role
@@ -281,7 +283,7 @@ async def test_a_router_that_starts_while_the_store_is_away_serves_by_what_one_l
 
 
 async def serves(channel: grpc.aio.Channel) -> bool:
-    health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+    health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
     serving: bool = health.status == health_pb2.HealthCheckResponse.SERVING
     return serving
 
@@ -294,7 +296,7 @@ async def test_a_router_stops_in_order_while_it_waits_for_the_store(nats_url: st
     stop = asyncio.Event()
     role = asyncio.create_task(router_role.run(settings, stop, ready=lambda _: None))
     asyncio.get_running_loop().call_soon(stop.set)
-    await asyncio.wait_for(role, 30)
+    await asyncio.wait_for(role, PATIENCE)
 
 
 @pytest.mark.parametrize(
@@ -446,7 +448,7 @@ async def test_two_router_processes_share_one_address(
         statuses = await status_of(database_url, "router")
         return len([status for status in statuses if status.counters.get("requests")]) == 2
 
-    await until(both_answered, within=30)
+    await until(both_answered)
     for process in processes:
         process.process.send_signal(signal.SIGTERM)
     assert [await asyncio.to_thread(process.ended) for process in processes] == [0, 0]

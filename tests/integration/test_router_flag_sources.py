@@ -22,7 +22,7 @@ from multishadow_server.settings import Settings
 from ofrep_server import OfrepServer, answering
 from routers import Caller, a_request, register, saying, version
 from running_control import asked, control_address, refused
-from waiting import until
+from waiting import PATIENCE, until
 
 FLAGD = "openfeature.contrib.provider.flagd:FlagdProvider"
 OFREP = "multishadow_server.adapters.flag_provider:ofrep"
@@ -119,7 +119,7 @@ async def test_a_source_that_dies_keeps_the_live_version_and_stops_shadowing(
         status = await router_status(control)
         return status is not None and "(" in status.flag_source and status.counters.get("flag_age_ms", 0) > 300
 
-    await until(says_that_it_is_lost, within=20)
+    await until(says_that_it_is_lost)
     before = await _sampled(control)
     assert [await served(caller) for _ in range(20)] == ["A"] * 20
     await _reported_again(control)
@@ -127,8 +127,8 @@ async def test_a_source_that_dies_keeps_the_live_version_and_stops_shadowing(
 
     flagd.publish(flag_set(BASE_LIVE, revision=2))
     flagd.start()
-    await until(lambda: is_(served(caller), "base"), within=20)
-    await until(lambda: _reads_from(control, "FlagdProvider"), within=20)
+    await until(lambda: is_(served(caller), "base"))
+    await until(lambda: _reads_from(control, "FlagdProvider"))
 
 
 async def _sampled(control: str) -> int:
@@ -216,7 +216,7 @@ async def test_a_router_whose_source_is_away_at_the_start_says_so_and_takes_no_c
     await until(lambda: _says_a_state(control))
     assert not starting.done()
     flagd.start()
-    assert await served(await asyncio.wait_for(starting, 20)) == "base"
+    assert await served(await asyncio.wait_for(starting, PATIENCE)) == "base"
 
 
 async def _says_a_state(control: str) -> bool:

@@ -21,6 +21,7 @@ from multishadow.oip.v2 import inference_pb2 as oip
 from multishadow_server.core.model import Version
 from multishadow_server.core.routing import Claim
 from routers import Caller, Logged, register, saying, trailing_of, version
+from waiting import PATIENCE
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ async def live(stack: AsyncExitStack) -> InferenceServer:
 
 async def ask(caller: Caller, method: str, body: bytes) -> tuple[bytes, dict[str, str | bytes]]:
     callable_: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = caller.channel.unary_unary(f"/{SERVICE}/{method}")
-    call = callable_(body, timeout=20.0)
+    call = callable_(body, timeout=PATIENCE)
     response = await call
     return response, {str(key): value for key, value in await call.trailing_metadata() or ()}
 
@@ -142,7 +143,7 @@ async def test_what_cannot_be_answered_says_what_to_do(
         refused += [await refusal(caller, "ModelReady", body) for body in (b"\xff", nobody)]
         wrong_door = await caller.status(routers.a_request())
         streaming: Any = caller.channel.stream_stream(f"/{SERVICE}/ModelStreamInfer")
-        stream = streaming(iter([b""]), timeout=20.0)
+        stream = streaming(iter([b""]), timeout=PATIENCE)
         unknown = await refusal(caller, "RepositoryIndex", b"")
         with pytest.raises(grpc.aio.AioRpcError) as not_offered:
             await stream.read()

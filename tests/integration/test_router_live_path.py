@@ -18,7 +18,7 @@ from multishadow.v1 import prediction_pb2
 from multishadow_server.core import flags
 from multishadow_server.core.routing import Claim
 from routers import Logged, a_request, refusing, register, saying, trailing_of, version
-from waiting import until
+from waiting import PATIENCE, until
 
 # Not what a serializer writes: fields out of order, one unknown, a varint longer than it needs to be.
 ODD = bytes.fromhex("fa07026869") + b"\x7a\x03abc" + bytes.fromhex("988080800000")
@@ -305,7 +305,7 @@ async def test_health_and_reflection_say_what_is_served(database_url: str, nats_
     async with routers.router(database_url, nats_url, log_name) as caller:
         stub = health_pb2_grpc.HealthStub(caller.channel)
         for service in ("", "multishadow.v1.PredictionService"):
-            answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
+            answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=PATIENCE)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
         services = await asyncio.to_thread(_reflected, caller.address)
     assert "multishadow.v1.PredictionService" in services

@@ -31,7 +31,7 @@ from multishadow_server.service.steering import Move
 from running_control import asked, control_address, refused
 from sightings import rollup_of
 from store_fixtures import opened, rows
-from waiting import until
+from waiting import PATIENCE, until
 
 HOUR = 3_600.0
 RAMP = Schedule(ramp=(1, 5, 25), dwell=1_800)
@@ -273,11 +273,11 @@ async def test_a_ramp_survives_controls_that_are_killed(world: World) -> None:
 
         running = [control_process(world.url) for _ in range(controls)]
         try:
-            await until(climbed, within=60)
+            await until(climbed)
         finally:
             for process in running:
                 process.kill()
-                process.wait(10)
+                process.wait(PATIENCE)
 
     await climb(1, controls=2)
     await climb(2, controls=1)

@@ -32,7 +32,7 @@ from running_control import asked, control_addresses
 from scraping import described, scrape
 from shadowed_traffic import append, staged, working
 from version_servers import answering, failing
-from waiting import until
+from waiting import PATIENCE, until
 
 FREE = "127.0.0.1:0"
 
@@ -153,7 +153,7 @@ async def test_metrics_are_there_while_neither_postgresql_nor_nats_is(nobody: st
         running = role.run(Settings(**settings), stop, ready=lambda _: None, metrics_ready=addresses[name].set_result)
         roles.append(asyncio.create_task(running))
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             found = {name: await scrape(await address) for name, address in addresses.items()}
             assert {name: each.families for name, each in found.items()} == {
                 "router": described("router"),

@@ -20,7 +20,7 @@ from multishadow_server.adapters.deployment import environment_of, folder_lock, 
 from multishadow_server.errors import FailedPrecondition
 from multishadow_server.settings import Settings
 from running import Running, running
-from waiting import until_sync
+from waiting import PATIENCE, until_sync
 
 FREE = tuple(part for role in ("router", "control", "http") for part in (f"--{role}-listen", "127.0.0.1:0"))
 
@@ -62,7 +62,7 @@ def _apply_as_it_says(output: str, folder: Path) -> None:
     (folder / "model.yaml").write_text("model: spam\nversions: [{name: base, address: '127.0.0.1:1'}]\n")
     typed = re.findall(r"Next: shadowctl (.+?)\. Ctrl-C", output)[0]
     shadowctl = Path(sys.executable).with_name("shadowctl")
-    subprocess.run([shadowctl, *typed.split()], cwd=folder, check=True, timeout=60)
+    subprocess.run([shadowctl, *typed.split()], cwd=folder, check=True, timeout=PATIENCE)
 
 
 def test_it_says_where_everything_is_and_stops_it_all_when_asked(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_it_says_where_everything_is_and_stops_it_all_when_asked(tmp_path: Path)
         assert set(pids(command)) == {"router-1", "router-2", "worker-1", "control"}
         assert {"postgres", "nats-server"} <= names(command)
         page = next(line for line in command.lines if line.startswith("page")).split()[1]
-        with urllib.request.urlopen(page, timeout=30) as answer:
+        with urllib.request.urlopen(page, timeout=PATIENCE) as answer:
             assert b"No model is registered yet" in answer.read()
         for served in ("router", "control", "http"):
             assert re.search(rf"{served} +127\.0\.0\.1:[1-9]\d+", command.output)
@@ -98,7 +98,7 @@ def test_a_killed_engine_comes_back(serving: Running, engine: str) -> None:
     oldest = min((p for p in serving.family() if p.name() == engine), key=lambda p: p.create_time())
     oldest.kill()
     serving.line_with("ended unasked; it starts again")
-    until_sync(lambda: any(p.name() == engine and p.pid != oldest.pid for p in serving.family()), within=30.0)
+    until_sync(lambda: any(p.name() == engine and p.pid != oldest.pid for p in serving.family()))
 
 
 def test_nothing_outlives_a_serve_that_is_killed_and_its_folder_can_be_served_again(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_database_that_cannot_be_reached_is_named_in_one_line(tmp_path: Path) 
 
 def test_stopping_it_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
     with running("serve", *FREE, "--data-dir", str(tmp_path / "data")) as command:
-        until_sync(lambda: "postgres" in names(command), within=30.0)
+        until_sync(lambda: "postgres" in names(command))
         command.process.send_signal(signal.SIGTERM)
         command.ended()
         assert command.left_nothing_running()

@@ -25,11 +25,9 @@ from multishadow.v1.control_pb2 import CompareRequest
 from multishadow_client import cli
 from multishadow_server.app import control as control_role
 from multishadow_server.settings import Settings
-from waiting import until
+from waiting import PATIENCE, until
 
 SHADOWCTL = str(Path(sys.executable).with_name("shadowctl"))
-# Seconds; a command takes one to start, and more than ten where others keep every core busy.
-PATIENCE = 60.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +68,7 @@ async def shadowctl(
     )
     stop, address = asyncio.Event(), asyncio.get_running_loop().create_future()
     control = asyncio.create_task(control_role.run(settings, stop, ready=address.set_result))
-    await asyncio.wait([control, address], return_when=asyncio.FIRST_COMPLETED, timeout=30)
+    await asyncio.wait([control, address], return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE)
     if control.done():
         await control
     for name, value in environment(await address).items():
@@ -216,7 +214,7 @@ async def test_watching_on_a_terminal_ends_cleanly_and_leaves_the_last_report() 
         async with a_process(canned.address, "compare", "--watch", "--every", "1s", **terminal) as process:
             os.close(theirs)
             reading = asyncio.create_task(asyncio.to_thread(read_all, ours, shown))
-            await until(lambda: len(canned.asked(CompareRequest)) >= 3, within=PATIENCE)
+            await until(lambda: len(canned.asked(CompareRequest)) >= 3)
             process.send_signal(signal.SIGINT)
             assert await asyncio.wait_for(process.wait(), PATIENCE) == 3
             await asyncio.wait_for(reading, PATIENCE)

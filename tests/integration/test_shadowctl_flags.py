@@ -17,6 +17,7 @@ import yaml
 from test_shadowctl import SHADOWCTL, Result, environment, run
 
 from running_control import Control, asked, control_address
+from waiting import PATIENCE
 
 SWITCH = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "off"}
 EDITOR = """
@@ -331,7 +332,7 @@ async def test_a_stale_edit_offers_to_look_again(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             env=os.environ | {"EDITOR": editor.command},
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
     finally:

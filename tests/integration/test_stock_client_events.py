@@ -30,7 +30,7 @@ from serving_flags import (
     rpc_provider,
     serving,
 )
-from waiting import until_sync
+from waiting import PATIENCE, until_sync
 
 READY, STALE, CHANGED = "PROVIDER_READY", "PROVIDER_STALE", "PROVIDER_CONFIGURATION_CHANGED"
 _numbers = itertools.count(1)
@@ -197,7 +197,7 @@ def test_a_malformed_flag_costs_the_others_nothing(database_url: str, request: p
             assert rpc.read("string", key, "none", {}).error == "PARSE_ERROR"
             assert ofrep.read("string", key, "none", {}).error == "PARSE_ERROR"
             assert in_process.read("string", key, "none", {}).error == "FLAG_NOT_FOUND"
-        left_out = requests.get(f"{control.url}/readyz", timeout=5).json()["flags"]["leftOut"]
+        left_out = requests.get(f"{control.url}/readyz", timeout=PATIENCE).json()["flags"]["leftOut"]
         assert set(left_out) == set(malformed)
         assert left_out["stray-default"] == 'its defaultVariant "green" is none of its variants'
         javascript = JavaScriptReader(request.getfixturevalue("node"), control, "in-process")
@@ -228,7 +228,7 @@ def own_url(own_postgres: EmbeddedPostgres) -> str:
 
 def test_control_that_is_ready_knows_its_flags(own_url: str) -> None:
     with serving(own_url) as control:
-        first = requests.post(f"{control.url}/ofrep/v1/evaluate/flags/colour", json={"context": {}}, timeout=5)
+        first = requests.post(f"{control.url}/ofrep/v1/evaluate/flags/colour", json={"context": {}}, timeout=PATIENCE)
         assert first.json()["value"] == "red", first.text
 
 
@@ -242,14 +242,14 @@ def test_the_last_known_flags_are_served_while_the_database_is_away_and_say_so(
         def is_stale() -> bool:
             answer = reader.read("string", "colour", "none", {})
             assert answer.value == "red"
-            told: bool = requests.get(f"{control.url}/readyz", timeout=5).json()["flags"]["stale"]
+            told: bool = requests.get(f"{control.url}/readyz", timeout=PATIENCE).json()["flags"]["stale"]
             assert answer.metadata is not None
             return told and answer.metadata.get("stale") is True
 
         assert not is_stale()
         own_postgres.stop()
         until_sync(is_stale)
-        bulk = requests.post(f"{control.url}/ofrep/v1/evaluate/flags", json={"context": {}}, timeout=5)
+        bulk = requests.post(f"{control.url}/ofrep/v1/evaluate/flags", json={"context": {}}, timeout=PATIENCE)
         assert bulk.json()["metadata"]["stale"] is True
         with python_reader(in_process_provider(control)) as newcomer:
             assert newcomer.read("string", "colour", "none", {}).value == "red"
@@ -264,13 +264,13 @@ def test_nobody_is_told_of_an_empty_set_before_the_flags_were_ever_read(
 ) -> None:
     own_postgres.stop()
     with serving(own_url) as control:
-        single = requests.post(f"{control.url}/ofrep/v1/evaluate/flags/colour", json={"context": {}}, timeout=5)
-        bulk = requests.post(f"{control.url}/ofrep/v1/evaluate/flags", json={"context": {}}, timeout=5)
+        single = requests.post(f"{control.url}/ofrep/v1/evaluate/flags/colour", json={"context": {}}, timeout=PATIENCE)
+        bulk = requests.post(f"{control.url}/ofrep/v1/evaluate/flags", json={"context": {}}, timeout=PATIENCE)
         for answer in (single, bulk):
             assert (answer.status_code, answer.json()["errorCode"]) == (503, "PROVIDER_NOT_READY")
             assert answer.headers["Retry-After"] == "1"
-        assert requests.get(f"{control.url}/readyz", timeout=5).status_code == 503
-        assert requests.get(f"{control.url}/healthz", timeout=5).status_code == 200
+        assert requests.get(f"{control.url}/readyz", timeout=PATIENCE).status_code == 503
+        assert requests.get(f"{control.url}/healthz", timeout=PATIENCE).status_code == 200
         with grpc.insecure_channel(control.grpc) as channel:
             sync = sync_pb2_grpc.FlagSyncServiceStub(channel)
             asked = evaluation_pb2.ResolveStringRequest(flag_key="colour")

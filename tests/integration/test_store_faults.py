@@ -43,7 +43,7 @@ from store_fixtures import (
     register,
     spam,
 )
-from waiting import until
+from waiting import PATIENCE, until
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ async def test_while_the_server_is_away_every_call_says_so_at_once(
             began = time.monotonic()
             with pytest.raises(StoreUnavailable, match=f"failed while {purpose}: .*MULTISHADOW_DATABASE_URL"):
                 await call()
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < PATIENCE / 2, purpose
     assert (await source.read()).revision == 2
 
 
@@ -140,7 +140,7 @@ async def test_a_listener_learns_that_its_connection_was_lost(
         assert await anext(changes) == 0
         waiting = asyncio.ensure_future(anext(changes))
         with stopped(own_postgres), pytest.raises(StoreUnavailable, match="listening for changes"):
-            await asyncio.wait_for(waiting, 30)
+            await asyncio.wait_for(waiting, PATIENCE)
     async with aclosing(PostgresConfiguration(engine).changes()) as changes:
         assert await anext(changes) == 0
 
@@ -191,7 +191,7 @@ async def test_commits_over_many_crashes_count_every_micro_batch_once(
                     last += 1
             except (StoreUnavailable, LeaseLost):
                 unknown += 1
-                await until(reachable, within=30)
+                await until(reachable)
 
     def has_reached(offset: int) -> bool:
         return last >= offset
@@ -228,7 +228,7 @@ async def test_a_frozen_server_does_not_hang_its_callers(
     finally:
         for process in family:
             process.send_signal(signal.SIGCONT)
-    assert took < 15
+    assert took < PATIENCE
     monkeypatch.undo()
     assert await source.revision() == 0
 

@@ -15,7 +15,7 @@ from multishadow_server.adapters.postgres.condensing import RollupCondensing
 from multishadow_server.adapters.postgres.retention import prepare_days
 from multishadow_server.errors import StoreUnavailable
 from store_fixtures import BUCKET, comparison, counts, flush, noon_today, open_first_epoch, opened, partition, rows
-from waiting import until
+from waiting import PATIENCE, until
 
 DAY = 86_400
 HOLDERS = "SELECT tableoid::regclass::text, count(*) FROM comparison GROUP BY 1 ORDER BY 1"
@@ -126,7 +126,7 @@ async def test_nobody_waits_behind_a_day_that_is_dropped_while_somebody_reads_it
             for step in range(10 * asked, 10 * asked + 10):
                 sample = comparison(epoch, received_at=tomorrow.timestamp())
                 # Waits for a lock for so long at most, and would fail.
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(PATIENCE):
                     await store.commit(flush(epoch, previous=step, offset=step + 1, comparisons=[sample]))
             await until(lambda: watch.execute(WAITING).fetchone() == (0,))
         assert not keeping.done()
@@ -224,7 +224,7 @@ async def test_the_days_are_kept_from_the_start_of_a_role_to_its_end(engine: Asy
     keeping = asyncio.create_task(PostgresRetention(engine, keep_days=30).run(stop))
     await until(lambda: (partition(today),) in rows(database_url, PARTITIONS))
     stop.set()
-    await asyncio.wait_for(keeping, 30)
+    await asyncio.wait_for(keeping, PATIENCE)
 
 
 async def test_days_are_kept_again_after_postgresql_was_away(caplog: pytest.LogCaptureFixture) -> None:
@@ -234,7 +234,7 @@ async def test_days_are_kept_again_after_postgresql_was_away(caplog: pytest.LogC
         await until(lambda: "days of comparisons are kept later" in caplog.text)
         assert not keeping.done()
         stop.set()
-        await asyncio.wait_for(keeping, 30)
+        await asyncio.wait_for(keeping, PATIENCE)
 
 
 async def test_inputs_seen_in_logs_long_gone_are_forgotten_and_offsets_stay(

@@ -28,7 +28,7 @@ from multishadow_server.core.rollup import Cell, Family, Rollup
 from multishadow_server.errors import FailedPrecondition
 from multishadow_server.service.ports import KeptAnswers, Selection, StoredComparison
 from store_fixtures import BUCKET, comparison, everything, flush, open_first_epoch, opened, rows, spam
-from waiting import until
+from waiting import PATIENCE, until
 
 SECRET = "alice@example.com"
 REDACTING = PrivacyTerms(payloads=Payloads.REDACTED, paths=("input.name",), patterns=(Pattern.EMAIL,))
@@ -302,7 +302,7 @@ async def test_bounds_are_kept_from_the_start_of_a_role_to_its_end_and_again_aft
         await until(lambda: "stored traffic is kept within its bounds later" in caplog.text)
         assert not any(task.done() for task in keeping)
         stop.set()
-        await asyncio.wait_for(asyncio.gather(*keeping), 30)
+        await asyncio.wait_for(asyncio.gather(*keeping), PATIENCE)
 
 
 async def test_two_processes_do_not_delete_at_once(engine: AsyncEngine, database_url: str) -> None:

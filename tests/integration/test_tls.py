@@ -44,6 +44,7 @@ from multishadow_server.errors import InvalidInput, LogUnavailable, StoreUnavail
 from multishadow_server.settings import Settings
 from routers import PREDICT, register
 from running_control import control_addresses
+from waiting import PATIENCE
 
 NOBODY_LISTENS = "nats://127.0.0.1:1"
 
@@ -62,7 +63,7 @@ def serial(address: str, authority: Authority) -> str:
     context = ssl.create_default_context(cafile=authority.file)
     host, _, port = address.rpartition(":")
     with (
-        socket.create_connection((host, int(port)), timeout=10) as plain,
+        socket.create_connection((host, int(port)), timeout=PATIENCE) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as connection,
     ):
         shown = connection.getpeercert(binary_form=True)
@@ -76,7 +77,7 @@ async def over_https(address: str, tls: Tls, path: str = "/healthz") -> bytes:
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port), ssl=context, server_hostname="localhost")
     writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
-    answer = await asyncio.wait_for(reader.read(), 10)
+    answer = await asyncio.wait_for(reader.read(), PATIENCE)
     writer.close()
     return answer
 
@@ -91,7 +92,7 @@ async def nothing_over_https(address: str, tls: Tls) -> bool:
 
 def status_of(address: str, tls: Tls | None) -> str:
     """What a call to control comes to: "fine", or what a person is told."""
-    with ControlClient(address, tls=tls, timeout=10) as control:
+    with ControlClient(address, tls=tls, timeout=PATIENCE) as control:
         try:
             control.status()
         except Unreachable as error:
@@ -103,7 +104,7 @@ def status_of(address: str, tls: Tls | None) -> str:
 def half_made(address: str, count: int, said: bytes = b"\x16\x03\x01\x02\x00\x01") -> Iterator[list[socket.socket]]:
     """Connections that begin a handshake and never go on."""
     host, _, port = address.rpartition(":")
-    connections = [socket.create_connection((host, int(port)), timeout=10) for _ in range(count)]
+    connections = [socket.create_connection((host, int(port)), timeout=PATIENCE) for _ in range(count)]
     try:
         for connection in connections:
             connection.sendall(said)
@@ -139,7 +140,7 @@ async def test_control_speaks_tls_on_both_ports_and_renews_without_a_restart(
 
         # Half-made connections stand beside everybody else, not before them.
         with half_made(address, 40), half_made(http, 40), half_made(address, 5, b"GET / HTTP/1.1\r\n\r\n"):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 assert await asyncio.to_thread(status_of, address, ours) == "fine"
                 assert (await over_https(http, ours)).startswith(b"HTTP/1.1 200")
 
@@ -163,7 +164,7 @@ async def plain_http(address: str) -> bytes:
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
     try:
-        return await asyncio.wait_for(reader.read(), 10)
+        return await asyncio.wait_for(reader.read(), PATIENCE)
     except ConnectionResetError:
         return b""
     finally:
@@ -189,11 +190,11 @@ async def test_with_mutual_tls_only_who_shows_a_certificate_of_the_authority_get
             assert "does not accept the certificate" in await asyncio.to_thread(status_of, address, tls)
             assert await nothing_over_https(http, tls)
         assert await nothing_over_https(http, Tls(ca=authority.file))
-        await health.check(address, timeout=10, tls=good)
+        await health.check(address, timeout=PATIENCE, tls=good)
         with pytest.raises(Unavailable, match="asks who connects for a certificate"):
-            await health.check(address, timeout=10, tls=Tls(ca=authority.file))
+            await health.check(address, timeout=PATIENCE, tls=Tls(ca=authority.file))
         with pytest.raises(InvalidInput, match=r"cannot be read|holds no"):
-            await health.check(address, timeout=10, tls=Tls(ca=tmp_path / "nowhere"))
+            await health.check(address, timeout=PATIENCE, tls=Tls(ca=tmp_path / "nowhere"))
 
 
 async def test_roles_do_not_start_with_bad_files(database_url: str, authority: Authority) -> None:
@@ -289,14 +290,14 @@ async def test_a_request_goes_over_tls_all_the_way_and_takes_its_credentials_alo
         stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
         role = asyncio.create_task(router_role.run(settings, stop, ready=ready.set_result))
         try:
-            address = await asyncio.wait_for(ready, 20)
+            address = await asyncio.wait_for(ready, PATIENCE)
 
             def ask() -> None:
                 with Client(address, tls=Tls(ca=authority.file)) as client:
                     answer = client.predict("spam", text="hello", metadata=(("authorization", "Bearer mine"),))
                     assert (answer.output, answer.version) == ("yes", "base")
                 with Client(address) as client, pytest.raises(Unreachable):
-                    client.predict("spam", text="hello", timeout=5)
+                    client.predict("spam", text="hello", timeout=PATIENCE)
                 with grpc.secure_channel(address, Tls(ca=authority.file).credentials()) as channel:
                     with pytest.raises(grpc.RpcError) as caught:
                         services(channel)
@@ -338,7 +339,7 @@ async def test_a_version_is_called_over_tls_by_its_name_and_anew_when_certificat
         assert not await reached(calling(stranger, mine), named)
         assert not await reached(calling(authority, mine), named.removeprefix("tls://").partition("?")[0])
 
-        await GrpcVersionProbe(calling(authority, mine)).connect(named, within=10)
+        await GrpcVersionProbe(calling(authority, mine)).connect(named, within=PATIENCE)
         with pytest.raises(VersionUnavailable):
             await GrpcVersionProbe(calling(authority, mine)).connect(address, within=0.5)
         with pytest.raises(VersionUnavailable, match="no address"):
@@ -383,7 +384,7 @@ async def test_the_capture_log_is_reached_over_mutual_tls(authority: Authority, 
     server = NatsOverTls(tmp_path / "nats", authority.issue("nats"), authority)
     url = server.start().replace("nats://127.0.0.1", "tls://localhost")
     try:
-        client = await asyncio.wait_for(nats_connection.connect(url, name="test", tls=tls), 10)
+        client = await asyncio.wait_for(nats_connection.connect(url, name="test", tls=tls), PATIENCE)
         await jetstream_log.ensure_stream(client.jetstream(), Settings(log_name="captures"))
         backlog = JetStreamBacklog(url, "captures", tls=tls)
         assert await backlog.waiting() == 0
@@ -396,7 +397,7 @@ async def test_the_capture_log_is_reached_over_mutual_tls(authority: Authority, 
         authority.issue("mine", "router@example.org")
         authority.issue("nats")
         server.start()
-        await asyncio.wait_for(_answered(client), 20)
+        await asyncio.wait_for(_answered(client), PATIENCE)
         await backlog.aclose()
         await nats_connection.disconnect(client)
     finally:

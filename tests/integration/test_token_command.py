@@ -14,6 +14,7 @@ from multishadow_server.adapters.processes import multishadow as program
 from multishadow_server.core import access
 from multishadow_server.entrypoints.cli import cli
 from store_fixtures import rows
+from waiting import PATIENCE
 
 Multishadow = Callable[..., tuple[int, str, str]]
 
@@ -58,7 +59,7 @@ def test_the_database_of_serve_is_found_in_its_folder_and_left_running(
     try:
         migrate(url)
         command = program("token", "create", "--name", "ann", "--data-dir", str(tmp_path))
-        made = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        made = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
         assert access.shown(made.stdout.strip()) is not None
         assert engine.is_running()
         assert rows(url, "SELECT name, role FROM api_token") == [("ann", "admin")]

@@ -35,7 +35,7 @@ from store_fixtures import NOON, flush, opened, register, rows, spam
 from waiting import until
 from webhook_receiver import receiving
 
-PATIENCE = 0.5
+SENDERS_LIMIT = 0.5
 """Seconds that an attempt may take here."""
 
 
@@ -48,7 +48,7 @@ async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
 @asynccontextmanager
 async def delivering(engine: AsyncEngine, **settings: Any) -> AsyncIterator[WebhookDeliveries]:
     """Control's part that sends."""
-    sender = HttpWebhookSender(limit=PATIENCE, of_each=4)
+    sender = HttpWebhookSender(limit=SENDERS_LIMIT, of_each=4)
     quick: dict[str, Any] = {"draw": lambda: 0.5, "clock": lambda: NOON, "interval": 0.02}
     deliveries = WebhookDeliveries(PostgresWebhooks(engine), sender, **(quick | settings))
     stop = asyncio.Event()

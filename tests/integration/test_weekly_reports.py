@@ -34,7 +34,7 @@ from multishadow_server.service.ports import StoredComparison
 from multishadow_server.service.weekly_rounds import WeeklyRounds
 from running_control import control_addresses
 from store_fixtures import capture, flush, open_first_epoch, opened, register, rows, spam
-from waiting import until
+from waiting import PATIENCE, until
 
 HOUR = 3_600
 MORNING = Due(0, 6 * 60)
@@ -209,7 +209,7 @@ async def fetched(url: str) -> tuple[int, str, str]:
 
     def get() -> tuple[int, str, str]:
         try:
-            with urllib.request.urlopen(url, timeout=10) as response:
+            with urllib.request.urlopen(url, timeout=PATIENCE) as response:
                 return response.status, response.headers["content-type"], response.read().decode()
         except urllib.error.HTTPError as error:
             with error:

@@ -178,7 +178,7 @@ async def test_more_calls_than_a_version_takes_are_dropped_and_counted_as_such(s
 
 async def test_a_slow_version_with_few_slots_is_waited_for_and_loses_nothing(settings: Settings) -> None:
     gate = asyncio.Event()
-    async with staged(settings, {"A": gated(gate)}, call_seconds=5, max_in_flight=2) as stage, working(settings):
+    async with staged(settings, {"A": gated(gate)}, max_in_flight=2) as stage, working(settings):
         await append(stage.log, stage.captures(20))
         await until(lambda: stage.servers["A"].under_way == 2)
         gate.set()
@@ -279,7 +279,7 @@ async def test_what_a_database_refuses_to_store_still_counts(settings: Settings)
 
 async def test_a_worker_that_stops_finishes_what_is_under_way(settings: Settings) -> None:
     gate = asyncio.Event()
-    async with staged(settings, {"A": gated(gate)}, call_seconds=10) as stage:
+    async with staged(settings, {"A": gated(gate)}) as stage:
         async with working(settings) as stop:
             await append(stage.log, stage.captures(20))
             await until(lambda: stage.servers["A"].under_way == 20)
@@ -292,7 +292,7 @@ async def test_a_worker_that_stops_finishes_what_is_under_way(settings: Settings
 async def test_what_a_stopping_worker_abandons_is_done_by_the_next(settings: Settings) -> None:
     gate = asyncio.Event()
     hasty = settings.model_copy(update={"drain_seconds": 0.1})
-    async with staged(settings, {"A": gated(gate)}, call_seconds=10) as stage:
+    async with staged(settings, {"A": gated(gate)}) as stage:
         async with working(hasty):
             await append(stage.log, stage.captures(20))
             await until(lambda: stage.servers["A"].under_way == 20)

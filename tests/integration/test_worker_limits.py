@@ -24,7 +24,7 @@ from multishadow_server.settings import Settings
 from shadowed_traffic import MODEL, Stage, append, staged, working
 from store_fixtures import opened
 from version_servers import Behaviour, Context, answering, labelled
-from waiting import until
+from waiting import PATIENCE, until
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ async def test_a_shadow_that_fails_is_left_in_peace_tried_and_called_again(setti
                 await append(stage.log, stage.captures(4, prefix=f"again-{sent}", revision=revision))
                 sent += 4
                 await stage.counts.reach(2 * sent)
-                assert time.monotonic() - began < 20
+                assert time.monotonic() - began < PATIENCE
             await append(stage.log, stage.captures(20, prefix="well", revision=revision))
             await stage.counts.reach(2 * (sent + 20))
             assert (await outcomes_of(stage, "A"))["ok"] >= 20
@@ -137,7 +137,7 @@ async def test_a_pause_reaches_a_worker_within_a_second_though_nothing_newer_is_
                 await append(stage.log, stage.captures(1, prefix=f"during-{sent}"))
                 sent += 1
                 await stage.counts.reach(2 * sent)
-            assert time.monotonic() - paused_at < 5, "a second, on a machine that is not busy"
+            assert time.monotonic() - paused_at < PATIENCE, "a second, on a machine that is not busy"
             calls = stage.servers["A"].calls.total()
             await append(stage.log, stage.captures(20, prefix="paused"))
             await stage.counts.reach(2 * (sent + 20))

@@ -14,6 +14,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from multishadow.oip.v2 import envelope_pb2 as oip_envelope
 from multishadow.oip.v2 import inference_pb2
 from multishadow.v1 import envelope_pb2, prediction_pb2
+from waiting import PATIENCE
 
 PROJECT = Path(__file__).resolve().parents[2]
 PROTO = PROJECT / "proto"
@@ -80,6 +81,8 @@ def test_the_protocols_own_names_stay_free_for_the_libraries_that_register_them(
         "descriptor_pool.Default().AddSerializedFile(file.SerializeToString())\n"
         "print([method.name for method in own.services_by_name['GRPCInferenceService'].methods])\n"
     )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
     offered = ["ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer"]
     assert (ended.stdout, ended.stderr) == (f"{offered}\n", "")

@@ -20,6 +20,7 @@ from canned_router import Router
 from control_fixtures import CannedControl, models
 from multishadow.v1 import access_pb2, alarms_pb2, control_pb2, flags_pb2, prediction_pb2, rollouts_pb2
 from multishadow_client import cli
+from waiting import PATIENCE
 
 SHADOWCTL = str(Path(sys.executable).with_name("shadowctl"))
 
@@ -307,7 +308,7 @@ def test_a_person_is_asked_with_the_comparison_in_view(control: CannedControl, a
             text=True,
         ) as process:
             os.write(ours, f"{answer}\n".encode())
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=PATIENCE)
     finally:
         os.close(ours)
         os.close(theirs)

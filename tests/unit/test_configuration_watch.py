@@ -11,7 +11,7 @@ import pytest
 from multishadow_server.core.configuration import Configuration
 from multishadow_server.errors import StoreUnavailable
 from multishadow_server.service.configuration_watch import ConfigurationWatch
-from waiting import until
+from waiting import PATIENCE, until
 
 
 class FakeSource:
@@ -130,7 +130,7 @@ async def test_an_announcement_never_swallows_the_end(ticks: int) -> None:
     for _ in range(ticks):
         await asyncio.sleep(0)
     task.cancel()
-    done, _ = await asyncio.wait({task}, timeout=30)
+    done, _ = await asyncio.wait({task}, timeout=PATIENCE)
     assert done
 
 
@@ -148,7 +148,7 @@ async def test_a_source_that_loses_a_cancellation_is_told_again() -> None:
     task = asyncio.create_task(watch.run())
     await until(lambda: source.listeners == 1)
     task.cancel()
-    done, _ = await asyncio.wait({task}, timeout=30)
+    done, _ = await asyncio.wait({task}, timeout=PATIENCE)
     assert done
 
 

@@ -20,7 +20,7 @@ from multishadow_server.service.doorkeeper import Doorkeeper
 from multishadow_server.service.ending import end
 from multishadow_server.service.refusals import MOST_IN_A_WINDOW, MOST_PEERS, Refusals, place_of
 from multishadow_server.service.token_watch import LOOK_AGAIN_SECONDS, TokenWatch
-from waiting import until
+from waiting import PATIENCE, until
 
 VIEWER, VIEWERS = a_token("dashboards", letter="a")
 OPERATOR, OPERATORS = a_token("ci-bot", Role.OPERATOR, letter="b")
@@ -179,7 +179,7 @@ async def test_what_is_open_ends_with_its_token() -> None:
         await until(lambda: place.store.reads > before + 2)
         assert not ended.done()
         place.store.held["a" * 8] = replace(VIEWER, revoked_at=NOON, revoked_by="ann")
-        error = await asyncio.wait_for(ended, 10)
+        error = await asyncio.wait_for(ended, PATIENCE)
     assert "was revoked" in str(error)
     assert "a" * 64 not in repr(caller)
 

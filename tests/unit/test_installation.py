@@ -8,9 +8,11 @@ from importlib.metadata import entry_points, version
 
 import pytest
 
+from waiting import PATIENCE
+
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=PATIENCE)
 
 
 def test_without_the_servers_extra_the_command_says_how_to_get_it() -> None:

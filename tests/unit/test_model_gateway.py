@@ -11,6 +11,7 @@ import pytest
 
 from multishadow_server.adapters.model_gateway import GrpcModelGateway
 from multishadow_server.service import ports
+from waiting import PATIENCE
 
 SERVICE = "test.Version"
 METADATA = (("x-tenant", "acme"), ("x-trace-bin", b"\x00\xff"))
@@ -101,7 +102,7 @@ async def test_a_failure_is_an_answer_in_the_versions_words(gateway: GrpcModelGa
 async def test_a_call_that_takes_too_long_is_ended(gateway: GrpcModelGateway, peer: Peer) -> None:
     answer = await ask(gateway, peer.address, b"hang", within=0.3)
     assert answer.status_code == 4
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await peer.cancelled.wait()
 
 
@@ -112,7 +113,7 @@ async def test_a_version_that_nobody_runs_is_not_reached(gateway: GrpcModelGatew
 
 async def test_who_stops_waiting_ends_the_call(gateway: GrpcModelGateway, peer: Peer) -> None:
     waiting = asyncio.create_task(ask(gateway, peer.address, b"hang"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await peer.began.wait()
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -123,7 +124,7 @@ async def test_who_stops_waiting_ends_the_call(gateway: GrpcModelGateway, peer: 
 async def test_closing_ends_the_calls_under_way(peer: Peer) -> None:
     gateway = GrpcModelGateway(max_message_bytes=1 << 20)
     waiting = asyncio.create_task(ask(gateway, peer.address, b"hang"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await peer.began.wait()
         await gateway.aclose()
         with pytest.raises(asyncio.CancelledError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -205,10 +204,8 @@ async def test_a_micro_batch_that_is_not_full_is_committed_after_the_linger() ->
     scene = Scene(message(1), linger=0.1)
     async with scene.working():
         await until(scene.done)
-        began = time.monotonic()
         scene.log.append(message(2))
         await until(scene.done)
-        assert time.monotonic() - began < 5
 
 
 async def test_a_capture_waits_for_the_configuration_that_it_was_decided_by() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from multishadow_server.errors import StoreUnavailable
 from multishadow_server.service.ports import ProcessStatus
 from multishadow_server.service.process_report import ProcessReport
-from waiting import until
+from waiting import PATIENCE, until
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Process:
 
     async def end(self) -> None:
         self._stop.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await self._running
 
 

@@ -23,7 +23,7 @@ from multishadow_server.core.model import Model, Version
 from multishadow_server.core.routing import Claim
 from multishadow_server.core.targeting import Context, context_of
 from multishadow_server.errors import FailedPrecondition
-from waiting import until
+from waiting import PATIENCE, until
 
 LIMIT = 0.05
 
@@ -169,11 +169,11 @@ async def test_the_event_loop_runs_on_while_the_source_hangs() -> None:
 
 async def test_more_readings_than_threads_are_not_queued_before_a_hung_source() -> None:
     vendor = Vendor(BASE_LIVE)
-    async with reading(vendor, limit=5.0) as claims:
+    async with reading(vendor, limit=600.0) as claims:
         vendor.answering.clear()
         waiting = [asyncio.ensure_future(read(claims)) for _ in range(THREADS)]
         await until(lambda: len(vendor.asked) >= THREADS)
-        assert await asyncio.wait_for(read(claims), 1.0) == "live shadow"
+        assert await asyncio.wait_for(read(claims), PATIENCE) == "live shadow"
         assert claims.counters()["flag_reads_refused"] == 1
         vendor.answering.set()
         assert set(await asyncio.gather(*waiting)) == {"live shadow"}
@@ -280,7 +280,7 @@ async def test_the_start_waits_for_a_source_that_is_away(caplog: pytest.LogCaptu
     await until(lambda: "waiting for the flag source Vendor" in caplog.text)
     assert not starting.done()
     vendor.error = None
-    await asyncio.wait_for(starting, 5)
+    await asyncio.wait_for(starting, PATIENCE)
     assert claims.age == 0
     claims.close()
 

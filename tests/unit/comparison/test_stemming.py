@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from nltk.stem.porter import PorterStemmer
 
 from multishadow_server.core.comparison import stemming
+from waiting import PATIENCE
 
 ORACLE = PorterStemmer()
 
@@ -68,4 +69,4 @@ def test_the_papers_examples_and_nltks_exceptions_hold(word: str, stem: str) -> 
 
 def test_importing_the_comparison_does_not_import_nltk() -> None:
     source = "import sys; import multishadow_server.core.comparison; sys.exit('nltk' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", source], check=False, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", source], check=False, timeout=PATIENCE).returncode == 0
