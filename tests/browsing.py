@@ -27,13 +27,14 @@ from playwright.async_api import (
 
 from multishadow_server.adapters.embedded import EmbeddedPostgres
 from page_system import PageSystem, page_system
+from waiting import PATIENCE
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ROOT = Path(__file__).parent
 SCREENSHOTS = Path(os.environ.get("SCREENSHOTS", ROOT / "browser" / "screenshots"))
 DESK: ViewportSize = {"width": 1280, "height": 900}
 PHONE: ViewportSize = {"width": 390, "height": 844}
-PATIENCE_MS = 15_000.0
+PATIENCE_MS = 1_000 * PATIENCE
 
 
 @dataclass(kw_only=True)  # no slots: Playwright puts attributes of its own on who listens
