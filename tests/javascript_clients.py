@@ -19,10 +19,11 @@ import pytest
 
 from multishadow_server.adapters.embedded import dies_with_parent
 from serving_flags import Answer, Serving
+from waiting import PATIENCE
 
 SOURCE = Path(__file__).with_name("javascript")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "multishadow-tests"
-QUICKLY: Mapping[str, Any] = {"deadlineMs": 3_000, "retryBackoffMs": 50, "retryBackoffMaxMs": 50}
+QUICKLY: Mapping[str, Any] = {"deadlineMs": int(1_000 * PATIENCE), "retryBackoffMs": 50, "retryBackoffMaxMs": 50}
 MODES = ("rpc", "in-process", "ofrep")
 
 
@@ -74,7 +75,7 @@ class Node:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
-        answer: Mapping[str, Any] = json.loads(self._answers.get(timeout=20))
+        answer: Mapping[str, Any] = json.loads(self._answers.get(timeout=PATIENCE))
         assert "failed" not in answer, answer["failed"]
         return answer
 

@@ -31,7 +31,7 @@ from waiting import PATIENCE
 _domains = itertools.count(1)
 FREE = "127.0.0.1:0"
 # Stock clients wait long between attempts by default; tests do not.
-QUICKLY: Mapping[str, Any] = {"deadline_ms": 3_000, "retry_backoff_ms": 50, "retry_backoff_max_ms": 50}
+QUICKLY: Mapping[str, Any] = {"deadline_ms": int(1_000 * PATIENCE), "retry_backoff_ms": 50, "retry_backoff_max_ms": 50}
 
 
 def flag(variants: Mapping[str, Any], default: str | None, targeting: Any = None, **more: Any) -> dict[str, Any]:
@@ -198,7 +198,7 @@ def in_process_provider(control: Serving, **options: Any) -> FlagdProvider:
 
 
 def ofrep_provider(control: Serving, **options: Any) -> OFREPProvider:
-    return OFREPProvider(control.url, **options)
+    return OFREPProvider(control.url, **{"timeout": PATIENCE, **options})
 
 
 PROVIDERS: Mapping[str, Callable[..., FeatureProvider]] = {
