@@ -17,7 +17,7 @@ from multishadow_server.core.live_counts import LiveCounts, Share
 from multishadow_server.service.ports import ProcessStatus
 from running_control import Control, control_address
 from store_fixtures import opened
-from waiting import PATIENCE, until
+from waiting import until
 
 WHY = "for a test"
 
@@ -46,22 +46,22 @@ class Rollouts(Control):
         """What happened to the latest rollout: (move, percent afterwards)."""
         return [(event.move, event.percent) for event in (await self.seen()).events]
 
-    async def until_state(self, *states: str, within: float = PATIENCE) -> Any:
+    async def until_state(self, *states: str) -> Any:
         """Wait for the latest rollout to come into one of these states, and return it."""
 
         async def there() -> bool:
             return (await self.seen()).rollout.state in states
 
-        await until(there, within=within)
+        await until(there)
         return await self.seen()
 
-    async def until_percent(self, percent: float, *, within: float = PATIENCE) -> Any:
+    async def until_percent(self, percent: float) -> Any:
         """Wait for the latest rollout to be at a stage, and return its view."""
 
         async def there() -> bool:
             return bool((await self.seen()).rollout.percent == percent)
 
-        await until(there, within=within)
+        await until(there)
         return await self.seen()
 
 

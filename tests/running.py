@@ -68,9 +68,9 @@ class Running:
         """Every process that it started, and that lives, however it is detached; itself among them."""
         return [process for process in psutil.process_iter() if _marked(process, self._mark)]
 
-    def left_nothing_running(self, *, within: float = PATIENCE) -> bool:
+    def left_nothing_running(self) -> bool:
         """Wait until no process of it lives."""
-        until_sync(lambda: not self.family(), within=within)
+        until_sync(lambda: not self.family())
         return True
 
     def _read(self) -> None:

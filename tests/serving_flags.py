@@ -173,10 +173,10 @@ class PythonReader:
             details=details.error_message,
         )
 
-    def event(self, name: str, *, within: float = PATIENCE) -> EventDetails:
+    def event(self, name: str) -> EventDetails:
         """The next event of that name; others before it are passed over."""
         while True:
-            found, details = self.events.get(timeout=within)
+            found, details = self.events.get(timeout=PATIENCE)
             if found == name:
                 return details
 

@@ -121,9 +121,7 @@ async def _ignore(_error: Exception) -> None:
     """Restarts are part of the tests; nats-py would print them."""
 
 
-async def append(
-    log: JetStreamLog, captured: Sequence[Capture], *, per_message: int = 10, within: float = PATIENCE
-) -> None:
+async def append(log: JetStreamLog, captured: Sequence[Capture], *, per_message: int = 10) -> None:
     """Append captures to their partitions, and insist while the log is away: the same message keeps its id."""
     by_partition: dict[int, list[Capture]] = {}
     for capture in captured:
@@ -131,14 +129,14 @@ async def append(
         by_partition.setdefault(partition, []).append(capture)
     for partition, own in by_partition.items():
         for batch in _batched(own, per_message):
-            await _append_surely(log, partition, CaptureBatch(router="test", captures=tuple(batch)), within)
+            await _append_surely(log, partition, CaptureBatch(router="test", captures=tuple(batch)))
 
 
 def _batched(own: Sequence[Capture], size: int) -> list[Sequence[Capture]]:
     return [own[start : start + size] for start in range(0, len(own), size)]
 
 
-async def _append_surely(log: JetStreamLog, partition: int, batch: CaptureBatch, within: float) -> None:
+async def _append_surely(log: JetStreamLog, partition: int, batch: CaptureBatch) -> None:
     message_id = f"test-{next(_message_ids)}"
 
     async def appended() -> bool:
@@ -148,7 +146,7 @@ async def _append_surely(log: JetStreamLog, partition: int, batch: CaptureBatch,
             return False
         return True
 
-    await until(appended, within=within)
+    await until(appended)
 
 
 class Counts:
@@ -169,13 +167,13 @@ class Counts:
         """Observations by (version, outcome)."""
         return await self.family("outcome")
 
-    async def reach(self, observations: int, *, within: float = PATIENCE) -> None:
+    async def reach(self, observations: int) -> None:
         """Wait until at least so many observations are counted."""
 
         async def counted() -> bool:
             return (await self.outcomes()).total() >= observations
 
-        await until(counted, within=within)
+        await until(counted)
 
     async def processes(self) -> Sequence[ProcessStatus]:
         """What processes last said of themselves."""

@@ -131,7 +131,7 @@ async def test_a_log_that_hangs_holds_nobody_up(
         await logged.captures(1)
         os.kill(own_nats.pid, signal.SIGSTOP)
         for i in range(20):
-            assert (await caller.predict(a_request(request_id=f"r-{i}"))).response == b"x"
+            assert (await caller.predict(a_request(request_id=f"r-{i}"), timeout=4.0)).response == b"x"
         os.kill(own_nats.pid, signal.SIGCONT)
     captures = await logged.captures(21)
     assert sorted(capture.request_id for capture in captures) == sorted(["before", *(f"r-{i}" for i in range(20))])

@@ -129,7 +129,7 @@ async def test_while_the_server_is_away_every_call_says_so_at_once(
             began = time.monotonic()
             with pytest.raises(StoreUnavailable, match=f"failed while {purpose}: .*MULTISHADOW_DATABASE_URL"):
                 await call()
-            assert time.monotonic() - began < PATIENCE / 2, purpose
+            assert time.monotonic() - began < connections.OPERATION_SECONDS / 2, purpose
     assert (await source.read()).revision == 2
 
 
@@ -228,7 +228,7 @@ async def test_a_frozen_server_does_not_hang_its_callers(
     finally:
         for process in family:
             process.send_signal(signal.SIGCONT)
-    assert took < PATIENCE
+    assert took < 15
     monkeypatch.undo()
     assert await source.revision() == 0
 

@@ -126,7 +126,7 @@ async def test_nobody_waits_behind_a_day_that_is_dropped_while_somebody_reads_it
             for step in range(10 * asked, 10 * asked + 10):
                 sample = comparison(epoch, received_at=tomorrow.timestamp())
                 # Waits for a lock for so long at most, and would fail.
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(5):
                     await store.commit(flush(epoch, previous=step, offset=step + 1, comparisons=[sample]))
             await until(lambda: watch.execute(WAITING).fetchone() == (0,))
         assert not keeping.done()

@@ -23,7 +23,7 @@ from multishadow.v1 import control_pb2 as pb
 from multishadow_client import _outcomes
 from multishadow_client.openfeature import MultishadowProvider, OutcomeCounts, Tracking
 from running_control import Control, asked, control_address
-from waiting import PATIENCE, until, until_sync
+from waiting import until, until_sync
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ async def test_while_control_is_away_outcomes_wait_within_bounds_and_none_is_tol
         began = time.monotonic()
         for n in range(5_000):
             client.track("outcome", tracking_event_details=outcome(f"r-{n}", label="spam"))
-        assert time.monotonic() - began < PATIENCE
+        assert time.monotonic() - began < 10.0
         assert provider.outcomes == OutcomeCounts(waiting=700, dropped=4_300)
         running = await stack.enter_async_context(control_address(database_url, control_listen=address))
         control = await labelled(running, stack)
@@ -161,7 +161,7 @@ def test_a_control_that_hangs_delays_neither_the_application_nor_its_end(flags: 
         until_sync(lambda: [thread for thread in threading.enumerate() if thread.name == "multishadow-outcomes"])
         began = time.monotonic()
         provider.shutdown()
-        assert time.monotonic() - began < PATIENCE
+        assert time.monotonic() - began < 10.0, "as long as a call may take"
         assert provider.outcomes == OutcomeCounts(dropped=1)
         assert not [thread for thread in threading.enumerate() if thread.name == "multishadow-outcomes"]
 

@@ -205,7 +205,7 @@ async def test_a_micro_batch_that_is_not_full_is_committed_after_the_linger() ->
     async with scene.working():
         await until(scene.done)
         scene.log.append(message(2))
-        await until(scene.done)
+        await until(scene.done, within=20.0)
 
 
 async def test_a_capture_waits_for_the_configuration_that_it_was_decided_by() -> None:
